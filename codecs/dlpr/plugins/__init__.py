@@ -1,0 +1,91 @@
+"""Plug-ins for other libraries, and the options they share.
+
+``dlpr.plugins.numcodecs``
+    `DLPR`: Zarr format 2, and the one object that users pass on every route.
+``dlpr.plugins.zarr``
+    `DLPRArrayBytesCodec`: Zarr format 3. Found by its entry point, seldom imported by hand.
+
+Nothing is imported here that the named library has to provide.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+__all__ = ["CodecOptions"]
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """What a Zarr array's metadata stores of the codec.
+
+    Parameters
+    ----------
+    tau : int
+        Largest error allowed per sample, 0 to 255. 0 is lossless.
+    lossy_layer : bool
+        Whether streams carry a lossy layer that can be decoded alone.
+    patch : int or None
+        Side of the residual coder's patches in px. None lets the encoder choose its default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value of the wrong type, or out of range. The message names the option.
+
+    Examples
+    --------
+    >>> CodecOptions(tau=1).to_config()
+    {'tau': 1}
+    >>> CodecOptions.from_config({"tau": 2, "patch": 128})
+    CodecOptions(tau=2, lossy_layer=True, patch=128)
+    """
+
+    NAME: ClassVar[str] = "dlpr"
+
+    tau: int = 0
+    lossy_layer: bool = True
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tau", _integer("tau", self.tau, 0, 255))
+        if not isinstance(self.lossy_layer, bool):
+            raise TypeError(f"dlpr: lossy_layer must be true or false, not {self.lossy_layer!r}")
+        if self.patch is not None:
+            object.__setattr__(self, "patch", _integer("patch", self.patch, 32, 256))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> CodecOptions:
+        """Build options from a JSON object; a key that is not an option is refused by name."""
+        unknown = sorted(set(config) - {"tau", "lossy_layer", "patch"})
+        if unknown:
+            raise ValueError(
+                f"dlpr: unknown option {', '.join(unknown)} (known: tau, lossy_layer, patch); "
+                "the array may have been written by a newer version"
+            )
+        return cls(**config)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the smallest JSON object that `from_config` reads back: tau, and what is not default."""
+        config: dict[str, Any] = {"tau": self.tau}
+        if not self.lossy_layer:
+            config["lossy_layer"] = False
+        if self.patch is not None:
+            config["patch"] = self.patch
+        return config
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    """Return value as an int (NumPy integers too, bool not) or raise an error that names it."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"dlpr: {name} must be an integer from {low} to {high}, not {value!r}") from None
+    if not low <= number <= high:
+        raise ValueError(f"dlpr: {name} must be from {low} to {high}, not {number}")
+    return number

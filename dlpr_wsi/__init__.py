@@ -1,0 +1,31 @@
+"""Whole-slide images into DLPR archives, and back to proof.
+
+``dlpr_wsi.sources``
+    Where pixels come from: slides through OpenSlide, and finished archives.
+``dlpr_wsi.sinks``
+    Where they go: a Zarr format 3 array.
+``dlpr_wsi.pipeline``
+    `convert` and `verify`.
+``dlpr_wsi.info``, ``dlpr_wsi.cli``
+    What a slide or archive is, and the command ``dlpr-wsi``.
+
+The codec itself is the package ``dlpr``, which knows nothing about slides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlpr import DLPR
+
+__all__ = ["DLPR", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the codec only when it is asked for."""
+    if name in __all__:
+        import dlpr
+
+        return getattr(dlpr, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

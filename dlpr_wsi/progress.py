@@ -1,0 +1,71 @@
+"""How a long run shows itself: a bar on a terminal, a plain line per tenth elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from dlpr_wsi.pipeline.pool import Progress
+
+__all__ = ["LineProgress", "make_progress"]
+
+
+def make_progress(label: str, stream: TextIO) -> Progress:
+    """Return a bar if the stream is a terminal and tqdm is installed, else plain lines."""
+    if stream.isatty():
+        try:
+            return _BarProgress(label, stream)
+        except ImportError:
+            pass
+    return LineProgress(label, stream)
+
+
+class LineProgress:
+    """Writes a line whenever another tenth is done."""
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        self._label = label
+        self._stream = stream
+        self._total = self._done = self._tenths = 0
+        self._begin = time.perf_counter()
+
+    def start(self, total: int) -> None:
+        """Begin a run of this many tiles."""
+        self._total, self._begin = total, time.perf_counter()
+
+    def advance(self, tiles: int) -> None:
+        """Count tiles as done."""
+        self._done += tiles
+        tenths = 10 * self._done // max(self._total, 1)
+        if tenths > self._tenths:
+            self._tenths = tenths
+            seconds = time.perf_counter() - self._begin
+            print(
+                f"{self._label} {self._done}/{self._total} tiles, {seconds:.1f} s",
+                file=self._stream,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class _BarProgress:
+    """A tqdm bar."""
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=label, unit="tile", file=stream, disable=None, leave=False)
+
+    def start(self, total: int) -> None:
+        """Begin a run of this many tiles."""
+        self._bar.reset(total=total)
+
+    def advance(self, tiles: int) -> None:
+        """Count tiles as done."""
+        self._bar.update(tiles)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
