@@ -1,0 +1,74 @@
+# make            this list
+# Needs: make, a C++17 compiler, Python >= 3.11 with its headers and venv. Everything else goes into .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# torch (extra gpu) is only for `test` and what follows it; PyPI's build for x86-64 Linux is several GB.
+RUN_EXTRAS  ?= zarr,wsi,bench
+TEST_EXTRAS ?= zarr,wsi,bench,gpu,dev
+ARGS   ?=
+
+BIN     := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
+           $(shell find codecs/dlpr dlpr_wsi -type f -not -name '*.pyc' -not -name '*.so')
+
+.PHONY: help demo test lint types pytest check-full asan bench venv clean
+help:
+	@echo "make demo        convert examples/CMU-1-Small-Region.svs at tau 0, 1, 3; verify; compare with JPEG XL"
+	@echo "make test        ruff, mypy, pytest: what CI runs"
+	@echo "make lint|types  ruff | mypy alone"
+	@echo "make check-full  test, and the slow checks"
+	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make bench       ratio and speed beside other codecs (ARGS=--json)"
+	@echo "make venv        .venv with everything for development"
+
+demo: $(VENV)/.run
+	$(BIN)/python examples/demo.py $(ARGS)
+
+bench: $(VENV)/.run
+	$(BIN)/python -m dlpr.bench $(ARGS)
+
+test: lint types pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+# Bare pytest: `python -m pytest` would mix this tree with the installed wheel.
+pytest: $(VENV)/.test
+	$(BIN)/pytest -m "not full" $(ARGS)
+
+check-full: test asan
+	$(BIN)/pytest -m full $(ARGS)
+
+asan: $(VENV)/.test
+	@echo "asan: nothing here yet"
+
+venv: $(VENV)/.test
+
+# The package is installed as users install it, and again when a source changed.
+$(VENV)/.run: $(SOURCES) | $(VENV)/.tools
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation ".[$(RUN_EXTRAS)]"
+	@touch $@
+
+$(VENV)/.test: $(SOURCES) | $(VENV)/.tools
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation ".[$(TEST_EXTRAS)]"
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.tools: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Python 3.11 or later is needed (PYTHON=python3.12 make ...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || \
+	  { echo "make: the headers of $(PYTHON) are missing (Debian, Ubuntu: apt install python3-dev)" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "make: no C++ compiler found (Debian, Ubuntu: apt install g++)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $(PYTHON) -m venv failed (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(BIN)/pip install -q -c constraints.txt scikit-build-core nanobind cmake ninja
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-out
