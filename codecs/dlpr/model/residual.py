@@ -1,0 +1,92 @@
+"""Residual compressors RC (tau = 0) and SQRC (tau >= 1): the masked context M_7^3, u and x~ fused by one linear layer, then
+1x1 layers, conditioned by a bank entry and, in SQRC, by tau; the output is a mixture of 5 logistics per channel.
+
+What differs from the paper and why: masked convolution, u head and fusion have no activation between them, so they are one
+linear layer here; the location of the mixture is the chunk's own linear predictor (DESIGN section 3); every layer's output
+is scaled and shifted by a conditioning vector that the encoder picks for the chunk; the scale of a channel also depends on
+the residuals of the channels before it::
+
+    causal features [.,133] (decoded pixels) --+
+    x~ around the pixel [.,15] ----------------+-- first layer -> h -> 3 x (1x1, LeakyReLU) -+-> 1x1, LeakyReLU -> 1x1 -> 75
+    trunk [.,24], weights by pixel parity -----+                 |_________________________|
+    position in the 8x8 grid ------------------+
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dlpr.config import SlideProfile
+from dlpr.model.lic import leaky
+
+CAUSAL_FEATURES = 133
+LOSSY_FEATURES = 15
+
+
+class ResidualCompressor(nn.Module):
+    """Per-pixel network. ``tau_classes`` = 0 makes RC, >= 1 makes SQRC with that many conditions."""
+
+    def __init__(self, cfg: SlideProfile, tau_classes: int = 0) -> None:
+        super().__init__()
+        c, self.cfg = cfg.hidden, cfg
+        self.masked = nn.Linear(CAUSAL_FEATURES + LOSSY_FEATURES, c, bias=False)
+        self.u_head = nn.Linear(cfg.widths[3], 4 * c, bias=False)
+        self.position = nn.Parameter(torch.zeros(8, 8, c))
+        self.hidden = nn.ModuleList([nn.Linear(c, c) for _ in range(cfg.blocks + 1)])
+        self.out = nn.Linear(c, cfg.outputs)
+        n = cfg.blocks + 2
+        self.bank_scale = nn.Parameter(torch.zeros(cfg.bank, n, c))
+        self.bank_shift = nn.Parameter(torch.zeros(cfg.bank, n, c))
+        self.bank_out = nn.Parameter(torch.zeros(cfg.bank, cfg.outputs))
+        self.tau_classes = tau_classes
+        if tau_classes:
+            self.tau_scale = nn.Parameter(torch.ones(tau_classes, n, c))
+            self.tau_shift = nn.Parameter(torch.zeros(tau_classes, n, c))
+            self.tau_out_scale = nn.Parameter(torch.ones(tau_classes, cfg.outputs))
+            self.tau_out_shift = nn.Parameter(torch.zeros(tau_classes, cfg.outputs))
+        with torch.no_grad():
+            self.masked.weight.mul_(0.7)
+            self.u_head.weight.mul_(0.3)
+            self.out.weight.mul_(0.3)
+            k = torch.arange(15) % 5
+            self.out.bias.zero_()
+            self.out.bias[:15] = (k - 2) * 0.2
+            self.out.bias[15:30] = k * 0.6 - 0.3
+            self.bank_shift[1:].normal_(0, 0.01)
+
+    def first(self, features: Tensor, trunk: Tensor, position: Tensor) -> Tensor:
+        """First layer before conditioning.
+
+        features [b,cells,4,148] (four pixels of each 2x2 cell), trunk [b,cells,24], position [b,cells,4] in 0..63.
+        """
+        b, cells = trunk.shape[:2]
+        u = self.u_head(trunk).view(b, cells, 4, -1)
+        return self.masked(features) + u + self.position.view(64, -1)[position]
+
+    def forward(self, first: Tensor, entry: Tensor, tau_class: Tensor | None = None) -> Tensor:
+        """Mixture parameters [b,n,75] from :meth:`first` [b,n,C], bank entry [b] and, for SQRC, tau class [b]."""
+
+        scale, shift = 1 + self.bank_scale[entry], self.bank_shift[entry]
+        out_scale: Tensor | None = None
+        out_shift = self.bank_out[entry]
+        if tau_class is not None:
+            scale = scale * self.tau_scale[tau_class]
+            shift = shift * self.tau_scale[tau_class] + self.tau_shift[tau_class]
+            out_scale = self.tau_out_scale[tau_class]
+            out_shift = out_shift * out_scale + self.tau_out_shift[tau_class]
+
+        def conditioned(layer: nn.Module, t: Tensor, mul: Tensor | None, add: Tensor) -> Tensor:
+            # scale and shift folded into the weights of each crop: no pass over the activations
+            w, c = layer.weight.T[None].expand(t.shape[0], -1, -1), layer.bias[None].expand(t.shape[0], -1)
+            if mul is not None:
+                w, c = w * mul[:, None], c * mul
+            return torch.baddbmm((c + add)[:, None], t, w)
+
+        n = self.cfg.blocks + 1
+        h = torch.addcmul(shift[:, None, 0], first, scale[:, None, 0])
+        t = leaky(h)
+        for i in range(self.cfg.blocks):
+            t = leaky(conditioned(self.hidden[i], t, scale[:, i + 1], shift[:, i + 1]))
+        t = leaky(conditioned(self.hidden[-1], t + h, scale[:, n], shift[:, n]))
+        return conditioned(self.out, t, out_scale, out_shift)

@@ -1,0 +1,128 @@
+// What training needs of the codec: the linear stage of a block and the causal features of its pixels.
+#pragma once
+#include "likelihood.hpp"
+#include "linear.hpp"
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+template <class T>
+using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+nb::ndarray<nb::numpy, T> new_array(std::initializer_list<size_t> shape, T** data) {
+  size_t n = 1;
+  for (size_t d : shape) n *= d;
+  T* p = new T[n ? n : 1]();
+  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
+  *data = p;
+  return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
+}
+
+namespace dlpr {
+
+inline void fill_patch(PatchSamples& s, const uint8_t* x, int row_stride) {
+  for (int y = 0; y < s.h; ++y)
+    for (int i = 0; i < s.w; ++i) {
+      const uint8_t* p = x + size_t(y) * row_stride + 3 * i;
+      int16_t v[3] = {p[0], p[1], p[2]};
+      s.put(y, i, v);
+    }
+}
+
+// Linear stage of one block taken as one patch: (pred16 [H,W,3], classes, coefficients [4,3,68], counts [4,3], bias8 [4,3]).
+inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double coef_bits, double floor_var) {
+  int h = int(x.shape(0)), w = int(x.shape(1));
+  int16_t *pred, *coef;
+  int32_t *counts, *bias;
+  auto apred = new_array<int16_t>({size_t(h), size_t(w), 3}, &pred);
+  auto acoef = new_array<int16_t>({4, 3, size_t(kRegressors)}, &coef);
+  auto acount = new_array<int32_t>({4, 3}, &counts);
+  auto abias = new_array<int32_t>({4, 3}, &bias);
+  LinearStage ls;
+  {
+    nb::gil_scoped_release free_gil;
+    PatchSamples s(h, w, base.data());
+    fill_patch(s, x.data(), w * 3);
+    Moments m;
+    add_moments(m, s, 2, kernels());
+    FitOptions o;
+    o.coef_bits = coef_bits, o.floor_var = floor_var;
+    ls = fit_linear(m, frac, o);
+    for (int y = 0; y < h; ++y)
+      for (int i = 0; i < w; ++i)
+        for (int c = 0; c < 3; ++c) pred[(size_t(y) * w + i) * 3 + c] = int16_t(predict(ls, ls.p[ls.phase(y, i)][c], s, y, i, c));
+    for (int k = 0; k < 4; ++k)
+      for (int c = 0; c < 3; ++c) {
+        counts[k * 3 + c] = ls.p[k][c].count, bias[k * 3 + c] = ls.p[k][c].bias8;
+        for (int i = 0; i < kRegressors; ++i) coef[(k * 3 + c) * kRegressors + i] = ls.p[k][c].coef[i];
+      }
+  }
+  return nb::make_tuple(apred, ls.classes, acoef, acount, abias);
+}
+
+// Features of the named pixels (int32 [n,2] of y, x) of one block taken as one patch: int16 [n, 133], and
+// the local base they are relative to: int16 [n, 3].
+inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> base, In<int16_t> log_table, In<int32_t> where) {
+  int h = int(x.shape(0)), w = int(x.shape(1));
+  size_t n = where.shape(0);
+  int16_t *out, *local;
+  auto a = new_array<int16_t>({n, size_t(kFeatLossy)}, &out);
+  auto b = new_array<int16_t>({n, 3}, &local);
+  if (log_table.shape(0) != size_t(kLogEntries)) throw nb::value_error("log_table must have 4209 entries");
+  {
+    nb::gil_scoped_release free_gil;
+    PatchSamples s(h, w, base.data());
+    fill_patch(s, x.data(), w * 3);
+    PatchResiduals r(h, w);
+    for (int y = 0; y < h; ++y)
+      for (int i = 0; i < w; ++i)
+        for (int c = 0; c < 3; ++c) {
+          size_t at = (size_t(y) * w + i) * 3 + c;
+          put_residual(r.at(y, i), c, 16 * x.data()[at] - pred.data()[at], log_table.data());
+        }
+    for (size_t k = 0; k < n; ++k) {
+      int y = where.data()[2 * k], i = where.data()[2 * k + 1];
+      if (y < 0 || i < 0 || y >= h || i >= w) continue;
+      causal_features(s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], local + 3 * k, out + k * kFeatLossy);
+    }
+  }
+  return nb::make_tuple(a, b);
+}
+
+// Code length in nats of n pixels (sum), per pixel [n], and its gradient [n, 75]. e, lower, upper: float32 [n, 3] in levels
+// relative to the prediction; used: uint8 [3], channels that count.
+inline nb::tuple mixture_nll(In<float> params, In<float> e, In<float> lower, In<float> upper, In<uint8_t> used, int threads) {
+  size_t n = params.shape(0);
+  float *grad, *row;
+  auto agrad = new_array<float>({n, size_t(kOutputs)}, &grad);
+  auto arow = new_array<float>({n}, &row);
+  std::vector<double> part(size_t(threads > 0 ? threads : 1), 0.0);
+  {
+    nb::gil_scoped_release free_gil;
+    std::vector<std::thread> pool;
+    size_t t = part.size(), step = (n + t - 1) / t;
+    for (size_t i = 0; i < t; ++i) {
+      auto work = [&, i] {
+        size_t a = i * step, b = a + step < n ? a + step : n;
+        if (a < b) part[i] = nll_rows(params.data() + a * kOutputs, e.data() + a * 3, lower.data() + a * 3, upper.data() + a * 3, used.data(), long(b - a), grad + a * kOutputs, row + a);
+      };
+      if (i + 1 < t) pool.emplace_back(work);
+      else work();
+    }
+    for (auto& th : pool) th.join();
+  }
+  double total = 0;
+  for (double p : part) total += p;
+  return nb::make_tuple(total, arow, agrad);
+}
+
+}  // namespace dlpr
+
+inline void bind_training(nb::module_& m) {
+  m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02);
+  m.def("block_features", &dlpr::block_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a);
+  m.def("mixture_nll", &dlpr::mixture_nll, "params"_a, "e"_a, "lower"_a, "upper"_a, "used"_a, "threads"_a = 1);
+}

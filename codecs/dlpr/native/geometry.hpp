@@ -1,0 +1,103 @@
+// Geometry of the masked context M_7^3 inside one patch (docs/format section 6).
+//
+// A patch is decoded in steps s = x + 2y; every tap below belongs to an earlier step, so all pixels of one
+// step can be computed at once. Taps that fall outside the patch follow fixed rules on decoded pixels only:
+//   above the patch            the chunk's base colour
+//   left of row y              the first pixel of row y-1 (the base colour for row 0)
+//   right of row y             the last pixel of row y
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace dlpr {
+
+constexpr int kChannels = 3;   // coding order: 0 = green, 1 = red, 2 = blue
+constexpr int kTaps = 22;      // positions of M_7^3, nearest first
+constexpr int kTapValues = kTaps * kChannels;
+constexpr int kNear = 11;      // positions whose residuals the network sees
+constexpr int kTrunk = 24;     // channels of the synthesis trunk at half resolution
+constexpr int kLossyTaps = 5;  // positions of x~ around the pixel
+// feature vector of one pixel, int16, one unit = 1/64
+constexpr int kFeatTaps = 0;
+constexpr int kFeatNear = kFeatTaps + kTapValues;
+constexpr int kFeatPred = kFeatNear + kNear * 2 * kChannels;
+constexpr int kFeatLossy = kFeatPred + 1;
+constexpr int kFeatTrunk = kFeatLossy + kLossyTaps * kChannels;
+constexpr int kFeatures = kFeatTrunk + kTrunk;  // 172
+static_assert(kFeatures == 172, "the format fixes 172 features");
+
+constexpr int kTapDy[kTaps] = {0, -1, -1, -1, 0, -2, -2, -2, -1, -2, -2, 0, -3, -1, -3, -3, -2, -2, -3, -3, -3, -3};
+constexpr int kTapDx[kTaps] = {-1, 0, -1, 1, -2, 0, -1, 1, -2, -2, 2, -3, 0, -3, -1, 1, -3, 3, -2, 2, -3, 3};
+constexpr int kNearDy[kNear] = {0, -1, -1, -1, 0, -2, -2, -2, -1, -2, -2};
+constexpr int kNearDx[kNear] = {-1, 0, -1, 1, -2, 0, -1, 1, -2, -2, 2};
+constexpr int kLossyDy[kLossyTaps] = {0, 0, 1, 1, 1};
+constexpr int kLossyDx[kLossyTaps] = {0, 1, 0, 1, -1};
+// order in which the linear stage of channel c takes the channels of one tap position: its own first
+constexpr int kTapChannel[3][3] = {{0, 1, 2}, {1, 0, 2}, {2, 0, 1}};
+
+constexpr int kPredMin = -128, kPredMax = 4208;  // predictions are in 1/16 level
+constexpr int kActMax = 2047;                    // every activation is in -2047..2047
+
+// Reconstructed samples of one patch with their border, interleaved by channel.
+struct PatchSamples {
+  int h, w, stride;
+  std::vector<int16_t> data;
+  PatchSamples(int h_, int w_, const uint8_t base[3]) : h(h_), w(w_), stride((w_ + 6) * 3), data(size_t(h_ + 3) * (w_ + 6) * 3) {
+    for (size_t i = 0; i < data.size(); i += 3)
+      for (int c = 0; c < 3; ++c) data[i + c] = base[c];
+  }
+  int16_t* at(int y, int x) { return data.data() + size_t(y + 3) * stride + (x + 3) * 3; }
+  const int16_t* at(int y, int x) const { return data.data() + size_t(y + 3) * stride + (x + 3) * 3; }
+  // Store one decoded pixel and the border samples that repeat it.
+  void put(int y, int x, const int16_t v[3]) {
+    int16_t* p = at(y, x);
+    for (int c = 0; c < 3; ++c) p[c] = v[c];
+    if (x == w - 1)
+      for (int k = 1; k <= 3; ++k)
+        for (int c = 0; c < 3; ++c) p[3 * k + c] = v[c];
+    if (x == 0 && y + 1 < h) {
+      int16_t* q = at(y + 1, -3);
+      for (int k = 0; k < 3; ++k)
+        for (int c = 0; c < 3; ++c) q[3 * k + c] = v[c];
+    }
+  }
+};
+
+// Residuals of the linear stage (1/16 level) and their log magnitudes, with a border of zeros.
+struct PatchResiduals {
+  int h, w, stride;
+  std::vector<int16_t> data;
+  PatchResiduals(int h_, int w_) : h(h_), w(w_), stride((w_ + 4) * 6), data(size_t(h_ + 2) * (w_ + 4) * 6, 0) {}
+  int16_t* at(int y, int x) { return data.data() + size_t(y + 2) * stride + (x + 2) * 6; }
+  const int16_t* at(int y, int x) const { return data.data() + size_t(y + 2) * stride + (x + 2) * 6; }
+};
+
+constexpr int kLogEntries = kPredMax + 1;  // log_table[a] = round(64 log2(1 + a/16)), a = |e| in 1/16 level
+
+inline int clampi(int v, int lo, int hi) { return v < lo ? lo : (v > hi ? hi : v); }
+
+// The residual of one sample as the network sees it: e clamped, and 64 (log2(1+|e|) - 1).
+inline void put_residual(int16_t* slot, int c, int e16, const int16_t* log_table) {
+  int a = e16 < 0 ? -e16 : e16;
+  slot[c] = int16_t(clampi(e16, -kActMax, kActMax));
+  slot[3 + c] = int16_t(log_table[a > kPredMax ? kPredMax : a] - 64);
+}
+
+// The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk).
+// pred0 = the linear stage's prediction for channel 0, in 1/16 level.
+inline void causal_features(const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0, int16_t base[3], int16_t* f) {
+  const int16_t* p = s.at(y, x);
+  for (int c = 0; c < 3; ++c) base[c] = int16_t((p[-3 + c] + p[-s.stride + c] + 1) >> 1);
+  for (int t = 0; t < kTaps; ++t) {
+    const int16_t* q = p + kTapDy[t] * s.stride + kTapDx[t] * 3;
+    for (int c = 0; c < 3; ++c) f[kFeatTaps + 3 * t + c] = int16_t(4 * (q[c] - base[c]));
+  }
+  const int16_t* e = r.at(y, x);
+  for (int t = 0; t < kNear; ++t) {
+    const int16_t* q = e + kNearDy[t] * r.stride + kNearDx[t] * 6;
+    for (int c = 0; c < 6; ++c) f[kFeatNear + 6 * t + c] = q[c];
+  }
+  f[kFeatPred] = int16_t(clampi(4 * pred0 - 64 * base[0], -kActMax, kActMax));
+}
+
+}  // namespace dlpr

@@ -1,0 +1,10 @@
+// Python bindings: arrays in, arrays out, no codec logic of their own.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include "bind_training.hpp"
+
+NB_MODULE(_native, m) {
+  m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
+  bind_training(m);
+}

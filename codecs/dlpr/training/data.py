@@ -1,0 +1,160 @@
+"""Training pixels: blocks of real images by source, and the same blocks as other scanners might have given them.
+
+A *source* is one sub-folder of the training folder. Sizes differ a thousandfold between sources, so crops are drawn by
+source, never by pixel. Blocks start on the 8-pixel grid, where the JPEG grid of most slides lies.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from dlpr import _native
+from dlpr.exact.tables import CODING_ORDER
+
+U8 = npt.NDArray[np.uint8]
+SIMULATIONS = ("clean", "jpeg444", "jpeg420", "nearest")
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block in coding order with its linear stage: x uint8 [h,w,3], pred int16 [h,w,3] in 1/16 level."""
+
+    x: U8
+    pred: npt.NDArray[np.int16]
+    base: U8
+
+
+def list_sources(root: Path) -> dict[str, list[Path]]:
+    """Images by source (sub-folder), sorted."""
+    out = {}
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if files:
+            out[folder.name] = files
+    return out
+
+
+def read_rgb(path: Path) -> U8:
+    """An image as uint8 [h,w,3]."""
+    with Image.open(path) as im:
+        return np.asarray(im.convert("RGB"))
+
+
+def base_colour(x: U8) -> U8:
+    """Per-channel median, the colour that stands in for pixels above a chunk."""
+    return np.asarray(np.median(x.reshape(-1, x.shape[-1]), axis=0), dtype=np.uint8)
+
+
+def make_block(rgb: U8) -> Block:
+    """Linear stage of an RGB block."""
+    x = np.ascontiguousarray(rgb[..., list(CODING_ORDER)])
+    base = base_colour(x)
+    pred, *_ = _native.linear_block(x, base, 8)
+    return Block(x, pred, base)
+
+
+def _jpeg(im: Image.Image, quality: int, subsampling: int) -> Image.Image:
+    b = io.BytesIO()
+    im.save(b, "JPEG", quality=quality, subsampling=subsampling)
+    return Image.open(b)
+
+
+def _nearest_chroma_jpeg(rgb: U8, quality: int, fx: int, fy: int) -> U8:
+    y, cb, cr = Image.fromarray(rgb).convert("YCbCr").split()
+    w, h = y.size
+
+    def chroma(c: Image.Image) -> Image.Image:
+        small = c.resize((w // fx, h // fy), Image.Resampling.BOX)
+        return _jpeg(small, quality, 0).convert("L").resize((w, h), Image.Resampling.NEAREST)
+
+    return np.asarray(Image.merge("YCbCr", (_jpeg(y, quality, 0).convert("L"), chroma(cb), chroma(cr))).convert("RGB"))
+
+
+def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
+    """An image as another scanner might have given it: shrunk (which removes its own JPEG), colours, blur, noise, JPEG."""
+    s = float(rng.choice([1.5, 2, 2, 3]))
+    side = int(min(rgb.shape[:2]) / s) // 16 * 16
+    filters = [Image.Resampling.BOX, Image.Resampling.LANCZOS, Image.Resampling.BICUBIC]
+    im = Image.fromarray(rgb).resize((side, side), filters[int(rng.integers(3))])
+    x = (np.asarray(im).astype(np.float32) / 255) ** rng.uniform(0.7, 1.4)
+    x = np.clip(x @ (np.eye(3) + rng.normal(0, 0.06, (3, 3))).T * rng.uniform(0.85, 1.1), 0, 1)
+    if rng.random() < 0.4:
+        soft = Image.fromarray((x * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.5)))
+        x = np.clip(x + rng.uniform(-0.8, 1.2) * (x - np.asarray(soft).astype(np.float32) / 255), 0, 1)
+    x = x * 255 + rng.normal(0, 1, x.shape) * rng.choice([0, 0.5, 1, 2, 3.5])
+    if rng.random() < 0.2:
+        x = (x + np.roll(x, 1, 1)) / 2
+    out = np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    quality = int(rng.choice([30, 35, 50, 70, 75, 80, 85, 90, 95, 98]))
+    if kind == "jpeg444":
+        out = np.asarray(_jpeg(Image.fromarray(out), quality, 0))
+    elif kind == "jpeg420":
+        out = np.asarray(_jpeg(Image.fromarray(out), quality, int(rng.choice([1, 2]))))
+    elif kind == "nearest":
+        out = _nearest_chroma_jpeg(out, quality, 2, int(rng.choice([1, 2])))
+    return out
+
+
+def real_blocks(files: list[Path], count: int, rng: np.random.Generator, size: int = 256) -> list[Block]:
+    """About ``count`` blocks of one source, sides multiples of 16 and at least 128."""
+    order = [files[i] for i in rng.permutation(len(files))]
+    out: list[Block] = []
+    per = max(1, -(-count // len(order)))
+    for path in order[:count]:
+        rgb = read_rgb(path)
+        h, w = (min(size, n // 16 * 16) for n in rgb.shape[:2])
+        if min(h, w) < 128:
+            continue
+        for _ in range(per if max(rgb.shape[:2]) > size + 32 else 1):
+            y = int(rng.integers(0, (rgb.shape[0] - h) // 8 + 1)) * 8
+            x = int(rng.integers(0, (rgb.shape[1] - w) // 8 + 1)) * 8
+            out.append(make_block(rgb[y : y + h, x : x + w]))
+    return out
+
+
+def simulated_blocks(
+    sources: dict[str, list[Path]], kind: str, count: int, rng: np.random.Generator, size: int = 256
+) -> list[Block]:
+    """``count`` blocks of simulated scanners, sources in turn."""
+    names = list(sources)
+    out: list[Block] = []
+    while len(out) < count:
+        files = sources[names[int(rng.integers(len(names)))]]
+        rgb = read_rgb(files[int(rng.integers(len(files)))])
+        side = min(*rgb.shape[:2], 640)
+        if side < 400:
+            continue
+        y, x = (int(rng.integers(0, n - side + 1)) for n in rgb.shape[:2])
+        sim = simulate_scanner(rgb[y : y + side, x : x + side], kind, rng)
+        n = min(size, sim.shape[0] // 16 * 16)
+        if n >= 128:
+            out.append(make_block(sim[:n, :n]))
+    return out
+
+
+def build_blocks(root: Path, cache: Path, per_source: int, per_simulation: int, seed: int) -> dict[str, list[Block]]:
+    """Blocks by group: every source under its name, every kind of simulated scanner as ``sim:<kind>``; cached on disk."""
+    groups: dict[str, list[Block]] = {}
+    sources = list_sources(root)
+    cache.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate([*sources, *(f"sim:{k}" for k in SIMULATIONS)]):
+        path = cache / f"{name.replace(':', '_')}-{per_source}-{per_simulation}-{seed}.npz"
+        if not path.exists():
+            rng = np.random.default_rng([seed, i])
+            if name.startswith("sim:"):
+                blocks = simulated_blocks(sources, name[4:], per_simulation, rng)
+            else:
+                blocks = real_blocks(sources[name], per_source, rng)
+            arrays = {f"{k}{j}": getattr(b, k) for j, b in enumerate(blocks) for k in ("x", "pred", "base")}
+            np.savez(path, **arrays)
+            print(f"blocks {name}: {len(blocks)}", flush=True)
+        with np.load(path) as z:
+            groups[name] = [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
+    return groups

@@ -1,0 +1,317 @@
+"""Training of the slide profile: LIC and RC together, then SQRC from RC's weights with the rest fixed.
+
+Resumable: every checkpoint holds networks, optimiser, average, step and random states. All bits are per pixel.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlpr import _native
+from dlpr.config import SlideProfile
+from dlpr.exact.tables import log_table
+from dlpr.model.lic import LossyCodec
+from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor
+from dlpr.training.data import Block, base_colour
+
+LOG_TABLE = log_table()
+OPEN = np.float32(1e6)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. ``phase`` is "rc" (LIC and RC) or "sqrc" (SQRC alone, from a finished "rc" checkpoint)."""
+
+    phase: str = "rc"
+    steps: int = 10000
+    lic_steps: int = 4000
+    batch: int = 12
+    crop: int = 128
+    cells: int = 1400
+    lr: float = 2.5e-3
+    lam: float = 0.002
+    drop_lossy: float = 0.15
+    neutral: float = 0.15
+    simulated: float = 0.35
+    ema: float = 0.999
+    clip: float = 1.0
+    seed: int = 0
+    threads: int = 2
+    profile: SlideProfile = field(default_factory=SlideProfile)
+
+
+class SlideModel(nn.Module):
+    """All networks of the slide profile."""
+
+    def __init__(self, cfg: SlideProfile) -> None:
+        super().__init__()
+        self.lic = LossyCodec(cfg)
+        self.rc = ResidualCompressor(cfg)
+        self.sqrc = ResidualCompressor(cfg, cfg.tau_classes)
+
+
+class MixtureBits(torch.autograd.Function):
+    """Bits of samples under the mixture, summed; forward and backward in one native pass."""
+
+    @staticmethod
+    def forward(ctx: Any, params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, threads: int) -> Tensor:  # noqa: ANN401
+        """params [n,75]; e, lower, upper [n,3] in levels relative to the prediction."""
+        args = [t.detach().contiguous().numpy() for t in (params, e, lower, upper)]
+        total, _, grad = _native.mixture_nll(*args, np.ones(3, np.uint8), threads)
+        ctx.save_for_backward(torch.from_numpy(grad))
+        return torch.tensor(total / math.log(2))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Scale the stored gradient."""
+        (g,) = ctx.saved_tensors
+        return g * (grads[0] / math.log(2)), None, None, None, None
+
+
+@dataclass
+class Batch:
+    """x [b,3,h,w] float levels; features int16 [b,cells,4,133] and what belongs to those pixels."""
+
+    x: Tensor
+    features: Tensor
+    local: Tensor
+    where: Tensor
+    e: Tensor
+    lower: Tensor
+    upper: Tensor
+    entry: Tensor
+    tau_class: Tensor
+
+
+def quantise(x: np.ndarray[Any, Any], anchor: np.ndarray[Any, Any], tau: int) -> tuple[Any, Any, Any]:
+    """Paper's Q_tau around an anchor: reconstruction (uint8), lower and upper edge of each sample's bin (levels)."""
+    step = 2 * tau + 1
+    r = x.astype(np.int32) - anchor
+    q = np.sign(r) * ((np.abs(r) + tau) // step)
+    centre = anchor + q * step
+    lower = np.where(centre - tau <= 0, -OPEN, centre - tau - 0.5).astype(np.float32)
+    upper = np.where(centre + tau >= 255, OPEN, centre + tau + 0.5).astype(np.float32)
+    return np.clip(centre, 0, 255).astype(np.uint8), lower, upper
+
+
+def pixel_bounds(x: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """Bin edges at tau = 0."""
+    v = x.astype(np.float32)
+    return np.where(x == 0, -OPEN, v - 0.5), np.where(x == 255, OPEN, v + 0.5)
+
+
+def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, tau: int, rng: np.random.Generator) -> dict[str, Any]:
+    """One training crop: causal features of the chosen 2x2 cells, true neighbours kept as margin."""
+    y0, x0 = max(0, y - 3), max(0, x - 3)
+    y1, x1 = y + size, min(block.x.shape[1], x + size + 3)
+    rec = block.x[y0:y1, x0:x1]
+    true = block.x[y : y + size, x : x + size]
+    if tau:
+        base = base_colour(block.x)
+        _, lo, hi = quantise(rec, base.astype(np.int32), tau)
+        whole, _, _ = quantise(block.x, base.astype(np.int32), tau)
+        pred_all, *_ = _native.linear_block(whole, base, 8)
+        rec, pred = np.ascontiguousarray(whole[y0:y1, x0:x1]), np.ascontiguousarray(pred_all[y0:y1, x0:x1])
+    else:
+        pred = np.ascontiguousarray(block.pred[y0:y1, x0:x1])
+        rec = np.ascontiguousarray(rec)
+        lo, hi = pixel_bounds(rec)
+    iy, ix = cells // (size // 2) * 2, cells % (size // 2) * 2
+    py = (iy[:, None] + np.array([0, 0, 1, 1])).ravel()
+    px = (ix[:, None] + np.array([0, 1, 0, 1])).ravel()
+    ry, rx = py + y - y0, px + x - x0
+    features, local = _native.block_features(rec, pred, block.base, LOG_TABLE, np.stack([ry, rx], 1).astype(np.int32))
+    p = pred[ry, rx].astype(np.float32) / 16
+    return {
+        "x": true,
+        "features": features.reshape(len(cells), 4, CAUSAL_FEATURES),
+        "local": local.reshape(len(cells), 4, 3),
+        "where": np.stack([py, px], 1).reshape(len(cells), 4, 2),
+        "e": rec[ry, rx].astype(np.float32) - p,
+        "lower": lo[ry, rx] - p,
+        "upper": hi[ry, rx] - p,
+    }
+
+
+def collate(crops: list[dict[str, Any]], entries: list[int], taus: list[int], classes: int) -> Batch:
+    """Stack crops."""
+
+    def stack(key: str) -> Tensor:
+        return torch.from_numpy(np.stack([c[key] for c in crops]))
+
+    return Batch(
+        x=stack("x").permute(0, 3, 1, 2).float().contiguous(),
+        features=stack("features"),
+        local=stack("local").float(),
+        where=stack("where").long(),
+        e=stack("e").float(),
+        lower=stack("lower").float(),
+        upper=stack("upper").float(),
+        entry=torch.tensor(entries),
+        tau_class=torch.tensor([max(0, min(t, classes) - 1) for t in taus]),
+    )
+
+
+class Sampler:
+    """Random batches; the state of its generator is part of a checkpoint."""
+
+    def __init__(self, groups: dict[str, list[Block]], cfg: TrainConfig) -> None:
+        self.cfg, self.groups = cfg, groups
+        self.real = [n for n in groups if not n.startswith("sim:")]
+        self.sim = [n for n in groups if n.startswith("sim:")]
+        self.entry = {n: 1 + i for i, n in enumerate([*self.real, *self.sim])}
+
+    def draw(self, step: int) -> Batch:
+        """The batch of one step: a function of the seed and the step alone, so a resumed run sees the same data."""
+        cfg = self.cfg
+        rng = np.random.default_rng([cfg.seed, step, 0 if cfg.phase == "rc" else 1])
+        crops, entries, taus = [], [], []
+        for _ in range(cfg.batch):
+            names = self.sim if rng.random() < cfg.simulated else self.real
+            name = names[int(rng.integers(len(names)))]
+            block = self.groups[name][int(rng.integers(len(self.groups[name])))]
+            y, x = (int(rng.integers(0, (n - cfg.crop) // 16 + 1)) * 16 for n in block.x.shape[:2])
+            cells = rng.choice((cfg.crop // 2) ** 2, cfg.cells, replace=False)
+            tau = 0 if cfg.phase == "rc" else int(rng.choice([1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15]))
+            crops.append(cut(block, y, x, cells, cfg.crop, tau, rng))
+            taus.append(tau)
+            neutral = rng.random() < cfg.neutral
+            entries.append(0 if neutral else self.entry[name] % cfg.profile.bank)
+        return collate(crops, entries, taus, cfg.profile.tau_classes)
+
+
+def lossy_features(x_tilde: Tensor, where: Tensor, local: Tensor) -> Tensor:
+    """x~ at the pixel and at E, S, SE, SW relative to the local base, [b,cells,4,15] in network units."""
+    b, _, h, w = x_tilde.shape
+    flat = x_tilde.flatten(2).transpose(1, 2)
+    out = []
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1), (1, -1)):
+        y = (where[..., 0] + dy).clamp(max=h - 1)
+        x = (where[..., 1] + dx).clamp(0, w - 1)
+        at = (y * w + x).view(b, -1, 1).expand(-1, -1, 3)
+        out.append(flat.gather(1, at).view(*where.shape[:3], 3) - local)
+    return torch.cat(out, -1) / 16
+
+
+def step_loss(model: SlideModel, batch: Batch, cfg: TrainConfig, lic_on: bool, keep: Tensor, noisy: bool = True) -> dict[str, Tensor]:
+    """Loss of one batch and its parts in bits per pixel; ``keep`` [b] is 0 where the crop is coded without lossy layer."""
+    sqrc = cfg.phase == "sqrc"
+    with torch.set_grad_enabled(lic_on and torch.is_grad_enabled()):
+        lic = model.lic(batch.x, noisy and lic_on)
+    noise = torch.rand_like(lic.x_tilde) - 0.5 if noisy and lic_on else 0.0
+    x_tilde = (lic.x_tilde + noise).clamp(0, 255)
+    if not lic_on:
+        x_tilde = torch.round(x_tilde)
+    n, half = batch.x.shape[0], batch.x.shape[-1] // 2
+    lossy = lossy_features(x_tilde, batch.where, batch.local) * keep.view(-1, 1, 1, 1)
+    cell = batch.where[:, :, 0, 0] // 2 * half + batch.where[:, :, 0, 1] // 2
+    trunk = lic.trunk.flatten(2).transpose(1, 2).gather(1, cell[..., None].expand(-1, -1, lic.trunk.shape[1]))
+    trunk = trunk * keep.view(-1, 1, 1)
+    position = batch.where[..., 0] % 8 * 8 + batch.where[..., 1] % 8
+    net = model.sqrc if sqrc else model.rc
+    first = net.first(torch.cat([batch.features.float() / 64, lossy], -1), trunk, position)
+    params = net(first.flatten(1, 2), batch.entry, batch.tau_class if sqrc else None)
+    flat = [t.flatten(0, 1) for t in (params, batch.e, batch.lower, batch.upper)]
+    bits = MixtureBits.apply(*flat, cfg.threads) / flat[0].shape[0]
+    area = batch.x.numel() / 3
+    mse = F.mse_loss(lic.x_tilde, batch.x)
+    rate = (lic.bits_y + lic.bits_z) / area
+    loss = bits + (rate + cfg.lam * mse if lic_on else 0.0)
+    return {"loss": loss, "bits": bits, "rate": rate, "mse": mse}
+
+
+def learning_rate(cfg: TrainConfig, step: int) -> float:
+    """Short warm-up, then cosine to 1 %."""
+    return cfg.lr * min(1.0, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / cfg.steps))))
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill never leaves half of one."""
+    tmp = path.with_suffix(".tmp")
+    torch.save(state, tmp)
+    os.replace(tmp, path)
+
+
+def train(cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Path | None = None, every: int = 250) -> Path:
+    """Train one phase; returns the checkpoint. Run again with the same arguments to go on after a kill."""
+    torch.manual_seed(cfg.seed)
+    torch.set_num_threads(cfg.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{cfg.phase}.pt"
+    model = SlideModel(cfg.profile)
+    if init:
+        model.load_state_dict(torch.load(init, weights_only=True)["ema"])
+    if cfg.phase == "sqrc":
+        model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
+    trained = [model.lic, model.rc] if cfg.phase == "rc" else [model.sqrc]
+    fast, slow = [], []
+    for m in trained:
+        for k, p in m.named_parameters():
+            (fast if k.startswith(("bank_", "tau_")) else slow).append(p)
+    opt = torch.optim.Adam([{"params": slow}, {"params": fast}], cfg.lr)
+    ema = {k: v.clone() for k, v in model.state_dict().items()}
+    first_step = 0
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        opt.load_state_dict(state["opt"])
+        ema, first_step = state["ema"], state["step"]
+        torch.set_rng_state(state["rng"])
+    sampler = Sampler(groups, cfg)
+    queue: Queue[Batch] = Queue(3)
+    stop = threading.Event()
+
+    def feed() -> None:
+        for s in range(first_step, cfg.steps):
+            if stop.is_set():
+                return
+            queue.put(sampler.draw(s))
+
+    threading.Thread(target=feed, daemon=True).start()
+    log = out / f"{cfg.phase}.csv"
+    fresh = not log.exists()
+    mean: dict[str, float] = {}
+    started = time.time()
+    with log.open("a", newline="") as f:
+        writer = csv.writer(f)
+        if fresh:
+            writer.writerow(["step", "seconds", "bits", "rate", "mse", "lr"])
+        for step in range(first_step, cfg.steps):
+            lr = learning_rate(cfg, step)
+            opt.param_groups[0]["lr"], opt.param_groups[1]["lr"] = lr, 3 * lr
+            lic_on = cfg.phase == "rc" and step < cfg.lic_steps
+            batch = queue.get()
+            keep = (torch.rand(batch.x.shape[0]) >= cfg.drop_lossy).float()
+            parts = step_loss(model, batch, cfg, lic_on, keep)
+            opt.zero_grad(set_to_none=True)
+            parts["loss"].backward()
+            nn.utils.clip_grad_norm_(slow + fast, cfg.clip)
+            opt.step()
+            decay = min(cfg.ema, (step + 1) / (step + 20))
+            with torch.no_grad():
+                for k, v in model.state_dict().items():
+                    ema[k].lerp_(v, 1 - decay)
+            for k in ("bits", "rate", "mse"):
+                v = float(parts[k].detach())
+                mean[k] = v if k not in mean else 0.99 * mean[k] + 0.01 * v
+            if (step + 1) % every == 0 or step + 1 == cfg.steps:
+                row = [step + 1, round(time.time() - started, 1), *(round(mean[k], 4) for k in ("bits", "rate", "mse")), f"{lr:.2e}"]
+                writer.writerow(row)
+                f.flush()
+                print(*row, flush=True)
+                save(path, {"model": model.state_dict(), "ema": ema, "opt": opt.state_dict(), "step": step + 1, "rng": torch.get_rng_state(), "config": asdict(cfg)})
+    stop.set()
+    return path
