@@ -82,8 +82,12 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
         _refuse_unsupported(dtype, getattr(chunk_grid, "chunk_shape", None))
 
     def evolve_from_array_spec(self, array_spec: ArraySpec) -> DLPRArrayBytesCodec:
-        """Refuse what `validate` refuses; inside a shard zarr asks only here."""
-        _refuse_unsupported(array_spec.dtype, array_spec.shape)
+        """Refuse dtypes that `validate` refuses; inside a shard zarr asks only here.
+
+        The shape says nothing: zarr passes the whole array's, or a shard's chunk. Chunks of an unsupported
+        shape inside a shard are refused when the first of them is written.
+        """
+        _refuse_unsupported(array_spec.dtype, None)
         return self
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
