@@ -12,12 +12,13 @@ BIN     := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
            $(shell find codecs/dlpr dlpr_wsi -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: help demo test lint types pytest check-full asan bench venv clean
+.PHONY: help demo test lint types pytest check-full asan check-zarr2 bench venv clean
 help:
 	@echo "make demo        convert examples/CMU-1-Small-Region.svs at tau 0, 1, 3; verify; compare with JPEG XL"
 	@echo "make test        ruff, mypy, pytest: what CI runs"
 	@echo "make lint|types  ruff | mypy alone"
 	@echo "make check-full  test, and the slow checks"
+	@echo "make check-zarr2 the wheel in a fresh environment with zarr 2.18"
 	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench       ratio and speed beside other codecs (ARGS=--json)"
 	@echo "make venv        .venv with everything for development"
@@ -41,8 +42,16 @@ types: $(VENV)/.test
 pytest: $(VENV)/.test
 	$(BIN)/pytest -m "not full" $(ARGS)
 
-check-full: test asan
+check-full: test asan check-zarr2
 	$(BIN)/pytest -m full $(ARGS)
+
+# The wheel beside zarr 2.18, in an environment of its own.
+check-zarr2: $(VENV)/.test
+	rm -rf build/zarr2 && $(PYTHON) -m venv build/zarr2/venv
+	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w build/zarr2 .
+	build/zarr2/venv/bin/pip install -q "zarr==2.18.7" "numcodecs<0.16" pytest build/zarr2/*.whl
+	build/zarr2/venv/bin/python examples/zarr_quickstart.py
+	build/zarr2/venv/bin/pytest tests/plugins/test_numcodecs.py
 
 asan: $(VENV)/.test
 	@echo "asan: nothing here yet"

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -103,10 +102,8 @@ def _info(options: argparse.Namespace) -> int:
     from dlpr_wsi.report import archive_lines, slide_lines
 
     facts = info(options.path)
-    kind, lines = (
-        ("archive", archive_lines(facts)) if isinstance(facts, ArchiveInfo) else ("slide", slide_lines(facts))
-    )
-    print(json.dumps({"kind": kind, **asdict(facts)}, indent=2) if options.json else "\n".join(lines))
+    lines = archive_lines(facts) if isinstance(facts, ArchiveInfo) else slide_lines(facts)
+    print(json.dumps(facts.to_json(), indent=2) if options.json else "\n".join(lines))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,20 @@ class ArchiveInfo:
     def bits_per_pixel(self) -> float:
         """Bits of the archive per px."""
         return 8 * self.bytes / (self.shape[1] * self.shape[2])
+
+    @property
+    def raw_share(self) -> float:
+        """Size of the archive over that of its pixels."""
+        return self.bytes / self.raw_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all facts, those computed from others too."""
+        return {
+            "kind": "archive",
+            **asdict(self),
+            "raw_share": self.raw_share,
+            "bits_per_pixel": self.bits_per_pixel,
+        }
 
 
 def info(path: Path) -> SlideFacts | ArchiveInfo:

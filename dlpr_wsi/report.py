@@ -40,10 +40,10 @@ def growth_note(source: SlideFacts, archive_bytes: int, tau: int) -> str | None:
         return None
     times = f"{archive_bytes / source.file_bytes:.2f} times the size of the source file"
     if not source.codec.lossy:
-        return f"note          the archive has {times}"
+        return f"note          the archive is {times}"
     kept = "exactly" if tau == 0 else f"within tau {tau}"
     return (
-        f"note          the archive has {times}: the source is a lossy {source.codec.name} slide, and "
+        f"note          the archive is {times}: the source is a lossy {source.codec.name} slide, and "
         f"keeping its decoded pixels {kept} takes more bytes than the {source.codec.name} data they come from"
     )
 

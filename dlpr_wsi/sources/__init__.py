@@ -6,9 +6,9 @@ archives are read by `dlpr_wsi.sources.archive`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,10 @@ class SlideFacts:
     objective_power: float | None
     associated: tuple[str, ...]
     background: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all facts."""
+        return {"kind": "slide", **asdict(self)}
 
 
 class SlideSource(Protocol):

@@ -54,6 +54,8 @@ def test_convert_verify_info(run, tmp_path, svs):
     assert (facts["kind"], facts["tau"], facts["tiles"]) == ("archive", 1, 12)
     assert sum(facts["tiles_by_mode"].values()) == 12
     assert facts["bytes"] == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    assert facts["bits_per_pixel"] == pytest.approx(8 * facts["bytes"] / 120_000)
+    assert facts["raw_share"] == pytest.approx(facts["bytes"] / 360_000)
     assert facts["source"]["mpp_x"] == 0.2525
 
 
