@@ -149,6 +149,13 @@ def test_tau_of_another_type_is_refused(tau):
         DLPR(tau)
 
 
+def test_other_options_are_checked():
+    with pytest.raises(ValueError, match="patch must be one of 32, 64, 128, 256"):
+        DLPR(patch=100)
+    with pytest.raises(TypeError, match="lossy_layer must be true or false"):
+        DLPR(lossy_layer=1)
+
+
 def test_numpy_integers_are_stored_as_json_numbers():
     assert json.dumps(DLPR(np.int64(3)).get_config()) == '{"id": "dlpr", "tau": 3}'
 

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 
 __all__ = ["CodecOptions"]
 
+_PATCHES = (32, 64, 128, 256)
+
 
 @dataclass(frozen=True)
 class CodecOptions:
@@ -29,7 +31,7 @@ class CodecOptions:
     lossy_layer : bool
         Whether streams carry a lossy layer that can be decoded alone.
     patch : int or None
-        Side of the residual coder's patches in px. None lets the encoder choose its default.
+        Side of the residual coder's patches in px: 32, 64, 128 or 256. None is the encoder's default.
 
     Raises
     ------
@@ -56,6 +58,8 @@ class CodecOptions:
             raise TypeError(f"dlpr: lossy_layer must be true or false, not {self.lossy_layer!r}")
         if self.patch is not None:
             object.__setattr__(self, "patch", _integer("patch", self.patch, 32, 256))
+            if self.patch not in _PATCHES:
+                raise ValueError(f"dlpr: patch must be one of 32, 64, 128, 256, not {self.patch}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CodecOptions:

@@ -37,7 +37,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     lossy_layer : bool, default True
         Whether streams carry a lossy layer that can be decoded alone.
     patch : int, optional
-        Side of the residual coder's patches in px, 32 to 256.
+        Side of the residual coder's patches in px: 32, 64, 128 or 256.
 
     Raises
     ------
