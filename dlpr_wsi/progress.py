@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from functools import partial
+from typing import Any, TextIO
 
 from dlpr_wsi.pipeline.pool import Progress
 
@@ -56,11 +57,12 @@ class _BarProgress:
     def __init__(self, label: str, stream: TextIO) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(desc=label, unit="tile", file=stream, disable=None, leave=False)
+        self._open = partial(tqdm, desc=label, unit="tile", file=stream, leave=False)
+        self._bar: Any = None
 
     def start(self, total: int) -> None:
         """Begin a run of this many tiles."""
-        self._bar.reset(total=total)
+        self._bar = self._open(total=total)
 
     def advance(self, tiles: int) -> None:
         """Count tiles as done."""
@@ -68,4 +70,5 @@ class _BarProgress:
 
     def close(self) -> None:
         """Remove the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -82,10 +82,10 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
         _refuse_unsupported(dtype, getattr(chunk_grid, "chunk_shape", None))
 
     def evolve_from_array_spec(self, array_spec: ArraySpec) -> DLPRArrayBytesCodec:
-        """Refuse dtypes that `validate` refuses; inside a shard zarr asks only here.
+        """Refuse dtypes that `validate` refuses; inside a shard some versions of zarr ask only here.
 
-        The shape says nothing: zarr passes the whole array's, or a shard's chunk. Chunks of an unsupported
-        shape inside a shard are refused when the first of them is written.
+        The shape says nothing: zarr passes the whole array's, or a shard's chunk. zarr before 3.4 refuses a
+        shard's chunks of unsupported shape only when the first of them is written.
         """
         _refuse_unsupported(array_spec.dtype, None)
         return self
