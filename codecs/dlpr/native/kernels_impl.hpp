@@ -88,7 +88,7 @@ constexpr int kWide = 8;
 // Columns are taken in groups of NB registers; weights of one group are at w + column*2 with the full cout as stride.
 template <int NB>
 void dense_cols(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
-  constexpr int R = NB >= 4 ? 4 : 6;
+  constexpr int R = kWide == 16 ? (NB >= 5 ? 4 : NB == 4 ? 5 : 8) : (NB >= 2 ? 6 : 8);
   int i = 0;
   for (; i + R <= n; i += R) dense_block<NB, R>(a + i * a_stride, a_stride, w, pairs, cout, acc + i * cout, add);
   for (; i < n; ++i) dense_block<NB, 1>(a + i * a_stride, a_stride, w, pairs, cout, acc + i * cout, add);

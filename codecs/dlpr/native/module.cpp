@@ -2,9 +2,10 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
-#include "bind_training.hpp"
+#include "bind_codec.hpp"
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
   bind_training(m);
+  bind_codec(m);
 }
