@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr_wsi.errors import ArchiveError, MissingDependencyError, UsageError
-from dlpr_wsi.sources.archive import ATTRIBUTES, chunk_key, directory_bytes, is_zarr
+from dlpr_wsi.errors import ArchiveError, UsageError
+from dlpr_wsi.sources.archive import ATTRIBUTES, chunk_key, directory_bytes, is_zarr, require_zarr
 
-try:
-    import zarr
-except ImportError as error:
-    raise MissingDependencyError("zarr 3", "wsi") from error
-if int(zarr.__version__.split(".")[0]) < 3:
-    raise MissingDependencyError(f"zarr 3 (zarr {zarr.__version__} is)", "wsi")
+require_zarr()
+
+import zarr  # noqa: E402
 
 __all__ = ["FILL_VALUE", "ZarrSink", "check_destination", "leftovers"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError
 
-__all__ = ["ATTRIBUTES", "Archive", "chunk_key", "directory_bytes", "is_zarr", "open_archive"]
+__all__ = ["ATTRIBUTES", "Archive", "chunk_key", "directory_bytes", "is_zarr", "open_archive", "require_zarr"]
 
 ATTRIBUTES = "dlpr_wsi"  # the key that holds this package's facts in the array's attributes
 
@@ -61,6 +62,17 @@ class Archive:
         return ((row, column) for row in range(self.rows) for column in range(self.columns))
 
 
+def require_zarr() -> None:
+    """Raise MissingDependencyError unless a zarr is installed that writes format 3 with DLPR."""
+    try:
+        found = version("zarr")
+        import zarr as _
+    except ImportError as error:  # PackageNotFoundError is one
+        raise MissingDependencyError("zarr 3.1 or later", "wsi") from error
+    if tuple(int(part) for part in found.split(".")[:2]) < (3, 1):
+        raise MissingDependencyError(f"zarr 3.1 or later (there is {found})", "wsi")
+
+
 def chunk_key(row: int, column: int) -> str:
     """Return a chunk's path inside the archive, which is also its name in messages."""
     return f"c/0/{row}/{column}"
@@ -86,10 +98,9 @@ def open_archive(path: Path) -> Archive:
     dlpr_wsi.errors.ArchiveError
         The path holds no array of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise MissingDependencyError("zarr 3", "wsi") from error
+    require_zarr()
+    import zarr
+
     if not path.is_dir():
         raise ArchiveError(f"{path}: no such folder")
     if not is_zarr(path):
