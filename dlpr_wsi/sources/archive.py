@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def require_zarr() -> None:
     """Raise MissingDependencyError unless a zarr is installed that writes format 3 with DLPR."""
     try:
         found = version("zarr")
-        import zarr as _
+        import_module("zarr")
     except ImportError as error:  # PackageNotFoundError is one
         raise MissingDependencyError("zarr 3.1 or later", "wsi") from error
     if tuple(int(part) for part in found.split(".")[:2]) < (3, 1):
