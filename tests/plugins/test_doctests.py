@@ -1,0 +1,22 @@
+"""The examples in docstrings are true."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("name", "requirement"),
+    [
+        ("dlpr.plugins", "numpy"),
+        ("dlpr.plugins.numcodecs", "numcodecs"),
+        ("dlpr.plugins.zarr", "zarr.abc.codec"),
+        ("dlpr_wsi.pipeline.plan", "numpy"),
+    ],
+)
+def test_docstrings(name, requirement):
+    pytest.importorskip(requirement)
+    failed, attempted = doctest.testmod(import_module(name))
+    assert attempted > 0
+    assert failed == 0
