@@ -24,7 +24,7 @@ def _table() -> npt.NDArray[np.uint32]:
 
 @lru_cache(maxsize=1)
 def _table_list() -> list[int]:
-    """The same table as Python integers."""
+    """Return the same table as Python integers."""
     return [int(v) for v in _table()]
 
 
@@ -38,7 +38,7 @@ def _update(crc: int, data: bytes) -> int:
 
 @lru_cache(maxsize=16)
 def _advance_columns(zeros: int) -> tuple[int, ...]:
-    """What `zeros` zero bytes make of each bit of the register (the map is linear over GF(2))."""
+    """Find what `zeros` zero bytes make of each bit of the register (the map is linear over GF(2))."""
     basis = np.uint32(1) << np.arange(32, dtype=np.uint32)
     table = _table()
     for _ in range(zeros):
