@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from dlpr.errors import UnsupportedInputError
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class SlideProfile:
     """K, logistic components per channel."""
     blocks: int = 3
     """Hidden layers inside the per-pixel network's skip connection."""
-    bank: int = 16
+    bank: int = 18
     """Conditioning vectors the encoder chooses from for each chunk; entry 0 is the neutral one."""
     latent: int = 32
     """N, channels of y at 1/16 resolution."""
@@ -50,3 +53,57 @@ class SlideProfile:
             "per-pixel network": (self.blocks + 1) * self.hidden**2 + self.hidden * self.outputs,
             "linear stage": 3 * 66 + 3,
         }
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What an encoder may choose. None of it changes what a decoder needs to know."""
+
+    lossy_layer: bool = True
+    """Write the lossy layer, so that a preview can be decoded from the first bytes (about half a per cent of size)."""
+    anchor: str = "base"
+    """Where the grid of 2 tau + 1 levels stands: "base" (one colour per chunk) or "lossy" (x~, as in the paper)."""
+    patch: int | None = None
+    """Side of the independently coded patches, 32, 64, 128 or 256; None chooses (256)."""
+    lanes: int = 1
+    """Entropy coder lanes in a patch, 1..32, a power of two: more decode faster on a GPU, each costs about 6 bytes."""
+    linear_stage: bool = True
+    """Use taps in the chunk's own linear predictor (off only to measure what it brings)."""
+    coefficient_bits: int = 8
+    """Fractional bits of the linear stage's coefficients, 4..12."""
+    coefficient_price: float = 6.0
+    """Bits a coefficient is taken to cost when the predictor's size is chosen."""
+    search: bool = True
+    """Compare predictors of several sizes and all bank entries on a sample of the chunk; off: entry 0, one predictor."""
+    bank_entry: int | None = None
+    """Conditioning vector to use; None tries them all on a sample of the chunk."""
+    weights_id: bytes | None = None
+    """Weights to code with; None takes the default set."""
+    min_lossy_side: int = 32
+    """Chunks with a shorter side get no lossy layer."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the format cannot hold."""
+        if self.anchor not in ("base", "lossy"):
+            raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
+        if self.patch not in (None, 32, 64, 128, 256):
+            raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
+        if self.lanes not in (1, 2, 4, 8, 16, 32):
+            raise UnsupportedInputError(f"lanes must be a power of two in 1..32, not {self.lanes!r}", reason="input")
+        if not 4 <= self.coefficient_bits <= 12:
+            raise UnsupportedInputError("coefficient_bits must be in 4..12", reason="input")
+
+    @classmethod
+    def of(cls, options: EncoderOptions | None, changes: dict[str, Any]) -> EncoderOptions:
+        """Options with some fields changed; an unknown name is refused."""
+        known = {f.name for f in fields(cls)}
+        for name in changes:
+            if name not in known:
+                raise UnsupportedInputError(
+                    f"unknown encoder option {name!r}; known: {', '.join(sorted(known))}", reason="input"
+                )
+        return replace(options or cls(), **changes)
+
+    def patch_for(self, height: int, width: int) -> int:
+        """Patch side for a chunk."""
+        return self.patch or 256

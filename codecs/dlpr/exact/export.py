@@ -76,12 +76,19 @@ def i16(v: F64) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(v), -32768, 32767).astype(np.int16)
 
 
-def _np(t: Any) -> F64:  # noqa: ANN401
+def _np(t: Any) -> F64:
     return np.asarray(t.detach().cpu().numpy(), dtype=np.float64)
 
 
 def export_conv(
-    out: Tensors, report: list[LayerBound], name: str, conv: Any, in_scale: int, limit: int, out_scale: float | F64, shift_bias: F64 | float = 0.0  # noqa: ANN401
+    out: Tensors,
+    report: list[LayerBound],
+    name: str,
+    conv: Any,
+    in_scale: int,
+    limit: int,
+    out_scale: float | F64,
+    shift_bias: F64 | float = 0.0,
 ) -> None:
     """One unconditioned layer (convolution or 1x1)."""
     w, b = _np(conv.weight), _np(conv.bias) + shift_bias
@@ -104,7 +111,7 @@ def feature_limits() -> F64:
     return np.r_[np.full(66, 1020), near, LIMIT, np.full(15, 1020)].astype(np.float64)
 
 
-def export_residual(out: Tensors, report: list[LayerBound], name: str, net: Any) -> None:  # noqa: ANN401
+def export_residual(out: Tensors, report: list[LayerBound], name: str, net: Any) -> None:
     """RC or SQRC."""
     c = net.cfg.hidden
     masked, u, pos = _np(net.masked.weight), _np(net.u_head.weight).reshape(4, c, -1), _np(net.position)
@@ -121,7 +128,11 @@ def export_residual(out: Tensors, report: list[LayerBound], name: str, net: Any)
     mq = np.clip(np.rint(masked / ACT * s[:, None]), -127, 127).astype(np.int8)
     uq = np.clip(np.rint(u / ACT * s[None, :, None]), -127, 127).astype(np.int8)
     pq = np.rint(pos * s).astype(np.int32)
-    worst = np.abs(mq.astype(np.int64)) @ feature_limits() + np.abs(uq.astype(np.int64)).sum(2).max(0) * LIMIT + np.abs(pq).max((0, 1))
+    worst = (
+        np.abs(mq.astype(np.int64)) @ feature_limits()
+        + np.abs(uq.astype(np.int64)).sum(2).max(0) * LIMIT
+        + np.abs(pq).max((0, 1))
+    )
     check_bound(f"{name}.first", worst, report)
     out[f"{name}.masked.weight"], out[f"{name}.u_head.weight"] = mq, uq.reshape(4 * c, -1)
     out[f"{name}.position"], out[f"{name}.first.shift"] = pq, shift.astype(np.uint8)
@@ -134,7 +145,11 @@ def export_residual(out: Tensors, report: list[LayerBound], name: str, net: Any)
         q = quantise_rows(w, lim, np.abs(b), np.full(len(b), float(OUT if is_out else ACT)))
         acc_bias = np.rint(b * q.scale)
         check_bound(label, np.abs(q.weight.astype(np.int64)) @ lim + np.abs(acc_bias), report)
-        out[f"{label}.weight"], out[f"{label}.acc_bias"], out[f"{label}.shift"] = q.weight, acc_bias.astype(np.int32), q.shift
+        out[f"{label}.weight"], out[f"{label}.acc_bias"], out[f"{label}.shift"] = (
+            q.weight,
+            acc_bias.astype(np.int32),
+            q.shift,
+        )
         mults.append(q.mult)
     scale, add, add_out = 1 + _np(net.bank_scale), _np(net.bank_shift), _np(net.bank_out)
     out[f"{name}.bank_mult"] = i16(scale * np.stack(mults[:-1])[None])
@@ -152,7 +167,7 @@ def sigma_index(log_sigma: F64) -> F64:
     return (log_sigma + 3) * 63 / 7.5
 
 
-def export_lic(out: Tensors, report: list[LayerBound], lic: Any) -> None:  # noqa: ANN401
+def export_lic(out: Tensors, report: list[LayerBound], lic: Any) -> None:
     """Lossy codec: decoder side under the promise, encoder side exported the same way."""
     n = lic.h_d.c2.weight.shape[0] // 2
     g, h = lic.g_e, lic.h_e

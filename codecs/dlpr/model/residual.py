@@ -66,7 +66,6 @@ class ResidualCompressor(nn.Module):
 
     def forward(self, first: Tensor, entry: Tensor, tau_class: Tensor | None = None) -> Tensor:
         """Mixture parameters [b,n,75] from :meth:`first` [b,n,C], bank entry [b] and, for SQRC, tau class [b]."""
-
         scale, shift = 1 + self.bank_scale[entry], self.bank_shift[entry]
         out_scale: Tensor | None = None
         out_shift = self.bank_out[entry]

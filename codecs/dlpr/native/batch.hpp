@@ -84,9 +84,9 @@ struct EncodeJob {
   double coef_bits = 6.0;
   int only_bank = -1;  // an entry to use, or -1 for the best
   bool no_linear_taps = false;
+  bool search = true;  // compare predictors of several sizes where they are a large part of the chunk
   std::vector<uint8_t> lossy, linear, lanes;
   std::vector<uint32_t> lane_sizes;
-  double estimate = 0;  // bits of the sampled steps under the chosen entry
 };
 
 inline void median_colour(const uint8_t* x, size_t n, int channels, uint8_t base[3]) {
@@ -114,7 +114,7 @@ inline int choose_interval(const std::vector<int64_t>& deviations) {
   return m_best;
 }
 
-inline double step_bits(const Kernels& kn, const Model& m, const ChunkOptions& o, PatchCoder& pc, const StepBuffers& b, int s) {
+inline double step_bits(const Kernels& kn, const Model& m, PatchCoder& pc, const StepBuffers& b, int s) {
   double bits = 0;
   const int ya = s - (pc.w - 1) > 0 ? (s - (pc.w - 1) + 1) / 2 : 0;
   for (int i = 0; i < b.n; ++i) {
@@ -166,44 +166,61 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   Moments moments;
   for (auto& pc : patches) add_moments(moments, pc->samples, n > (1u << 18) ? 4 : 2, kn);
   FitOptions fit;
-  fit.coef_bits = j.coef_bits;
   if (j.no_linear_taps) fit.max_taps = 0;
-  ls = fit_linear(moments, j.frac, fit);
-  parallel_for(grid.count(), threads, [&](int i) { patches[i]->fill_residuals(); });
-  j.linear = write_linear(m, ls, o.channels);
-
-  std::vector<int64_t> deviations(256, 0);
-  for (int i = 0; i < grid.count(); ++i) {
-    PatchCoder& pc = *patches[i];
-    for (int y = 0; y < pc.h; ++y)
-      for (int xx = 0; xx < pc.w; ++xx)
-        for (int c = 0; c < o.channels; ++c) {
-          const int16_t* p = pc.samples.at(y, xx);
-          int pred = predict(ls, ls.p[ls.phase(y, xx)][c], pc.samples, y, xx, c);
-          Grid g(pc.anchor(y, xx, c), o.tau, 255, pred);
-          deviations[std::min(255, std::abs(g.nearest(p[c]) - g.centre))]++;
-        }
-  }
-  o.m = choose_interval(deviations);
-
-  if (j.only_bank >= 0) {
-    o.bank = j.only_bank;
-  } else {
-    const int every = std::max(1, int(n / 2048) | 1);
-    std::vector<double> cost(m.profile.bank, 0.0);
-    StepBuffers b(PatchCoder::max_pixels(o), patches[0]->net().padded);
+  // Everything that follows from the price of a coefficient: predictors, residuals, interval.
+  auto prepare = [&](double price) {
+    fit.coef_bits = price;
+    ls = fit_linear(moments, j.frac, fit);
+    std::vector<std::array<int64_t, 256>> found(grid.count());
+    parallel_for(grid.count(), threads, [&](int i) { found[i].fill(0), patches[i]->fill_residuals(found[i].data()); });
+    std::vector<int64_t> deviations(256, 0);
+    for (auto& f : found)
+      for (int d = 0; d < 256; ++d) deviations[d] += f[d];
+    o.m = choose_interval(deviations);
+    return write_linear(m, ls, o.channels);
+  };
+  // Bits of a sample of steps under bank entries first..last-1, scaled to the chunk.
+  const int every = std::max(1, int(n / 2048) | 1);
+  StepBuffers b(PatchCoder::max_pixels(o), patches[0]->net().padded);
+  auto sample = [&](int first, int last) {
+    std::vector<double> cost(last - first, 0.0);
     int at = 0;
     for (auto& pc : patches)
       for (int s = 0; s < pc->steps(); ++s) {
         if ((at++) % every != every / 2) continue;
         pc->first_layer(s, b);
-        for (int k = 0; k < m.profile.bank; ++k) {
+        for (int k = first; k < last; ++k) {
           pc->network(b, k);
-          cost[k] += step_bits(kn, m, o, *pc, b, s);
+          cost[k - first] += every * step_bits(kn, m, *pc, b, s);
         }
       }
+    return cost;
+  };
+  auto choose_bank = [&] {
+    if (j.only_bank >= 0) {
+      o.bank = j.only_bank;
+      return sample(o.bank, o.bank + 1)[0];
+    }
+    auto cost = sample(0, m.profile.bank);
     o.bank = int(std::min_element(cost.begin(), cost.end()) - cost.begin());
-    j.estimate = cost[o.bank];
+    return cost[o.bank];
+  };
+  double price = j.coef_bits;
+  j.linear = prepare(price);
+  double bits = choose_bank();
+  // Where the predictor is a large part of the chunk (flat or small), try dearer and dearer coefficients at real cost.
+  if (j.search && !j.no_linear_taps && 8.0 * double(j.linear.size()) > 0.02 * bits) {
+    double best = bits + 8.0 * double(j.linear.size()), best_price = price;
+    bool last_is_best = true;
+    for (double p = price * 3; p < 3000; p *= 3) {
+      auto linear = prepare(p);
+      double total = sample(o.bank, o.bank + 1)[0] + 8.0 * double(linear.size());
+      last_is_best = total < best;
+      if (last_is_best) best = total, best_price = p, j.linear = std::move(linear);
+      else if (total > 1.1 * best) break;
+    }
+    if (!last_is_best) j.linear = prepare(best_price);
+    if (best_price != price) choose_bank();
   }
 
   const int nl = 1 << o.lane_exp;

@@ -78,14 +78,20 @@ class PatchCoder {
       for (int c = 1; c < 3; ++c) slot[c] = slot[0], slot[3 + c] = slot[3];
   }
 
-  // Encoder: all samples are known; fill residuals of the whole patch.
-  void fill_residuals() {
+  // Encoder: all samples are known; fill the residuals of the whole patch and count |symbol - centre| (256 bins).
+  void fill_residuals(int64_t* deviations) {
     for (int y = 0; y < h; ++y)
       for (int x = 0; x < w; ++x) {
         int16_t* slot = residuals.at(y, x);
         const int16_t* p = samples.at(y, x);
         const Predictor* q = ls_.p[ls_.phase(y, x)];
-        for (int c = 0; c < o_.channels; ++c) put_residual(slot, c, 16 * p[c] - predict(ls_, q[c], samples, y, x, c), m_.tables.log);
+        for (int c = 0; c < o_.channels; ++c) {
+          const int pred = predict(ls_, q[c], samples, y, x, c);
+          put_residual(slot, c, 16 * p[c] - pred, m_.tables.log);
+          const Grid g(anchor(y, x, c), o_.tau, 255, pred);
+          const int d = g.nearest(p[c]) - g.centre;
+          deviations[d < 0 ? -d : d]++;
+        }
         if (o_.channels == 1)
           for (int c = 1; c < 3; ++c) slot[c] = slot[0], slot[3 + c] = slot[3];
       }

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DLPRArrayBytesCodec"]
 
-_SUPPORTED = (
-    "uint8 in chunks of (3, H, W) or (H, W, 3), leading ones allowed, or (H, W), (1, H, W), (H, W, 1)"
-)
+_SUPPORTED = "uint8 in chunks of (3, H, W) or (H, W, 3), leading ones allowed, or (H, W), (1, H, W), (H, W, 1)"
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
         TypeError, ValueError
             An option that is unknown, of the wrong type or out of range.
         """
-        _, configuration = parse_named_configuration(
-            dict(data), CodecOptions.NAME, require_configuration=False
-        )
+        _, configuration = parse_named_configuration(dict(data), CodecOptions.NAME, require_configuration=False)
         return cls(CodecOptions.from_config(configuration or {}), threads=getattr(data, "threads", None))
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,21 +90,14 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
         """Not known before encoding."""
         raise NotImplementedError
 
-    async def encode(
-        self, chunks_and_specs: Iterable[tuple[NDBuffer | None, ArraySpec]]
-    ) -> list[Buffer | None]:
+    async def encode(self, chunks_and_specs: Iterable[tuple[NDBuffer | None, ArraySpec]]) -> list[Buffer | None]:
         """Encode a batch with one call of `dlpr.encode_batch`, off the event loop."""
         pairs = list(chunks_and_specs)
         arrays = [chunk.as_numpy_array() for chunk, _ in pairs if chunk is not None]
         streams = iter(await asyncio.to_thread(self._encode_arrays, arrays) if arrays else ())
-        return [
-            None if chunk is None else spec.prototype.buffer.from_bytes(next(streams))
-            for chunk, spec in pairs
-        ]
+        return [None if chunk is None else spec.prototype.buffer.from_bytes(next(streams)) for chunk, spec in pairs]
 
-    async def decode(
-        self, chunks_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]
-    ) -> list[NDBuffer | None]:
+    async def decode(self, chunks_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]) -> list[NDBuffer | None]:
         """Decode a batch with one call of `dlpr.decode_batch`, off the event loop."""
         pairs = list(chunks_and_specs)
         streams = [chunk.to_bytes() for chunk, _ in pairs if chunk is not None]

@@ -18,7 +18,7 @@ from dlpr import _native
 from dlpr.exact.tables import CODING_ORDER
 
 U8 = npt.NDArray[np.uint8]
-SIMULATIONS = ("clean", "jpeg444", "jpeg420", "nearest")
+SIMULATIONS = ("clean", "jpeg444", "jpeg420", "nearest", "rgbjpeg", "background")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 
 
@@ -29,6 +29,27 @@ class Block:
     x: U8
     pred: npt.NDArray[np.int16]
     base: U8
+    tau: int = 0
+    true: U8 | None = None
+    """For tau >= 1: the samples before quantisation (x holds the reconstruction)."""
+    anchor: U8 | None = None
+    """For tau >= 1: where each sample's grid stands, [h,w,3]."""
+
+
+def quantise(x: U8, anchor: npt.NDArray[np.int32], tau: int) -> tuple[U8, npt.NDArray[np.int32]]:
+    """Paper's Q_tau around an anchor: reconstruction and the centre of each sample's bin before clamping."""
+    step = 2 * tau + 1
+    r = x.astype(np.int32) - anchor
+    centre = anchor + np.sign(r) * ((np.abs(r) + tau) // step) * step
+    return np.clip(centre, 0, 255).astype(np.uint8), centre
+
+
+def quantised_block(block: Block, tau: int, x_tilde: U8 | None = None) -> Block:
+    """The block as SQRC sees it: reconstructed around the base colour, or around x~, with its own linear stage."""
+    anchor = np.broadcast_to(block.base, block.x.shape) if x_tilde is None else x_tilde
+    rec, _ = quantise(block.x, anchor.astype(np.int32), tau)
+    pred, *_ = _native.linear_block(rec, block.base, 8)
+    return Block(rec, pred, block.base, tau, block.x, np.ascontiguousarray(anchor))
 
 
 def list_sources(root: Path) -> dict[str, list[Path]]:
@@ -77,6 +98,26 @@ def _nearest_chroma_jpeg(rgb: U8, quality: int, fx: int, fy: int) -> U8:
     return np.asarray(Image.merge("YCbCr", (_jpeg(y, quality, 0).convert("L"), chroma(cb), chroma(cr))).convert("RGB"))
 
 
+def _rgb_jpeg(rgb: U8, quality: int) -> U8:
+    """JPEG of the three channels as they are, without colour transform (some Aperio slides)."""
+    return np.stack([np.asarray(_jpeg(Image.fromarray(rgb[..., c]), quality, 0)) for c in range(3)], -1)
+
+
+def _glass(tissue: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Tissue that fades into the bare slide along a random soft border; levels 0..255."""
+    h, w, _ = tissue.shape
+    colour = rng.uniform(205, 250) + rng.normal(0, 3, 3)
+    ramp = np.linspace(-1, 1, h)[:, None] * rng.normal(0, 2) + np.linspace(-1, 1, w)[None] * rng.normal(0, 2)
+    coarse = Image.fromarray(rng.normal(0, 1, (5, 5)).astype(np.float32)).resize((w, h), Image.Resampling.BICUBIC)
+    field = np.asarray(coarse) - rng.choice([-0.5, 0.5, 1.0, 3.0, 3.0])
+    mask = 1 / (1 + np.exp(-field * rng.choice([4, 20, 60])))[..., None]
+    faint = colour + ramp[..., None] + (tissue - tissue.mean((0, 1))) * rng.choice([0, 0, 0.01, 0.03, 0.1])
+    noise = rng.normal(0, 1, (h, w, 3)) * rng.choice([0, 0.3, 0.6, 1.0, 1.5, 2.0])
+    if rng.random() < 0.5:
+        noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))) / 2
+    return (mask * tissue + (1 - mask) * faint + noise).astype(np.float32)
+
+
 def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
     """An image as another scanner might have given it: shrunk (which removes its own JPEG), colours, blur, noise, JPEG."""
     s = float(rng.choice([1.5, 2, 2, 3]))
@@ -91,12 +132,17 @@ def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
     x = x * 255 + rng.normal(0, 1, x.shape) * rng.choice([0, 0.5, 1, 2, 3.5])
     if rng.random() < 0.2:
         x = (x + np.roll(x, 1, 1)) / 2
+    if kind == "background":
+        x = _glass(x.astype(np.float32), rng)
+        kind = ["clean", "jpeg444", "jpeg420", "rgbjpeg", "rgbjpeg", "jpeg420"][int(rng.integers(6))]
     out = np.clip(np.rint(x), 0, 255).astype(np.uint8)
     quality = int(rng.choice([30, 35, 50, 70, 75, 80, 85, 90, 95, 98]))
     if kind == "jpeg444":
         out = np.asarray(_jpeg(Image.fromarray(out), quality, 0))
     elif kind == "jpeg420":
         out = np.asarray(_jpeg(Image.fromarray(out), quality, int(rng.choice([1, 2]))))
+    elif kind == "rgbjpeg":
+        out = _rgb_jpeg(out, quality)
     elif kind == "nearest":
         out = _nearest_chroma_jpeg(out, quality, 2, int(rng.choice([1, 2])))
     return out
@@ -158,3 +204,23 @@ def build_blocks(root: Path, cache: Path, per_source: int, per_simulation: int, 
         with np.load(path) as z:
             groups[name] = [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
     return groups
+
+
+def sample_tiles(root: Path, per_source: int, size: int = 256, seed: int = 0) -> dict[str, list[U8]]:
+    """``per_source`` tiles [size,size,3] of each source on the 8-pixel grid; smaller images give what they have."""
+    rng = np.random.default_rng(seed)
+    out: dict[str, list[U8]] = {}
+    for name, files in list_sources(root).items():
+        order = [files[i] for i in rng.permutation(len(files))]
+        tiles: list[U8] = []
+        for path in order * (-(-per_source // len(order))):
+            rgb = read_rgb(path)
+            h, w = (size if n >= size else n // 32 * 32 for n in rgb.shape[:2])
+            if min(h, w) < 64:
+                continue
+            y, x = (int(rng.integers(0, (n - s) // 8 + 1)) * 8 for n, s in zip(rgb.shape[:2], (h, w), strict=True))
+            tiles.append(np.ascontiguousarray(rgb[y : y + h, x : x + w]))
+            if len(tiles) == per_source:
+                break
+        out[name] = tiles
+    return out

@@ -25,7 +25,7 @@ from dlpr.config import SlideProfile
 from dlpr.exact.tables import log_table
 from dlpr.model.lic import LossyCodec
 from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor
-from dlpr.training.data import Block, base_colour
+from dlpr.training.data import Block, quantise, quantised_block
 
 LOG_TABLE = log_table()
 OPEN = np.float32(1e6)
@@ -45,7 +45,8 @@ class TrainConfig:
     lam: float = 0.002
     drop_lossy: float = 0.15
     neutral: float = 0.15
-    simulated: float = 0.35
+    simulated: float = 0.4
+    background: float = 0.07
     ema: float = 0.999
     clip: float = 1.0
     seed: int = 0
@@ -67,15 +68,15 @@ class MixtureBits(torch.autograd.Function):
     """Bits of samples under the mixture, summed; forward and backward in one native pass."""
 
     @staticmethod
-    def forward(ctx: Any, params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, threads: int) -> Tensor:  # noqa: ANN401
-        """params [n,75]; e, lower, upper [n,3] in levels relative to the prediction."""
+    def forward(ctx: Any, params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, threads: int) -> Tensor:
+        """Params [n,75]; e, lower, upper [n,3] in levels relative to the prediction."""
         args = [t.detach().contiguous().numpy() for t in (params, e, lower, upper)]
         total, _, grad = _native.mixture_nll(*args, np.ones(3, np.uint8), threads)
         ctx.save_for_backward(torch.from_numpy(grad))
         return torch.tensor(total / math.log(2))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the stored gradient."""
         (g,) = ctx.saved_tensors
         return g * (grads[0] / math.log(2)), None, None, None, None
@@ -96,39 +97,25 @@ class Batch:
     tau_class: Tensor
 
 
-def quantise(x: np.ndarray[Any, Any], anchor: np.ndarray[Any, Any], tau: int) -> tuple[Any, Any, Any]:
-    """Paper's Q_tau around an anchor: reconstruction (uint8), lower and upper edge of each sample's bin (levels)."""
-    step = 2 * tau + 1
-    r = x.astype(np.int32) - anchor
-    q = np.sign(r) * ((np.abs(r) + tau) // step)
-    centre = anchor + q * step
-    lower = np.where(centre - tau <= 0, -OPEN, centre - tau - 0.5).astype(np.float32)
-    upper = np.where(centre + tau >= 255, OPEN, centre + tau + 0.5).astype(np.float32)
-    return np.clip(centre, 0, 255).astype(np.uint8), lower, upper
+def bin_edges(block: Block, window: tuple[slice, slice]) -> tuple[Any, Any]:
+    """Lower and upper edge of each sample's bin, in levels; open at the ends of the grid."""
+    if block.true is None or block.anchor is None:
+        centre = block.x[window].astype(np.int32)
+    else:
+        _, centre = quantise(block.true[window], block.anchor[window].astype(np.int32), block.tau)
+    lower = np.where(centre - block.tau <= 0, -OPEN, centre - block.tau - 0.5).astype(np.float32)
+    upper = np.where(centre + block.tau >= 255, OPEN, centre + block.tau + 0.5).astype(np.float32)
+    return lower, upper
 
 
-def pixel_bounds(x: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """Bin edges at tau = 0."""
-    v = x.astype(np.float32)
-    return np.where(x == 0, -OPEN, v - 0.5), np.where(x == 255, OPEN, v + 0.5)
-
-
-def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, tau: int, rng: np.random.Generator) -> dict[str, Any]:
+def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int) -> dict[str, Any]:
     """One training crop: causal features of the chosen 2x2 cells, true neighbours kept as margin."""
     y0, x0 = max(0, y - 3), max(0, x - 3)
     y1, x1 = y + size, min(block.x.shape[1], x + size + 3)
-    rec = block.x[y0:y1, x0:x1]
-    true = block.x[y : y + size, x : x + size]
-    if tau:
-        base = base_colour(block.x)
-        _, lo, hi = quantise(rec, base.astype(np.int32), tau)
-        whole, _, _ = quantise(block.x, base.astype(np.int32), tau)
-        pred_all, *_ = _native.linear_block(whole, base, 8)
-        rec, pred = np.ascontiguousarray(whole[y0:y1, x0:x1]), np.ascontiguousarray(pred_all[y0:y1, x0:x1])
-    else:
-        pred = np.ascontiguousarray(block.pred[y0:y1, x0:x1])
-        rec = np.ascontiguousarray(rec)
-        lo, hi = pixel_bounds(rec)
+    window = (slice(y0, y1), slice(x0, x1))
+    true = (block.x if block.true is None else block.true)[y : y + size, x : x + size]
+    rec, pred = (np.ascontiguousarray(a[window]) for a in (block.x, block.pred))
+    lo, hi = bin_edges(block, window)
     iy, ix = cells // (size // 2) * 2, cells % (size // 2) * 2
     py = (iy[:, None] + np.array([0, 0, 1, 1])).ravel()
     px = (ix[:, None] + np.array([0, 1, 0, 1])).ravel()
@@ -165,6 +152,27 @@ def collate(crops: list[dict[str, Any]], entries: list[int], taus: list[int], cl
     )
 
 
+TAUS = (1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15)
+
+
+def near_lossless_groups(groups: dict[str, list[Block]], lic: LossyCodec, seed: int) -> dict[str, list[Block]]:
+    """Every block at one random tau, one in four around its x~ (which the LIC in its final state gives)."""
+    rng = np.random.default_rng([seed, 7])
+    out = {}
+    for name, blocks in groups.items():
+        out[name] = []
+        for b in blocks:
+            x_tilde = None
+            if rng.random() < 0.25:
+                h, w = (n // 64 * 64 for n in b.x.shape[:2])
+                b = Block(np.ascontiguousarray(b.x[:h, :w]), b.pred[:h, :w], b.base)  # noqa: PLW2901
+                with torch.no_grad():
+                    x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float()
+                    x_tilde = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
+            out[name].append(quantised_block(b, int(rng.choice(TAUS)), x_tilde))
+    return out
+
+
 class Sampler:
     """Random batches; the state of its generator is part of a checkpoint."""
 
@@ -182,12 +190,13 @@ class Sampler:
         for _ in range(cfg.batch):
             names = self.sim if rng.random() < cfg.simulated else self.real
             name = names[int(rng.integers(len(names)))]
+            if rng.random() < cfg.background:
+                name = "sim:background"
             block = self.groups[name][int(rng.integers(len(self.groups[name])))]
             y, x = (int(rng.integers(0, (n - cfg.crop) // 16 + 1)) * 16 for n in block.x.shape[:2])
             cells = rng.choice((cfg.crop // 2) ** 2, cfg.cells, replace=False)
-            tau = 0 if cfg.phase == "rc" else int(rng.choice([1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15]))
-            crops.append(cut(block, y, x, cells, cfg.crop, tau, rng))
-            taus.append(tau)
+            crops.append(cut(block, y, x, cells, cfg.crop))
+            taus.append(block.tau)
             neutral = rng.random() < cfg.neutral
             entries.append(0 if neutral else self.entry[name] % cfg.profile.bank)
         return collate(crops, entries, taus, cfg.profile.tau_classes)
@@ -206,7 +215,9 @@ def lossy_features(x_tilde: Tensor, where: Tensor, local: Tensor) -> Tensor:
     return torch.cat(out, -1) / 16
 
 
-def step_loss(model: SlideModel, batch: Batch, cfg: TrainConfig, lic_on: bool, keep: Tensor, noisy: bool = True) -> dict[str, Tensor]:
+def step_loss(
+    model: SlideModel, batch: Batch, cfg: TrainConfig, lic_on: bool, keep: Tensor, noisy: bool = True
+) -> dict[str, Tensor]:
     """Loss of one batch and its parts in bits per pixel; ``keep`` [b] is 0 where the crop is coded without lossy layer."""
     sqrc = cfg.phase == "sqrc"
     with torch.set_grad_enabled(lic_on and torch.is_grad_enabled()):
@@ -235,7 +246,9 @@ def step_loss(model: SlideModel, batch: Batch, cfg: TrainConfig, lic_on: bool, k
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
     """Short warm-up, then cosine to 1 %."""
-    return cfg.lr * min(1.0, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / cfg.steps))))
+    return (
+        cfg.lr * min(1.0, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / cfg.steps))))
+    )
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -245,7 +258,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
     os.replace(tmp, path)
 
 
-def train(cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Path | None = None, every: int = 250) -> Path:
+def train(
+    cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Path | None = None, every: int = 250
+) -> Path:
     """Train one phase; returns the checkpoint. Run again with the same arguments to go on after a kill."""
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
@@ -270,7 +285,7 @@ def train(cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Pat
         opt.load_state_dict(state["opt"])
         ema, first_step = state["ema"], state["step"]
         torch.set_rng_state(state["rng"])
-    sampler = Sampler(groups, cfg)
+    sampler = Sampler(near_lossless_groups(groups, model.lic, cfg.seed) if cfg.phase == "sqrc" else groups, cfg)
     queue: Queue[Batch] = Queue(3)
     stop = threading.Event()
 
@@ -308,10 +323,25 @@ def train(cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Pat
                 v = float(parts[k].detach())
                 mean[k] = v if k not in mean else 0.99 * mean[k] + 0.01 * v
             if (step + 1) % every == 0 or step + 1 == cfg.steps:
-                row = [step + 1, round(time.time() - started, 1), *(round(mean[k], 4) for k in ("bits", "rate", "mse")), f"{lr:.2e}"]
+                row = [
+                    step + 1,
+                    round(time.time() - started, 1),
+                    *(round(mean[k], 4) for k in ("bits", "rate", "mse")),
+                    f"{lr:.2e}",
+                ]
                 writer.writerow(row)
                 f.flush()
                 print(*row, flush=True)
-                save(path, {"model": model.state_dict(), "ema": ema, "opt": opt.state_dict(), "step": step + 1, "rng": torch.get_rng_state(), "config": asdict(cfg)})
+                save(
+                    path,
+                    {
+                        "model": model.state_dict(),
+                        "ema": ema,
+                        "opt": opt.state_dict(),
+                        "step": step + 1,
+                        "rng": torch.get_rng_state(),
+                        "config": asdict(cfg),
+                    },
+                )
     stop.set()
     return path

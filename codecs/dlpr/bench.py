@@ -1,0 +1,194 @@
+"""Ratio and speed beside other codecs, in one run on the same tiles: ``python -m dlpr.bench`` (``make bench``).
+
+By default the tiles are those of the slide in examples/; ``--images DIR`` takes folders of images, one sub-folder for each
+source, and reports the macro mean over sources. All bytes are real streams, headers included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import dlpr
+
+U8 = npt.NDArray[np.uint8]
+Tiles = dict[str, list[U8]]
+Encode = Callable[[U8], bytes]
+SLIDE = Path("examples/CMU-1-Small-Region.svs")
+
+
+def lossless_peers() -> dict[str, tuple[Encode, Callable[[bytes], Any]]]:
+    """Lossless codecs of imagecodecs: name -> (encode, decode), one thread each."""
+    import imagecodecs as ic  # noqa: PLC0415
+
+    peers: dict[str, tuple[Encode, Callable[[bytes], Any]]] = {
+        f"JPEG XL e{e}": (lambda a, e=e: ic.jpegxl_encode(a, lossless=True, effort=e, numthreads=1), ic.jpegxl_decode)
+        for e in (7, 9)
+    }
+    peers["JPEG-LS"] = (lambda a: ic.jpegls_encode(a, level=0), ic.jpegls_decode)
+    peers["JPEG 2000"] = (lambda a: ic.jpeg2k_encode(a, level=0, reversible=True, mct=True), ic.jpeg2k_decode)
+    peers["WebP"] = (lambda a: ic.webp_encode(a, lossless=True, level=100), ic.webp_decode)
+    if getattr(ic, "HTJ2K", None) is not None and ic.HTJ2K.available:
+        peers["HTJ2K"] = (lambda a: ic.htj2k_encode(a, level=0, reversible=True), ic.htj2k_decode)
+    return peers
+
+
+def near_lossless_peers(tau: int) -> dict[str, Encode]:
+    """Codecs with a bound on the error: JPEG-LS NEAR and JPEG XL after quantising to the 2 tau + 1 grid."""
+    import imagecodecs as ic  # noqa: PLC0415
+
+    step = 2 * tau + 1
+
+    def quantised(a: U8) -> bytes:
+        return bytes(ic.jpegxl_encode(((a.astype(np.int32) + tau) // step).astype(np.uint8), lossless=True, effort=7))
+
+    return {"JPEG-LS NEAR": lambda a: ic.jpegls_encode(a, level=tau), "quantise, JPEG XL e7": quantised}
+
+
+def slide_tiles(path: Path, size: int = 256) -> Tiles:
+    """All tiles of a slide's level 0, cut at its edges."""
+    import openslide  # noqa: PLC0415
+
+    with openslide.OpenSlide(path) as s:
+        w, h = s.dimensions
+        a = np.asarray(s.read_region((0, 0), 0, (w, h)).convert("RGB"))
+    return {
+        path.stem: [np.ascontiguousarray(a[y : y + size, x : x + size]) for y in range(0, h, size) for x in range(0, w, size)]
+    }
+
+
+def sizes(tiles: Tiles, encode: Callable[[Sequence[U8]], Sequence[int]]) -> dict[str, float]:
+    """Bits per pixel of every source."""
+    return {s: 8 * sum(encode(t)) / sum(a.shape[0] * a.shape[1] for a in t) for s, t in tiles.items()}
+
+
+def _dlpr_sizes(tau: int, threads: int) -> Callable[[Sequence[U8]], Sequence[int]]:
+    def run(t: Sequence[U8]) -> Sequence[int]:
+        streams = dlpr.encode_batch(t, tau, threads=threads)
+        back = dlpr.decode_batch(streams, threads=threads)
+        for a, b in zip(t, back, strict=True):
+            if int(np.abs(a.astype(np.int16) - b).max()) > tau:
+                raise AssertionError(f"a sample is off by more than {tau}")
+        return [len(s) for s in streams]
+
+    return run
+
+
+def _peer_sizes(encode: Encode, threads: int) -> Callable[[Sequence[U8]], Sequence[int]]:
+    def run(t: Sequence[U8]) -> Sequence[int]:
+        with ThreadPoolExecutor(threads) as pool:
+            return [len(b) for b in pool.map(encode, t)]
+
+    return run
+
+
+def ratios(tiles: Tiles, taus: Sequence[int], threads: int, fast: bool) -> dict[str, dict[str, dict[str, float]]]:
+    """{"tau N": {codec: {source: bits/px, ..., "macro": mean}}}."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for tau in taus:
+        peers = {k: e for k, (e, _) in lossless_peers().items()} if tau == 0 else near_lossless_peers(tau)
+        if fast:
+            peers.pop("JPEG XL e9", None)
+        rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads))}
+        rows |= {name: sizes(tiles, _peer_sizes(encode, threads)) for name, encode in peers.items()}
+        for r in rows.values():
+            r["macro"] = statistics.fmean(r.values())
+        out[f"tau {tau}"] = rows
+    return out
+
+
+def _median_seconds(f: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def speed(tiles: Tiles, threads: int, repeats: int = 3, count: int = 64) -> dict[str, dict[str, float]]:
+    """MP/s of encode and decode over a batch of full tiles, medians; peers in a pool of the same number of threads."""
+    full = [a for t in tiles.values() for a in t if a.shape[:2] == (256, 256)]
+    full.sort(key=lambda a: -float(a.std()))  # tissue first
+    batch = (full * (count // max(1, len(full)) + 1))[:count]
+    mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
+    out: dict[str, dict[str, float]] = {}
+    for tau in (0, 1):
+        streams = dlpr.encode_batch(batch, tau, threads=threads)
+        out[f"dlpr tau {tau}"] = {
+            "encode": mp / _median_seconds(lambda tau=tau: dlpr.encode_batch(batch, tau, threads=threads), repeats),
+            "decode": mp / _median_seconds(lambda s=streams: dlpr.decode_batch(s, threads=threads), repeats),
+        }
+    one = dlpr.encode(batch[0])
+    out["dlpr tau 0"]["one tile ms"] = 1000 * _median_seconds(lambda: dlpr.decode(one, threads=threads), 9)
+    with ThreadPoolExecutor(threads) as pool:
+        for name, (encode, decode) in lossless_peers().items():
+            if name == "JPEG XL e9":
+                continue
+            streams = list(pool.map(encode, batch))
+            out[name] = {
+                "encode": mp / _median_seconds(lambda e=encode: list(pool.map(e, batch)), repeats),
+                "decode": mp / _median_seconds(lambda d=decode, s=streams: list(pool.map(d, s)), repeats),
+            }
+    return out
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = [f"{result['tiles']} tiles of {', '.join(result['sources'])}; {result['threads']} threads", ""]
+    for tau, rows in result["ratio"].items():
+        own = rows["dlpr"]["macro"]
+        lines += [f"| {tau}: bits/px, macro mean over sources | | dlpr is |", "|---|---|---|"]
+        lines += [f"| {name} | {r['macro']:.3f} | {own / r['macro']:.3f} x |" for name, r in rows.items()]
+        lines.append("")
+    lines += ["| speed, MP/s | encode | decode |", "|---|---|---|"]
+    lines += [f"| {name} | {r['encode']:.2f} | {r['decode']:.2f} |" for name, r in result["speed"].items()]
+    if "dlpr tau 0" in result["speed"]:
+        lines += ["", f"one 256x256 tile decoded in {result['speed']['dlpr tau 0']['one tile ms']:.0f} ms"]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``python -m dlpr.bench``."""
+    p = argparse.ArgumentParser(prog="python -m dlpr.bench", description="ratio and speed beside other codecs")
+    p.add_argument("--images", type=Path, help="folder with one sub-folder of images for each source")
+    p.add_argument("--per-source", type=int, default=3, help="tiles of each source")
+    p.add_argument("--slide", type=Path, default=SLIDE, help="slide to take tiles from without --images")
+    p.add_argument("--tau", type=int, nargs="*", default=[0, 1, 2, 3, 5])
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--fast", action="store_true", help="without JPEG XL effort 9 (0.1 MP/s)")
+    p.add_argument("--no-speed", action="store_true")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    args = p.parse_args(argv)
+    if args.images:
+        from dlpr.training.data import sample_tiles  # noqa: PLC0415
+
+        tiles = sample_tiles(args.images, args.per_source)
+    elif args.slide.exists():
+        tiles = slide_tiles(args.slide)
+    else:
+        print(f"bench: no slide at {args.slide}; name one with --slide or a folder with --images", file=sys.stderr)
+        return 2
+    result: dict[str, Any] = {
+        "sources": list(tiles),
+        "tiles": sum(len(t) for t in tiles.values()),
+        "threads": args.threads,
+        "ratio": ratios(tiles, args.tau, args.threads, args.fast),
+        "speed": {} if args.no_speed else speed(tiles, args.threads),
+    }
+    print(json.dumps(result, indent=1) if args.json else table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""``dlpr-train``: from a folder of images (one sub-folder for each source) to shippable weights.
+
+    dlpr-train fit IMAGES --out RUN            LIC and RC, then SQRC; run it again to go on after a kill
+    dlpr-train export RUN [--dev DIR]          weights file and manifest entry; --dev adds results to the training card
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="dlpr-train", description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    sub = p.add_subparsers(dest="command", required=True)
+    fit = sub.add_parser("fit", help="train")
+    fit.add_argument("images", type=Path, help="folder with one sub-folder of images for each source")
+    fit.add_argument("--out", type=Path, required=True, help="folder of checkpoints and logs")
+    fit.add_argument("--steps", type=int, default=12500, help="steps of LIC and RC")
+    fit.add_argument("--lic-steps", type=int, default=6000, help="of these, steps that also train the LIC")
+    fit.add_argument("--sqrc-steps", type=int, default=4000, help="steps of SQRC")
+    fit.add_argument("--lam", type=float, default=0.0008, help="weight of x~'s squared error (bits/px per level^2)")
+    fit.add_argument("--per-source", type=int, default=110, help="256x256 blocks of each source")
+    fit.add_argument("--per-simulation", type=int, default=150, help="blocks of each kind of simulated scanner")
+    fit.add_argument("--threads", type=int, default=2)
+    fit.add_argument("--seed", type=int, default=0)
+    ex = sub.add_parser("export", help="write the weights file")
+    ex.add_argument("run", type=Path, help="folder given to fit as --out")
+    ex.add_argument("--weights", type=Path, help="folder of the shipped weights (default: the package's)")
+    ex.add_argument("--dev", type=Path, help="development images, one sub-folder for each source")
+    ex.add_argument("--per-source", type=int, default=3, help="dev tiles of each source")
+    return p
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Train both phases."""
+    from dlpr.training.data import build_blocks  # noqa: PLC0415
+    from dlpr.training.loop import TrainConfig, train  # noqa: PLC0415
+
+    groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
+    cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
+    rc = train(cfg, groups, args.out)
+    train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
+
+
+def _prior(blocks: Path) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415
+
+    from dlpr import _native  # noqa: PLC0415
+    from dlpr.exact.export import linear_prior  # noqa: PLC0415
+
+    coefficients, counts = [], []
+    for path in sorted(blocks.glob("*.npz")):
+        with np.load(path) as z:
+            for j in range(0, len(z.files) // 3, 8):
+                _, classes, coef, count, _ = _native.linear_block(z[f"x{j}"], z[f"base{j}"], 8)
+                coefficients.append(coef[:classes])
+                counts.append(count[:classes])
+    return linear_prior(np.concatenate(coefficients), np.concatenate(counts))
+
+
+def export(args: argparse.Namespace) -> None:
+    """Weights file, manifest, training card."""
+    import torch  # noqa: PLC0415
+
+    from dlpr.config import SlideProfile  # noqa: PLC0415
+    from dlpr.exact import weights as store  # noqa: PLC0415
+    from dlpr.exact.export import export_model  # noqa: PLC0415
+    from dlpr.training import evaluate  # noqa: PLC0415
+    from dlpr.training.data import sample_tiles  # noqa: PLC0415
+    from dlpr.training.loop import SlideModel  # noqa: PLC0415
+
+    name = "sqrc" if (args.run / "sqrc.pt").exists() else "rc"
+    state = torch.load(args.run / f"{name}.pt", weights_only=True)
+    model = SlideModel(SlideProfile())
+    model.load_state_dict(state["ema"])
+    if name == "rc":
+        model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
+    profile, tensors, bounds = export_model(model, _prior(args.run / "blocks"))
+    data = store.dump(profile, tensors)
+    sha = hashlib.sha256(data).hexdigest()
+    phases = {}
+    for phase in ("rc", "sqrc"):
+        path = args.run / f"{phase}.pt"
+        if path.exists():
+            s = torch.load(path, weights_only=True)
+            phases[phase] = {"steps": s["step"], "config": {k: v for k, v in s["config"].items() if k != "profile"}}
+    card: dict[str, Any] = {
+        "command": "dlpr-train fit IMAGES --out RUN; dlpr-train export RUN --dev DEV",
+        "data": sorted(p.stem for p in (args.run / "blocks").glob("*.npz")),
+        "phases": phases,
+        "largest_sum": {b.name: b.acc for b in bounds},
+        "macs_per_pixel": {k: round(v) for k, v in SlideProfile().macs_per_pixel().items()},
+    }
+    if args.dev:
+        evaluate.install(data, sha, args.run / "weights")
+        tiles = sample_tiles(args.dev, args.per_source)
+        rows = evaluate.compare_float(model, bytes.fromhex(sha[:16]), tiles)
+        card["dev_quantisation"] = {"by_source": [asdict(r) for r in rows], **evaluate.summary(rows)}
+        print(json.dumps(evaluate.summary(rows), indent=1))
+    folder = args.weights or Path(store.__file__).parent.parent / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = f"slide-{sha[:16]}.dlpw"
+    (folder / file).write_bytes(data)
+    entry = {"id": sha[:16], "file": file, "sha256": sha, "profile": "slide", "card": card}
+    manifest = {"default": sha[:16], "weights": [entry]}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    print(f"{folder / file}: {len(data)} bytes, id {sha[:16]}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``dlpr-train``."""
+    args = _parser().parse_args(argv)
+    try:
+        (fit if args.command == "fit" else export)(args)
+    except ImportError as e:
+        print(f"dlpr-train: {e.name} is missing: pip install 'dlpr-wsi[train]'", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
