@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 
 from dlpr.errors import DlprError
-
 from dlpr_wsi.errors import UsageError, WsiError
 
 __all__ = ["main"]
@@ -76,9 +75,7 @@ def _convert(options: argparse.Namespace) -> int:
     )
     print("\n".join(convert_lines(report)))
     for path in leftovers(options.out):
-        print(
-            f"note          {path} is left from a conversion that was killed, or belongs to one that runs now"
-        )
+        print(f"note          {path} is left from a conversion that was killed, or belongs to one that runs now")
     return 0
 
 
@@ -117,9 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="convert level 0 of a slide to an archive")
     convert.add_argument("slide", type=Path, metavar="SLIDE", help="anything that OpenSlide reads")
-    convert.add_argument(
-        "out", type=Path, metavar="OUT.zarr", help="the archive; appears when it is complete"
-    )
+    convert.add_argument("out", type=Path, metavar="OUT.zarr", help="the archive; appears when it is complete")
     convert.add_argument(
         "--tau",
         type=_integer(0, 255),
@@ -139,9 +134,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="decode an archive and compare every sample with its slide")
     verify.add_argument("archive", type=Path, metavar="OUT.zarr")
-    verify.add_argument(
-        "--source", type=Path, required=True, metavar="SLIDE", help="the slide it was made from"
-    )
+    verify.add_argument("--source", type=Path, required=True, metavar="SLIDE", help="the slide it was made from")
     verify.set_defaults(run=_verify, parser=verify)
     for command in (convert, verify):
         command.add_argument(

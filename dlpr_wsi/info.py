@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlpr.errors import DlprError
-
 import dlpr
+from dlpr.errors import DlprError
 from dlpr_wsi.sources import SlideFacts, open_slide
 from dlpr_wsi.sources.archive import directory_bytes, open_archive
 

@@ -82,9 +82,7 @@ def slide_lines(facts: SlideFacts) -> list[str]:
 def archive_lines(facts: ArchiveInfo) -> list[str]:
     """Describe an archive."""
     source_bytes = facts.source.get("source_bytes")
-    against = (
-        f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
-    )
+    against = f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
     lines = [
         f"archive       {facts.name}",
         f"shape         {facts.shape}, chunks {facts.chunks}, uint8",
@@ -94,9 +92,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
         f"weights       {', '.join(facts.weights) or 'none needed'}",
     ]
-    return lines + [
-        f"source        {key}: {value}" for key, value in facts.source.items() if value is not None
-    ]
+    return lines + [f"source        {key}: {value}" for key, value in facts.source.items() if value is not None]
 
 
 def _tau(tau: int) -> str:

@@ -147,9 +147,7 @@ def convert(
     )
 
 
-def _encode_all(
-    plan: Plan, sources: SourcePool, write: Any, threads: int, progress: Progress
-) -> dict[str, int]:
+def _encode_all(plan: Plan, sources: SourcePool, write: Any, threads: int, progress: Progress) -> dict[str, int]:
     """Read, encode and store every run; return the number of chunks by mode."""
 
     def work(run: Run) -> Counter[str]:

@@ -78,9 +78,7 @@ class SourcePool:
             self._opened.clear()
 
 
-def run_bounded(
-    work: Callable[[Task], Result], tasks: Iterable[Task], threads: int
-) -> Generator[Result, None, None]:
+def run_bounded(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int) -> Generator[Result, None, None]:
     """Yield the results of ``work`` over the tasks as they finish.
 
     At most ``threads`` tasks run and as many wait. When one fails, or the consumer stops (Ctrl-C too), tasks

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dlpr.errors import DlprError
 from numpy.typing import NDArray
 
 import dlpr
+from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.plan import Run, make_plan
 from dlpr_wsi.pipeline.pool import NoProgress, Progress, SourcePool, default_threads, run_bounded
@@ -128,9 +128,7 @@ def verify(
         plan = make_plan(opened.width, opened.height, opened.tile, threads)
 
         def work(run: Run) -> tuple[int, list[BadChunk], list[int]]:
-            return run.count, *_check_run(
-                opened, run, sources.get().read(run.x, run.y, run.width, run.height)
-            )
+            return run.count, *_check_run(opened, run, sources.get().read(run.x, run.y, run.width, run.height))
 
         progress.start(plan.tiles)
         with closing(run_bounded(work, plan.runs(), threads)) as results:
@@ -181,7 +179,7 @@ def _decode(archive: Archive, row: int, column: int) -> NDArray[np.uint8] | tupl
             return "missing", "there is no such file"
         image = dlpr.decode(stored, threads=1)  # the pipeline's workers are the threads
     except DlprError as error:
-        return str(getattr(error, "reason", type(error).__name__)), str(error)
+        return error.reason, str(error).removeprefix("dlpr: ")
     except OSError as error:
         return "unreadable", error.strerror or str(error)
     if image.shape != (3, archive.tile, archive.tile):

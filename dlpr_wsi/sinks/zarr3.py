@@ -163,9 +163,7 @@ def check_destination(out: Path, *, overwrite: bool) -> None:
 def leftovers(out: Path) -> list[Path]:
     """Return the unfinished folders that killed conversions to this name left behind."""
     return sorted(
-        path
-        for path in out.parent.iterdir()
-        if path.name.startswith(f".{out.name}.") and path.suffix == ".partial"
+        path for path in out.parent.iterdir() if path.name.startswith(f".{out.name}.") and path.suffix == ".partial"
     )
 
 

@@ -73,9 +73,7 @@ class OpenSlideSource:
         try:
             region = self._slide.read_region((x, y), 0, (width, height))
         except (openslide.OpenSlideError, OSError) as error:
-            raise SourceError(
-                f"{self._path}: reading {width}x{height} px at x={x} y={y} failed ({error})"
-            ) from error
+            raise SourceError(f"{self._path}: reading {width}x{height} px at x={x} y={y} failed ({error})") from error
         if region.getchannel("A").getextrema() != (255, 255):
             backdrop = Image.new("RGBA", region.size, (*self._facts.background, 255))
             region = Image.alpha_composite(backdrop, region)

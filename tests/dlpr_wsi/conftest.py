@@ -17,9 +17,7 @@ def tissue(height, width, seed=0):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     shade = 40 * np.sin(x / 19) * np.cos(y / 31)
-    image = np.stack([215 + shade / 2, 150 + shade, 190 + shade / 3], axis=-1) + rng.normal(
-        0, 3, (height, width, 3)
-    )
+    image = np.stack([215 + shade / 2, 150 + shade, 190 + shade / 3], axis=-1) + rng.normal(0, 3, (height, width, 3))
     image[:, width * 3 // 4 :] = 255
     return np.clip(image, 0, 255).astype(np.uint8)
 

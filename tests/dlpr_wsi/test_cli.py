@@ -80,11 +80,6 @@ def test_info_counts_damage(run, archive):
     assert (modes["missing"], modes["damaged"]) == (1, 1)
 
 
-def test_growth_over_a_lossy_source_is_said(run, tmp_path, svs):
-    _, stdout, _ = run("convert", svs, tmp_path / "a.zarr")
-    assert "times the size of the source file: the source is a lossy JPEG slide" in stdout
-
-
 def test_flipped_bit_is_named(run, archive, plain_slide):
     chunk = archive / "c" / "0" / "2" / "1"
     data = bytearray(chunk.read_bytes())

@@ -76,9 +76,7 @@ def test_codec_of_a_tiff(tmp_path, bigtiff, byteorder, compression, codec):
 
     path = tmp_path / "a.tiff"
     image = np.zeros((64, 64, 3), np.uint8)
-    tifffile.imwrite(
-        path, image, bigtiff=bigtiff, byteorder=byteorder, compression=compression, tile=(64, 64)
-    )
+    tifffile.imwrite(path, image, bigtiff=bigtiff, byteorder=byteorder, compression=compression, tile=(64, 64))
     assert source_codec(path, {}) == codec
 
 

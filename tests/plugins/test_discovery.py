@@ -33,9 +33,7 @@ def run(script, *args, cwd):
     )
 
 
-@pytest.mark.parametrize(
-    ("group", "attribute"), [("numcodecs.codecs", "DLPR"), ("zarr.codecs", "DLPRArrayBytesCodec")]
-)
+@pytest.mark.parametrize(("group", "attribute"), [("numcodecs.codecs", "DLPR"), ("zarr.codecs", "DLPRArrayBytesCodec")])
 def test_entry_point(group, attribute):
     (entry,) = (point for point in metadata.entry_points(group=group) if point.name == "dlpr")
     assert entry.load().__name__ == attribute
@@ -52,14 +50,10 @@ def test_arrays_reopen_in_a_fresh_process(tmp_path):
     arrays = [
         zarr.open(str(tmp_path / "v2"), mode="w", zarr_format=2, compressor=DLPR(), **common),
         zarr.open(str(tmp_path / "v3"), mode="w", zarr_format=3, codecs=[DLPR()], **common),
-        zarr.create_array(
-            tmp_path / "shards", serializer=DLPR(), compressors=None, shards=(3, 128, 128), **common
-        ),
+        zarr.create_array(tmp_path / "shards", serializer=DLPR(), compressors=None, shards=(3, 128, 128), **common),
     ]
     for array in arrays:
         array[...] = image
     np.save(tmp_path / "image.npy", image)
-    done = run(
-        READER, tmp_path / "image.npy", tmp_path / "v2", tmp_path / "v3", tmp_path / "shards", cwd=tmp_path
-    )
+    done = run(READER, tmp_path / "image.npy", tmp_path / "v2", tmp_path / "v3", tmp_path / "shards", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("read 3\n", 0), done.stderr

@@ -7,11 +7,11 @@ import pickle
 import numcodecs
 import numpy as np
 import pytest
-from dlpr.errors import BitstreamError, UnsupportedInputError
 
 import dlpr
 import dlpr_wsi
 from dlpr import DLPR
+from dlpr.errors import BitstreamError, UnsupportedInputError
 
 RNG = np.random.default_rng(1)
 TILE = np.clip(200 + RNG.normal(0, 9, (3, 40, 56)), 0, 255).astype(np.uint8)

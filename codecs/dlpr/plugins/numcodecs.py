@@ -116,7 +116,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         chunk = ensure_ndarray(buf)
         if chunk.flags.f_contiguous and not chunk.flags.c_contiguous:
             raise UnsupportedInputError(
-                f"dlpr: the chunk of shape {chunk.shape} is in Fortran order; Zarr format 2 arrays must be "
+                f"the chunk of shape {chunk.shape} is in Fortran order; Zarr format 2 arrays must be "
                 "created with order='C' (a single array: pass numpy.ascontiguousarray of it)"
             )
         return dlpr.encode(

@@ -22,6 +22,7 @@ from zarr.core.common import parse_named_configuration
 
 import dlpr
 from dlpr.errors import BitstreamError, UnsupportedInputError
+from dlpr.layout import Layout
 from dlpr.plugins import CodecOptions
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, NDBuffer
 
 __all__ = ["DLPRArrayBytesCodec"]
-
-_SUPPORTED = "uint8 in chunks of (3, H, W) or (H, W, 3), leading ones allowed, or (H, W), (1, H, W), (H, W, 1)"
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:
     """Hand a decoded image to zarr, unless the stream belongs to a chunk of another shape."""
     if image.shape != tuple(spec.shape):
         raise BitstreamError(
-            f"dlpr: the stream holds an image of shape {image.shape}, the array's chunks are {spec.shape}",
+            f"the stream holds an image of shape {image.shape}, the array's chunks are {spec.shape}",
             reason="chunk-shape",
         )
     return spec.prototype.nd_buffer.from_numpy_array(image)
@@ -147,18 +146,6 @@ def _refuse_unsupported(dtype: Any, chunk_shape: Sequence[int] | None) -> None:
     """Raise UnsupportedInputError unless chunks of this dtype and shape can be encoded."""
     native = np.dtype(dtype.to_native_dtype() if hasattr(dtype, "to_native_dtype") else dtype)
     if native != np.uint8:
-        raise UnsupportedInputError(f"dlpr: dtype {native} is not supported; supported: {_SUPPORTED}")
-    if chunk_shape is not None and not _is_image(tuple(chunk_shape)):
-        raise UnsupportedInputError(
-            f"dlpr: chunks of shape {tuple(chunk_shape)} are not supported; supported: {_SUPPORTED}"
-        )
-
-
-def _is_image(shape: tuple[int, ...]) -> bool:
-    """Tell whether a chunk of this shape is an image with one channel or three."""
-    if len(shape) == 2:
-        return True
-    if len(shape) < 3 or any(size != 1 for size in shape[:-3]):
-        return False
-    rows_first, columns_last = shape[-3], shape[-1]
-    return 3 in (rows_first, columns_last) or (len(shape) == 3 and 1 in (rows_first, columns_last))
+        raise UnsupportedInputError(f"an array of dtype {native} is not supported; supported: uint8")
+    if chunk_shape is not None:
+        Layout.of(tuple(chunk_shape))
