@@ -63,7 +63,9 @@ def slide_tiles(path: Path, size: int = 256) -> Tiles:
         w, h = s.dimensions
         a = np.asarray(s.read_region((0, 0), 0, (w, h)).convert("RGB"))
     return {
-        path.stem: [np.ascontiguousarray(a[y : y + size, x : x + size]) for y in range(0, h, size) for x in range(0, w, size)]
+        path.stem: [
+            np.ascontiguousarray(a[y : y + size, x : x + size]) for y in range(0, h, size) for x in range(0, w, size)
+        ]
     }
 
 

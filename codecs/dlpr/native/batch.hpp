@@ -61,6 +61,8 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, const DecodeJ
   if (o.lossy && !decode_lossy(kn, m, j.lossy, j.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
   LinearStage ls;
   if (!read_linear(m, j.linear, j.linear_size, o.channels, ls)) return "the linear part is damaged";
+  WindowStage ws;
+  ws.set(ls);
   PatchGrid grid(o);
   const int nl = 1 << o.lane_exp;
   std::vector<size_t> start(j.lane_sizes.size() + 1, 0);
@@ -70,7 +72,7 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, const DecodeJ
     if (!good) return;
     std::vector<LaneDecoder> lanes;
     for (int l = 0; l < nl; ++l) lanes.emplace_back(j.lanes + start[size_t(i) * nl + l], j.lane_sizes[size_t(i) * nl + l]);
-    if (!decode_patch(kn, m, o, ls, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out)) good = false;
+    if (!decode_patch(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out)) good = false;
   });
   return good ? "" : "a lane is damaged";
 }
@@ -147,10 +149,11 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   Lossy lossy;
   if (o.lossy) j.lossy = encode_lossy(kn, m, x, o.H, o.W, lossy);
   LinearStage ls;
+  WindowStage ws;
   PatchGrid grid(o);
   std::vector<std::unique_ptr<PatchCoder>> patches;
   for (int i = 0; i < grid.count(); ++i) {
-    patches.push_back(std::make_unique<PatchCoder>(kn, m, o, ls, lossy, grid.y0(i), grid.x0(i)));
+    patches.push_back(std::make_unique<PatchCoder>(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i)));
     PatchCoder& pc = *patches.back();
     for (int y = 0; y < pc.h; ++y)
       for (int i2 = 0; i2 < pc.w; ++i2) {
@@ -171,6 +174,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   auto prepare = [&](double price) {
     fit.coef_bits = price;
     ls = fit_linear(moments, j.frac, fit);
+    ws.set(ls);
     std::vector<std::array<int64_t, 256>> found(grid.count());
     parallel_for(grid.count(), threads, [&](int i) { found[i].fill(0), patches[i]->fill_residuals(found[i].data()); });
     std::vector<int64_t> deviations(256, 0);
@@ -179,31 +183,38 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     o.m = choose_interval(deviations);
     return write_linear(m, ls, o.channels);
   };
-  // Bits of a sample of steps under bank entries first..last-1, scaled to the chunk.
-  const int every = std::max(1, int(n / 2048) | 1);
+  // Bits of every `every`-th step under the given bank entries, scaled to the chunk.
   StepBuffers b(PatchCoder::max_pixels(o), patches[0]->net().padded);
-  auto sample = [&](int first, int last) {
-    std::vector<double> cost(last - first, 0.0);
+  auto sample = [&](const std::vector<int>& entries, int pixels) {
+    const int every = std::max(1, int(n / size_t(pixels)) | 1);  // odd: both parities of x occur
+    std::vector<double> cost(entries.size(), 0.0);
     int at = 0;
     for (auto& pc : patches)
       for (int s = 0; s < pc->steps(); ++s) {
         if ((at++) % every != every / 2) continue;
         pc->first_layer(s, b);
-        for (int k = first; k < last; ++k) {
-          pc->network(b, k);
-          cost[k - first] += every * step_bits(kn, m, *pc, b, s);
+        for (size_t k = 0; k < entries.size(); ++k) {
+          pc->network(b, entries[k]);
+          cost[k] += every * step_bits(kn, m, *pc, b, s);
         }
       }
     return cost;
   };
+  // All entries on a small sample, then the best few on a larger one.
   auto choose_bank = [&] {
+    std::vector<int> entries(m.profile.bank);
+    for (int k = 0; k < m.profile.bank; ++k) entries[k] = k;
     if (j.only_bank >= 0) {
-      o.bank = j.only_bank;
-      return sample(o.bank, o.bank + 1)[0];
+      entries = {j.only_bank};
+    } else {
+      const auto rough = sample(entries, 512);
+      std::sort(entries.begin(), entries.end(), [&](int x, int y) { return rough[x] < rough[y] || (rough[x] == rough[y] && x < y); });
+      entries.resize(std::min<size_t>(3, entries.size()));
     }
-    auto cost = sample(0, m.profile.bank);
-    o.bank = int(std::min_element(cost.begin(), cost.end()) - cost.begin());
-    return cost[o.bank];
+    const auto cost = sample(entries, 2048);
+    const size_t best = std::min_element(cost.begin(), cost.end()) - cost.begin();
+    o.bank = entries[best];
+    return cost[best];
   };
   double price = j.coef_bits;
   j.linear = prepare(price);
@@ -214,7 +225,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     bool last_is_best = true;
     for (double p = price * 3; p < 3000; p *= 3) {
       auto linear = prepare(p);
-      double total = sample(o.bank, o.bank + 1)[0] + 8.0 * double(linear.size());
+      double total = sample({o.bank}, 2048)[0] + 8.0 * double(linear.size());
       last_is_best = total < best;
       if (last_is_best) best = total, best_price = p, j.linear = std::move(linear);
       else if (total > 1.1 * best) break;

@@ -51,9 +51,11 @@ inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double 
     FitOptions o;
     o.coef_bits = coef_bits, o.floor_var = floor_var;
     ls = fit_linear(m, frac, o);
+    WindowStage ws;
+    ws.set(ls);
     for (int y = 0; y < h; ++y)
       for (int i = 0; i < w; ++i)
-        for (int c = 0; c < 3; ++c) pred[(size_t(y) * w + i) * 3 + c] = int16_t(predict(ls, ls.p[ls.phase(y, i)][c], s, y, i, c));
+        for (int c = 0; c < 3; ++c) pred[(size_t(y) * w + i) * 3 + c] = int16_t(predict(kernels(), ws.p[ls.phase(y, i)][c], s, s.at(y, i), c));
     for (int k = 0; k < 4; ++k)
       for (int c = 0; c < 3; ++c) {
         counts[k * 3 + c] = ls.p[k][c].count, bias[k * 3 + c] = ls.p[k][c].bias8;

@@ -28,8 +28,8 @@ struct StepBuffers {
 
 class PatchCoder {
  public:
-  PatchCoder(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const Lossy& lossy, int y0, int x0)
-      : kn_(kn), m_(m), o_(o), ls_(ls), lossy_(lossy), net_(m.net(o.tau)), y0_(y0), x0_(x0), h(std::min(1 << o.patch_exp, o.H - y0)), w(std::min(1 << o.patch_exp, o.W - x0)),
+  PatchCoder(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws, const Lossy& lossy, int y0, int x0)
+      : kn_(kn), m_(m), o_(o), ls_(ls), ws_(ws), lossy_(lossy), net_(m.net(o.tau)), y0_(y0), x0_(x0), h(std::min(1 << o.patch_exp, o.H - y0)), w(std::min(1 << o.patch_exp, o.W - x0)),
         samples(h, w, o.base), residuals(h, w) {}
 
   int steps() const { return (w - 1) + 2 * (h - 1) + 1; }
@@ -57,6 +57,12 @@ class PatchCoder {
 
   int anchor(int y, int x, int c) const { return o_.anchor_lossy ? lossy_.x_tilde.at(y0_ + y, x0_ + x)[c] : o_.base[c]; }
 
+  // Prediction of channel c, whose predecessors at the pixel are known; an encoder looks up what fill_residuals() found.
+  int prediction(int y, int x, int c) const {
+    if (!predictions.empty()) return predictions[(size_t(y) * w + x) * 3 + c];
+    return predict(kn_, ws_.p[ls_.phase(y, x)][c], samples, samples.at(y, x), c);
+  }
+
   // Visit the samples of one pixel: f(c, grid, mixture); f sets samples (decoder) or reads them (encoder).
   template <class F>
   void pixel(int y, int x, int pred0, const int16_t* out, F&& f) {
@@ -64,7 +70,7 @@ class PatchCoder {
     int16_t* slot = residuals.at(y, x);
     int16_t* p = samples.at(y, x);
     for (int c = 0; c < o_.channels; ++c) {
-      int pred = c == 0 ? pred0 : predict(ls_, ls_.p[ls_.phase(y, x)][c], samples, y, x, c);
+      const int pred = c == 0 ? pred0 : prediction(y, x, c);
       Mixture mix;
       make_mixture(m_.tables, out, c, pred, e, g, mix);
       Grid grid(anchor(y, x, c), o_.tau, o_.m, pred);
@@ -80,13 +86,15 @@ class PatchCoder {
 
   // Encoder: all samples are known; fill the residuals of the whole patch and count |symbol - centre| (256 bins).
   void fill_residuals(int64_t* deviations) {
+    predictions.resize(size_t(h) * w * 3);
     for (int y = 0; y < h; ++y)
       for (int x = 0; x < w; ++x) {
         int16_t* slot = residuals.at(y, x);
         const int16_t* p = samples.at(y, x);
-        const Predictor* q = ls_.p[ls_.phase(y, x)];
+        const WindowPredictor* q = ws_.p[ls_.phase(y, x)];
         for (int c = 0; c < o_.channels; ++c) {
-          const int pred = predict(ls_, q[c], samples, y, x, c);
+          const int pred = predict(kn_, q[c], samples, p, c);
+          predictions[(size_t(y) * w + x) * 3 + c] = int16_t(pred);
           put_residual(slot, c, 16 * p[c] - pred, m_.tables.log);
           const Grid g(anchor(y, x, c), o_.tau, 255, pred);
           const int d = g.nearest(p[c]) - g.centre;
@@ -99,7 +107,7 @@ class PatchCoder {
 
   void gather(int y, int x, int16_t* f, int& pred0) const {
     int16_t base[3];
-    pred0 = predict(ls_, ls_.p[ls_.phase(y, x)][0], samples, y, x, 0);
+    pred0 = prediction(y, x, 0);
     causal_features(samples, residuals, y, x, pred0, base, f);
     if (!o_.lossy) {
       std::memset(f + kFeatLossy, 0, sizeof(int16_t) * (kFeatures - kFeatLossy));
@@ -123,6 +131,7 @@ class PatchCoder {
   const Model& m_;
   const ChunkOptions& o_;
   const LinearStage& ls_;
+  const WindowStage& ws_;
   const Lossy& lossy_;
   const PixelNet& net_;
   int y0_, x0_;
@@ -131,11 +140,12 @@ class PatchCoder {
   const int h, w;
   PatchSamples samples;
   PatchResiduals residuals;
+  std::vector<int16_t> predictions;  // encoder only
 };
 
 // Decode one patch from its lanes into planes [H][W][channels]; false if a lane is damaged.
-inline bool decode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const Lossy& lossy, int y0, int x0, LaneDecoder* lanes, uint8_t* planes) {
-  PatchCoder pc(kn, m, o, ls, lossy, y0, x0);
+inline bool decode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws, const Lossy& lossy, int y0, int x0, LaneDecoder* lanes, uint8_t* planes) {
+  PatchCoder pc(kn, m, o, ls, ws, lossy, y0, x0);
   StepBuffers b(PatchCoder::max_pixels(o), pc.net().padded);
   const int mask = (1 << o.lane_exp) - 1, nl = mask + 1;
   for (int s = 0; s < pc.steps(); ++s) {

@@ -42,8 +42,8 @@ constexpr int kActMax = 2047;                    // every activation is in -2047
 struct PatchSamples {
   int h, w, stride;
   std::vector<int16_t> data;
-  PatchSamples(int h_, int w_, const uint8_t base[3]) : h(h_), w(w_), stride((w_ + 6) * 3), data(size_t(h_ + 3) * (w_ + 6) * 3) {
-    for (size_t i = 0; i < data.size(); i += 3)
+  PatchSamples(int h_, int w_, const uint8_t base[3]) : h(h_), w(w_), stride((w_ + 6) * 3), data(size_t(h_ + 3) * (w_ + 6) * 3 + 33, 0) {
+    for (size_t i = 0; i < size_t(h_ + 3) * (w_ + 6) * 3; i += 3)
       for (int c = 0; c < 3; ++c) data[i + c] = base[c];
   }
   int16_t* at(int y, int x) { return data.data() + size_t(y + 3) * stride + (x + 3) * 3; }

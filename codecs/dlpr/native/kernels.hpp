@@ -19,6 +19,8 @@ struct Kernels {
   void (*requant)(const int32_t* acc, int n, int cout, const int32_t* shift, const int16_t* mult, const int16_t* bias, int limit, int16_t* out);
   // out = v < 0 ? v >> 3 : v, over count values (count a multiple of 16)
   void (*leaky)(const int16_t* in, int count, int16_t* out);
+  // sum of samples times coefficients over four rows of the window that ends at p (kSpans loads of 16, see linear.hpp)
+  int32_t (*window)(const int16_t* p, int stride, const int16_t* coef);
   // S_i = sum_k w[k] * L(bound[i] - loc[k]) for 8 bounds (docs/format section 9); 5 components padded to 8
   void (*cdf8)(const int32_t* bound, const int32_t* loc, const int32_t* mant, const int32_t* shift, const int32_t* weight, const uint32_t* logistic, uint32_t* out);
 };

@@ -162,6 +162,25 @@ void leaky(const int16_t* in, int count, int16_t* out) {
   for (int i = 0; i < count; ++i) out[i] = int16_t(in[i] < 0 ? in[i] >> 3 : in[i]);
 }
 
+// rows -3, -2: 32 values from dx = -3; rows -1, 0: 16 values
+int32_t window(const int16_t* p, int stride, const int16_t* coef) {
+  const int16_t *a = p - 3 * stride - 9, *b = p - 2 * stride - 9, *c = p - stride - 9, *d = p - 9;
+#if defined(__AVX2__)
+  auto mul = [](const int16_t* x, const int16_t* w) { return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i*)x), _mm256_loadu_si256((const __m256i*)w)); };
+  __m256i s = _mm256_add_epi32(_mm256_add_epi32(mul(a, coef), mul(a + 16, coef + 16)), _mm256_add_epi32(mul(b, coef + 32), mul(b + 16, coef + 48)));
+  s = _mm256_add_epi32(s, _mm256_add_epi32(mul(c, coef + 64), mul(d, coef + 80)));
+  __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+  t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4E));
+  t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xB1));
+  return _mm_cvtsi128_si32(t);
+#else
+  int32_t s = 0;
+  for (int i = 0; i < 32; ++i) s += a[i] * coef[i] + b[i] * coef[32 + i];
+  for (int i = 0; i < 16; ++i) s += c[i] * coef[64 + i] + d[i] * coef[80 + i];
+  return s;
+#endif
+}
+
 void cdf8(const int32_t* bound, const int32_t* loc, const int32_t* mant, const int32_t* shift, const int32_t* weight, const uint32_t* logistic, uint32_t* out) {
 #if defined(__AVX2__)
   const __m256i hi = _mm256_set1_epi32(12287), lo = _mm256_set1_epi32(-12288), mid = _mm256_set1_epi32(12288), low5 = _mm256_set1_epi32(31), low16 = _mm256_set1_epi32(0xFFFF);
@@ -194,7 +213,7 @@ void cdf8(const int32_t* bound, const int32_t* loc, const int32_t* mant, const i
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, cdf8};
+const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, window, cdf8};
 
 }  // namespace DLPR_ISA
 }  // namespace dlpr

@@ -25,24 +25,39 @@ struct LinearStage {
   int phase(int y, int x) const { return classes == 1 ? 0 : classes == 2 ? (x & 1) : ((y & 1) * 2 + (x & 1)); }
 };
 
-// Prediction in 1/16 level of channel c at (y, x) of a patch; the channels before c are already in the patch.
-inline int predict(const LinearStage& ls, const Predictor& q, const PatchSamples& s, int y, int x, int c) {
-  const int16_t* p = s.at(y, x);
-  int32_t acc = q.bias8 * (1 << (ls.frac - 3));
-  for (int k = 0; k < c; ++k) acc += q.coef[k] * (p[k] - 128);
-  const int16_t* w = q.coef + c;
-  const int* ch = kTapChannel[c];
-  int full = q.count / 3, rest = q.count % 3;
-  for (int t = 0; t < full; ++t, w += 3) {
-    const int16_t* a = p + kTapDy[t] * s.stride + kTapDx[t] * 3;
-    acc += w[0] * (a[ch[0]] - 128) + w[1] * (a[ch[1]] - 128) + w[2] * (a[ch[2]] - 128);
+// A predictor laid out for the kernels: coefficients in the order of the samples in memory, everything constant in one sum.
+struct WindowPredictor {
+  int shift = 4;
+  int32_t constant = 0;
+  int16_t previous[3] = {0, 0, 0};
+  int16_t window[96] = {0};
+};
+struct WindowStage {
+  WindowPredictor p[kMaxClasses][3];
+  void set(const LinearStage& ls) {
+    for (int k = 0; k < ls.classes; ++k)
+      for (int c = 0; c < 3; ++c) {
+        const Predictor& q = ls.p[k][c];
+        WindowPredictor& w = p[k][c];
+        w = WindowPredictor();
+        int32_t sum = 0;
+        for (int i = 0; i < c; ++i) w.previous[i] = q.coef[i], sum += q.coef[i];
+        for (int i = 0; i < q.count; ++i) {
+          constexpr int kRowStart[4] = {80, 64, 32, 0};  // of rows 0, -1, -2, -3
+          const int t = i / 3, ch = kTapChannel[c][i % 3];
+          w.window[kRowStart[-kTapDy[t]] + (kTapDx[t] + 3) * 3 + ch] = q.coef[c + i], sum += q.coef[c + i];
+        }
+        w.shift = ls.frac - 4;
+        w.constant = q.bias8 * (1 << (ls.frac - 3)) - 128 * sum + (w.shift ? 1 << (w.shift - 1) : 0);
+      }
   }
-  if (rest) {
-    const int16_t* a = p + kTapDy[full] * s.stride + kTapDx[full] * 3;
-    for (int j = 0; j < rest; ++j) acc += w[j] * (a[ch[j]] - 128);
-  }
-  int shift = ls.frac - 4;
-  return clampi(((acc + (1 << (shift - 1))) >> shift) + 128 * 16, kPredMin, kPredMax);
+};
+
+// Prediction in 1/16 level of channel c at p, a sample position in a patch whose channels before c are already there.
+inline int predict(const Kernels& kn, const WindowPredictor& q, const PatchSamples& s, const int16_t* p, int c) {
+  int32_t acc = q.constant + kn.window(p, s.stride, q.window);
+  for (int k = 0; k < c; ++k) acc += q.previous[k] * p[k];
+  return clampi((acc >> q.shift) + 128 * 16, kPredMin, kPredMax);
 }
 
 // ---- encoder side: moments, solution, choice of size (free of the format's promise, but deterministic) ----

@@ -1,7 +1,7 @@
 """``dlpr-train``: from a folder of images (one sub-folder for each source) to shippable weights.
 
-    dlpr-train fit IMAGES --out RUN            LIC and RC, then SQRC; run it again to go on after a kill
-    dlpr-train export RUN [--dev DIR]          weights file and manifest entry; --dev adds results to the training card
+dlpr-train fit IMAGES --out RUN            LIC and RC, then SQRC; run it again to go on after a kill
+dlpr-train export RUN [--dev DIR]          weights file and manifest entry; --dev adds results to the training card
 """
 
 from __future__ import annotations

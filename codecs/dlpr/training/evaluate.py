@@ -50,7 +50,9 @@ class Comparison:
     float_: float
 
 
-def compare_float(model: SlideModel, weights_id: bytes, tiles: dict[str, list[U8]], taus: tuple[int, ...] = (0, 1)) -> list[Comparison]:
+def compare_float(
+    model: SlideModel, weights_id: bytes, tiles: dict[str, list[U8]], taus: tuple[int, ...] = (0, 1)
+) -> list[Comparison]:
     """Quantisation loss: the integer codec with one predictor and bank entry 0 against the float networks."""
     out = []
     options = EncoderOptions(search=False, weights_id=weights_id)
