@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlpr.exact.types import Ints
+from dlpr.exact.types import Ints, clamp
 
 TAPS: tuple[tuple[int, int], ...] = (
     (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-2, -1), (-2, 1), (-1, -2), (-2, -2), (-2, 2),
@@ -69,12 +69,12 @@ class Patch:
         taps = 4 * (self.taps(y, x) - b[:, None])
         near = (y[:, None] + TAP_DY[:NEAR] + BORDER, x[:, None] + TAP_DX[:NEAR] + BORDER)
         residuals = np.concatenate([self.residuals[near], self.logs[near]], axis=2)
-        relative = np.clip(4 * pred_0 - 64 * b[:, 0], -2047, 2047)
+        relative = clamp(4 * pred_0 - 64 * b[:, 0], -2047, 2047)
         return np.concatenate([taps.reshape(n, -1), residuals.reshape(n, -1), relative[:, None]], axis=1)
 
     def lossy_features(self, y: Ints, x: Ints, y0: int, x0: int, x_tilde: Ints) -> Ints:
         """Features 133..147 of pixels of the patch whose corner is (y0, x0): [n, 15]."""
         height, width = x_tilde.shape[:2]
-        rows = np.clip(y0 + y[:, None] + AROUND_DY, 0, height - 1)
-        columns = np.clip(x0 + x[:, None] + AROUND_DX, 0, width - 1)
+        rows = clamp(y0 + y[:, None] + AROUND_DY, 0, height - 1)
+        columns = clamp(x0 + x[:, None] + AROUND_DX, 0, width - 1)
         return (4 * (x_tilde[rows, columns] - self.local_base(y, x)[:, None])).reshape(len(y), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlpr.exact.types import Ints
+from dlpr.exact.types import Ints, clamp
 from dlpr.exact.weights import Weights
 
 LIMIT = 2047
@@ -25,13 +25,13 @@ def leaky(v: Ints) -> Ints:
 
 def sat16(v: Ints) -> Ints:
     """Limit to 16 bits signed."""
-    return np.clip(v, -32768, 32767)
+    return clamp(v, -32768, 32767)
 
 
 def requantise(acc: Ints, shift: Ints, mult: Ints, bias: Ints, limit: int = LIMIT) -> Ints:
     """From a layer's sums to its output; the last axis is the channel."""
     t = sat16((acc + ((1 << shift) >> 1)) >> shift)
-    return np.clip(((t * mult + 2048) >> 12) + bias, -limit, limit)
+    return clamp(((t * mult + 2048) >> 12) + bias, -limit, limit)
 
 
 def convolve(weights: Weights, layer: str, a: Ints) -> Ints:
@@ -82,7 +82,7 @@ class PixelNetwork:
         t = leaky(h)
         for i in range(self.blocks):
             t = leaky(self._layer(f"hidden.{i}", t, self.mult[i + 1], self.bias[i + 1]))
-        t = np.clip(t + h, -LIMIT, LIMIT)
+        t = clamp(t + h, -LIMIT, LIMIT)
         t = leaky(self._layer(f"hidden.{self.blocks}", t, self.mult[self.blocks + 1], self.bias[self.blocks + 1]))
         return self._layer("out", t, self.out_mult, self.out_bias, OUT_LIMIT)
 

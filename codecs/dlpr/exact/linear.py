@@ -13,7 +13,7 @@ from dlpr.exact.geometry import TAPS
 from dlpr.exact.layers import as_int
 from dlpr.exact.rans import LaneDecoder, LaneEncoder, Latents
 from dlpr.exact.tables import PRED_MAX, PRED_MIN
-from dlpr.exact.types import Buffer, Ints
+from dlpr.exact.types import Buffer, Ints, clamp
 from dlpr.exact.weights import Weights
 
 REGRESSORS = 68
@@ -66,13 +66,13 @@ class LinearStage:
     def prediction(self, acc: Ints) -> Ints:
         """From the sum to a prediction in 1/16 level."""
         rounding = 1 << (self.frac - 5) if self.frac > 4 else 0
-        return np.clip(((acc + rounding) >> (self.frac - 4)) + 2048, PRED_MIN, PRED_MAX)
+        return clamp(((acc + rounding) >> (self.frac - 4)) + 2048, PRED_MIN, PRED_MAX)
 
 
 def _prior(weights: Weights, frac: int, group: Group, before: Group | None, c: int) -> tuple[list[int], list[int]]:
     """Mean and scale index of the coefficients of a group."""
     n = c + group.count
-    scale = np.clip(as_int(weights, "linear.scale")[c, :n] + 6 * (frac - 8) + group.offset - 32, 0, 63)
+    scale = clamp(as_int(weights, "linear.scale")[c, :n] + 6 * (frac - 8) + group.offset - 32, 0, 63)
     if before is None:
         mean = (as_int(weights, "linear.mean")[c, :n] << frac) >> 12
     else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpr.exact.layers import LIMIT, as_int, convolve, leaky, shuffle2
 from dlpr.exact.rans import LaneDecoder, Latents
-from dlpr.exact.types import Buffer, Ints
+from dlpr.exact.types import Buffer, Ints, clamp
 from dlpr.exact.weights import Weights
 
 CodeLatent = Callable[[tuple[str, int, int, int], int], int]
@@ -41,17 +41,17 @@ def code_latents(weights: Weights, height: int, width: int, code: CodeLatent) ->
     z_hat = np.zeros((len(z_mean), gh, gw), np.int64)
     for k, i, j in np.ndindex(*z_hat.shape):
         z_hat[k, i, j] = 16 * code(("z", k, i, j), int(z_scale[k])) + z_mean[k]
-    z_hat = np.clip(z_hat, -LIMIT, LIMIT)
+    z_hat = clamp(z_hat, -LIMIT, LIMIT)
 
     t = leaky(shuffle2(convolve(weights, "lic.h_d.c0", z_hat)))
     t = leaky(shuffle2(convolve(weights, "lic.h_d.c1", t)))
     mu, g = np.split(convolve(weights, "lic.h_d.c2", t), 2)
-    scale = np.clip(g, 0, 63)
+    scale = clamp(g, 0, 63)
 
     y_hat = np.zeros_like(mu)
     for k, i, j in np.ndindex(*mu.shape):
         y_hat[k, i, j] = 16 * code(("y", k, i, j), int(scale[k, i, j])) + mu[k, i, j]
-    return np.clip(y_hat, -LIMIT, LIMIT)
+    return clamp(y_hat, -LIMIT, LIMIT)
 
 
 def synthesise(weights: Weights, y_hat: Ints, height: int, width: int, channels: int) -> LossyLayer:
@@ -59,8 +59,8 @@ def synthesise(weights: Weights, y_hat: Ints, height: int, width: int, channels:
     t = leaky(convolve(weights, "lic.g_d.c0", y_hat))
     for i in range(3):
         t = leaky(shuffle2(convolve(weights, f"lic.g_d.up{i}", t)))
-        t = np.clip(t + leaky(convolve(weights, f"lic.g_d.c{i + 1}", t)), -LIMIT, LIMIT)
-    x_tilde = np.clip(shuffle2(convolve(weights, "lic.x_head", t)) + 128, 0, 255)
+        t = clamp(t + leaky(convolve(weights, f"lic.g_d.c{i + 1}", t)), -LIMIT, LIMIT)
+    x_tilde = clamp(shuffle2(convolve(weights, "lic.x_head", t)) + 128, 0, 255)
     if channels == 1:
         x_tilde = x_tilde[[0, 0, 0]]
     return LossyLayer(np.moveaxis(x_tilde, 0, -1)[:height, :width], t)

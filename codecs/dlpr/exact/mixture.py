@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlpr.exact.layers import as_int
-from dlpr.exact.types import Ints
+from dlpr.exact.types import Ints, clamp
 from dlpr.exact.weights import Weights
 
 COMPONENTS = 5
@@ -78,16 +78,16 @@ class MixtureTables:
         weight = self.exp[np.minimum((logit[c].max() - logit[c]) >> 3, 511)]
         weight = (weight * ((1 << 30) // weight.sum())) >> 15
         weight[logit[c].argmax()] += 32768 - weight.sum()
-        return Mixture(np.clip(loc, -16384, 32767), np.clip((scale + 1028) >> 3, 0, 320), weight)
+        return Mixture(clamp(loc, -16384, 32767), clamp((scale + 1028) >> 3, 0, 320), weight)
 
-    def cumulative(self, mixture: Mixture, grid: Grid) -> Ints:
+    def cumulative(self, mixture: Mixture, grid: Grid) -> list[int]:
         """Cumulative frequencies F(lo), ..., F(hi + 1)."""
         n = grid.hi - grid.lo + 1
         q = np.arange(grid.lo + 1, grid.hi + 1)
         bound = 64 * (grid.anchor + q * (2 * grid.tau + 1) - grid.tau) - 32
         away = bound[:, None] - mixture.loc
-        t = np.clip((away * self.mant[mixture.scale]) >> self.shift[mixture.scale], -12288, 12287) + 12288
+        t = clamp((away * self.mant[mixture.scale]) >> self.shift[mixture.scale], -12288, 12287) + 12288
         logistic = self.low[t >> 5] + ((self.high[t >> 5] * (t & 31)) >> 5)
         s = logistic @ mixture.weight
         f = (((s >> 15) * (65536 - n)) >> 16) + (q - grid.lo)
-        return np.concatenate([[0], f, [65536]])
+        return [0, *f.tolist(), 65536]

@@ -6,10 +6,12 @@ that the decoder sees, and the decoder must end in the state the encoder began w
 
 from __future__ import annotations
 
-import numpy as np
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
 
 from dlpr.errors import CorruptError
-from dlpr.exact.types import Buffer, Ints
+from dlpr.exact.types import Buffer
 from dlpr.exact.weights import Weights
 
 LOW = 1 << 23
@@ -28,11 +30,11 @@ class LaneDecoder:
         if not LOW <= self.x < 1 << 31:
             raise CorruptError("a lane begins with an impossible state; fetch the stream again")
 
-    def symbol(self, f: Ints) -> int:
+    def symbol(self, f: Sequence[int]) -> int:
         """Decode the index of a symbol from its cumulative frequencies: f[0] = 0, increasing, f[-1] = 65536."""
         slot = self.x & (TOTAL - 1)
-        q = int(np.searchsorted(f, slot, "right")) - 1
-        start, end = int(f[q]), int(f[q + 1])
+        q = bisect_right(f, slot) - 1
+        start, end = f[q], f[q + 1]
         self.x = (end - start) * (self.x >> 16) + slot - start
         while self.x < LOW:
             byte = next(self.rest, None)
@@ -53,9 +55,9 @@ class LaneEncoder:
     def __init__(self) -> None:
         self.intervals: list[tuple[int, int]] = []
 
-    def symbol(self, f: Ints, q: int) -> None:
+    def symbol(self, f: Sequence[int], q: int) -> None:
         """Append a symbol by its index."""
-        self.intervals.append((int(f[q]), int(f[q + 1])))
+        self.intervals.append((f[q], f[q + 1]))
 
     def finish(self) -> bytes:
         """Write the lane."""
@@ -69,16 +71,17 @@ class LaneEncoder:
         return x.to_bytes(4, "little") + bytes(reversed(out))
 
 
-def uniform(n: int) -> Ints:
+@lru_cache(maxsize=512)
+def uniform(n: int) -> list[int]:
     """Cumulative frequencies of a uniform number in 0..n-1, n <= 65536."""
-    return TOTAL * np.arange(n + 1, dtype=np.int64) // n
+    return [TOTAL * j // n for j in range(n + 1)]
 
 
 class Latents:
     """Latent symbols: -R..R by a Gaussian's table, an escape beyond."""
 
     def __init__(self, weights: Weights) -> None:
-        cdf = weights["gauss.cdf"].astype(np.int64)
+        cdf: list[int] = weights["gauss.cdf"].tolist()
         self.range: list[int] = weights["gauss.range"].tolist()
         offsets: list[int] = weights["gauss.offset"].tolist()
         self.tables = [cdf[at : at + 2 * r + 3] for at, r in zip(offsets, self.range, strict=True)]

@@ -27,12 +27,12 @@ from dlpr.exact.lossy import LossyLayer, decode_lossy_part
 from dlpr.exact.mixture import Grid, MixtureTables
 from dlpr.exact.rans import LaneDecoder, uniform
 from dlpr.exact.tables import CODING_ORDER, PRED_MAX
-from dlpr.exact.types import Buffer, Bytes8, Ints
+from dlpr.exact.types import Buffer, Bytes8, Ints, clamp
 from dlpr.exact.weights import Weights
 
 __all__ = ["CodeSymbol", "code_patch", "decode", "decode_lossy", "decode_payload"]
 
-CodeSymbol = Callable[[int, int, int, Grid, Ints], int]
+CodeSymbol = Callable[[int, int, int, Grid, list[int]], int]
 """(y, x, channel, grid, F of lo..hi + 1) -> symbol, after reading or writing it in the lane of row y."""
 
 
@@ -112,7 +112,7 @@ def decode_payload(stream: Stream, weights: Weights) -> Bytes8:
     for (y0, x0), lane_bytes in zip(patch_corners(header, payload), payload.lanes, strict=True):
         lanes = [LaneDecoder(lane) for lane in lane_bytes]
 
-        def read(y: int, x: int, c: int, grid: Grid, f: Ints, lanes: list[LaneDecoder] = lanes) -> int:
+        def read(y: int, x: int, c: int, grid: Grid, f: list[int], lanes: list[LaneDecoder] = lanes) -> int:
             return read_symbol(lanes[y & mask], grid, f)
 
         patch = code_patch(header, payload, weights, linear, lossy, y0, x0, read)
@@ -128,7 +128,7 @@ def patch_corners(header: Header, payload: CodedPayload) -> list[tuple[int, int]
     return [(i << payload.patch_exp, j << payload.patch_exp) for i in range(rows) for j in range(columns)]
 
 
-def read_symbol(lane: LaneDecoder, grid: Grid, f: Ints) -> int:
+def read_symbol(lane: LaneDecoder, grid: Grid, f: list[int]) -> int:
     """Read a symbol and, at the ends of the interval, its escape (section 9)."""
     q = grid.lo if grid.lo == grid.hi else grid.lo + lane.symbol(f)
     if q == grid.lo > grid.qmin:
@@ -186,7 +186,7 @@ def code_patch(
                 g[c] = int(tables.log[min(abs(e[c]), PRED_MAX)])
                 same = slice(c, c + 1) if channels == 3 else slice(0, 3)
                 patch.samples[(*at, same)] = value
-                patch.residuals[(*at, same)] = np.clip(e[c], -2047, 2047)
+                patch.residuals[(*at, same)] = clamp(e[c], -2047, 2047)
                 patch.logs[(*at, same)] = g[c] - 64
             patch.complete(row, column)
     return patch.samples[3:, 3:-3]

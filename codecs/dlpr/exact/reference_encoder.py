@@ -88,12 +88,12 @@ def encode(planes: Bytes8, tau: int, weights: Weights, choices: Choices, layout:
     decoded = np.zeros_like(planes)
     all_lanes: list[tuple[bytes, ...]] = []
     for y0, x0 in patch_corners(header, payload):
-        lanes = [LaneEncoder() for _ in range(1 << choices.lane_exp)]
+        lanes, part = [LaneEncoder() for _ in range(1 << choices.lane_exp)], planes[y0:, x0:]
 
         def write(
-            y: int, x: int, c: int, grid: Grid, f: Ints, y0: int = y0, x0: int = x0, lanes: list[LaneEncoder] = lanes
+            y: int, x: int, c: int, grid: Grid, f: list[int], part: Bytes8 = part, lanes: list[LaneEncoder] = lanes
         ) -> int:
-            symbol = nearest(int(planes[y0 + y, x0 + x, c]), grid.anchor, tau)
+            symbol = nearest(int(part[y, x, c]), grid.anchor, tau)
             write_symbol(lanes[y % len(lanes)], grid, f, symbol)
             return symbol
 
@@ -104,7 +104,7 @@ def encode(planes: Bytes8, tau: int, weights: Weights, choices: Choices, layout:
     return Stream(header, replace(payload, lanes=tuple(all_lanes)))
 
 
-def write_symbol(lane: LaneEncoder, grid: Grid, f: Ints, symbol: int) -> None:
+def write_symbol(lane: LaneEncoder, grid: Grid, f: list[int], symbol: int) -> None:
     """Write a symbol and, at the ends of the interval, its escape (section 9)."""
     q = min(max(symbol, grid.lo), grid.hi)
     if grid.lo < grid.hi:
