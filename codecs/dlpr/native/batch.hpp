@@ -59,6 +59,7 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, const DecodeJ
   const ChunkOptions& o = j.o;
   Lossy lossy;
   if (o.lossy && !decode_lossy(kn, m, j.lossy, j.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
+  if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
   LinearStage ls;
   if (!read_linear(m, j.linear, j.linear_size, o.channels, ls)) return "the linear part is damaged";
   WindowStage ws;
@@ -148,6 +149,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   median_colour(j.x, n, o.channels, o.base);
   Lossy lossy;
   if (o.lossy) j.lossy = encode_lossy(kn, m, x, o.H, o.W, lossy);
+  if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
   LinearStage ls;
   WindowStage ws;
   PatchGrid grid(o);

@@ -21,6 +21,15 @@ inline void synthesise(const Kernels& kn, const Model& m, const Map& y_hat, Loss
   for (auto& v : out.x_tilde.data) v = int16_t(clampi(v + 128, 0, 255));
 }
 
+// One channel: x~ of channels 1 and 2 are copies of channel 0 (docs/format section 3).
+inline void copy_first_channel(Map& x_tilde) {
+  for (int y = 0; y < x_tilde.h; ++y)
+    for (int x = 0; x < x_tilde.w; ++x) {
+      int16_t* p = x_tilde.at(y, x);
+      p[1] = p[2] = p[0];
+    }
+}
+
 // mu (1/16) and scale index of every latent: [4GH][4GW][2N]
 inline void hyper_synthesis(const Kernels& kn, const Model& m, const Map& z_hat, Map& out) {
   Map t, u;
