@@ -18,12 +18,23 @@ if TYPE_CHECKING:
     from dlpr.plugins.numcodecs import DLPR
 
 __version__ = "0.1.0"
-__all__ = ["DLPR", "EncoderOptions", "StreamInfo", "__version__", "decode", "decode_batch", "encode", "encode_batch", "errors", "inspect"]
+__all__ = [
+    "DLPR",
+    "EncoderOptions",
+    "StreamInfo",
+    "__version__",
+    "decode",
+    "decode_batch",
+    "encode",
+    "encode_batch",
+    "errors",
+    "inspect",
+]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name == "DLPR":  # numcodecs is imported only by those who ask for it
-        from dlpr.plugins.numcodecs import DLPR  # noqa: PLC0415
+        from dlpr.plugins.numcodecs import DLPR
 
         return DLPR
     raise AttributeError(f"module 'dlpr' has no attribute {name!r}")

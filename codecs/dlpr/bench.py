@@ -1,7 +1,7 @@
 """Ratio and speed beside other codecs, in one run on the same tiles: ``python -m dlpr.bench`` (``make bench``).
 
-By default the tiles are those of the slide in examples/; ``--images DIR`` takes folders of images, one sub-folder for each
-source, and reports the macro mean over sources. All bytes are real streams, headers included.
+By default the tiles are those of the slide in examples/; ``--images DIR`` takes folders of images, one sub-folder for
+each source, and reports the macro mean over sources. All bytes are real streams, headers included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,29 +23,36 @@ import dlpr
 
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
-Encode = Callable[[U8], bytes]
+Encode = Callable[[U8], bytes | bytearray]
 SLIDE = Path("examples/CMU-1-Small-Region.svs")
 
 
-def lossless_peers() -> dict[str, tuple[Encode, Callable[[bytes], Any]]]:
-    """Lossless codecs of imagecodecs: name -> (encode, decode), one thread each."""
-    import imagecodecs as ic  # noqa: PLC0415
+class Peer(NamedTuple):
+    """A codec of imagecodecs, one thread."""
 
-    peers: dict[str, tuple[Encode, Callable[[bytes], Any]]] = {
-        f"JPEG XL e{e}": (lambda a, e=e: ic.jpegxl_encode(a, lossless=True, effort=e, numthreads=1), ic.jpegxl_decode)
-        for e in (7, 9)
-    }
-    peers["JPEG-LS"] = (lambda a: ic.jpegls_encode(a, level=0), ic.jpegls_decode)
-    peers["JPEG 2000"] = (lambda a: ic.jpeg2k_encode(a, level=0, reversible=True, mct=True), ic.jpeg2k_decode)
-    peers["WebP"] = (lambda a: ic.webp_encode(a, lossless=True, level=100), ic.webp_decode)
-    if getattr(ic, "HTJ2K", None) is not None and ic.HTJ2K.available:
-        peers["HTJ2K"] = (lambda a: ic.htj2k_encode(a, level=0, reversible=True), ic.htj2k_decode)
+    encode: Encode
+    decode: Callable[[Any], Any]
+
+
+def lossless_peers() -> dict[str, Peer]:
+    """Lossless codecs by name."""
+    import imagecodecs as ic
+
+    def jpegxl(effort: int) -> Encode:
+        return lambda a: ic.jpegxl_encode(a, lossless=True, effort=effort, numthreads=1)
+
+    peers = {f"JPEG XL e{e}": Peer(jpegxl(e), ic.jpegxl_decode) for e in (7, 9)}
+    peers["JPEG-LS"] = Peer(lambda a: ic.jpegls_encode(a, level=0), ic.jpegls_decode)
+    peers["JPEG 2000"] = Peer(lambda a: ic.jpeg2k_encode(a, level=0, reversible=True, mct=True), ic.jpeg2k_decode)
+    peers["WebP"] = Peer(lambda a: ic.webp_encode(a, lossless=True, level=100), ic.webp_decode)
+    if ic.HTJ2K.available:
+        peers["HTJ2K"] = Peer(lambda a: ic.htj2k_encode(a, level=0, reversible=True), ic.htj2k_decode)
     return peers
 
 
 def near_lossless_peers(tau: int) -> dict[str, Encode]:
     """Codecs with a bound on the error: JPEG-LS NEAR and JPEG XL after quantising to the 2 tau + 1 grid."""
-    import imagecodecs as ic  # noqa: PLC0415
+    import imagecodecs as ic
 
     step = 2 * tau + 1
 
@@ -57,7 +64,7 @@ def near_lossless_peers(tau: int) -> dict[str, Encode]:
 
 def slide_tiles(path: Path, size: int = 256) -> Tiles:
     """All tiles of a slide's level 0, cut at its edges."""
-    import openslide  # noqa: PLC0415
+    import openslide
 
     with openslide.OpenSlide(path) as s:
         w, h = s.dimensions
@@ -74,9 +81,9 @@ def sizes(tiles: Tiles, encode: Callable[[Sequence[U8]], Sequence[int]]) -> dict
     return {s: 8 * sum(encode(t)) / sum(a.shape[0] * a.shape[1] for a in t) for s, t in tiles.items()}
 
 
-def _dlpr_sizes(tau: int, threads: int) -> Callable[[Sequence[U8]], Sequence[int]]:
+def _dlpr_sizes(tau: int, threads: int, options: dict[str, Any]) -> Callable[[Sequence[U8]], Sequence[int]]:
     def run(t: Sequence[U8]) -> Sequence[int]:
-        streams = dlpr.encode_batch(t, tau, threads=threads)
+        streams = dlpr.encode_batch(t, tau, threads=threads, **options)
         back = dlpr.decode_batch(streams, threads=threads)
         for a, b in zip(t, back, strict=True):
             if int(np.abs(a.astype(np.int16) - b).max()) > tau:
@@ -94,14 +101,16 @@ def _peer_sizes(encode: Encode, threads: int) -> Callable[[Sequence[U8]], Sequen
     return run
 
 
-def ratios(tiles: Tiles, taus: Sequence[int], threads: int, fast: bool) -> dict[str, dict[str, dict[str, float]]]:
+def ratios(
+    tiles: Tiles, taus: Sequence[int], threads: int, fast: bool, options: dict[str, Any]
+) -> dict[str, dict[str, dict[str, float]]]:
     """{"tau N": {codec: {source: bits/px, ..., "macro": mean}}}."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for tau in taus:
-        peers = {k: e for k, (e, _) in lossless_peers().items()} if tau == 0 else near_lossless_peers(tau)
+        peers = {k: p.encode for k, p in lossless_peers().items()} if tau == 0 else near_lossless_peers(tau)
         if fast:
             peers.pop("JPEG XL e9", None)
-        rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads))}
+        rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads, options))}
         rows |= {name: sizes(tiles, _peer_sizes(encode, threads)) for name, encode in peers.items()}
         for r in rows.values():
             r["macro"] = statistics.fmean(r.values())
@@ -118,30 +127,36 @@ def _median_seconds(f: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def _own_speed(batch: list[U8], tau: int, threads: int, repeats: int) -> dict[str, float]:
+    mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
+    streams = dlpr.encode_batch(batch, tau, threads=threads)
+    one = streams[0]
+    return {
+        "encode": mp / _median_seconds(lambda: dlpr.encode_batch(batch, tau, threads=threads), repeats),
+        "decode": mp / _median_seconds(lambda: dlpr.decode_batch(streams, threads=threads), repeats),
+        "one tile ms": 1000 * _median_seconds(lambda: dlpr.decode(one, threads=threads), 3 * repeats),
+    }
+
+
+def _peer_speed(peer: Peer, batch: list[U8], pool: ThreadPoolExecutor, repeats: int) -> dict[str, float]:
+    mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
+    streams = list(pool.map(peer.encode, batch))
+    return {
+        "encode": mp / _median_seconds(lambda: list(pool.map(peer.encode, batch)), repeats),
+        "decode": mp / _median_seconds(lambda: list(pool.map(peer.decode, streams)), repeats),
+    }
+
+
 def speed(tiles: Tiles, threads: int, repeats: int = 3, count: int = 64) -> dict[str, dict[str, float]]:
     """MP/s of encode and decode over a batch of full tiles, medians; peers in a pool of the same number of threads."""
     full = [a for t in tiles.values() for a in t if a.shape[:2] == (256, 256)]
     full.sort(key=lambda a: -float(a.std()))  # tissue first
     batch = (full * (count // max(1, len(full)) + 1))[:count]
-    mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
-    out: dict[str, dict[str, float]] = {}
-    for tau in (0, 1):
-        streams = dlpr.encode_batch(batch, tau, threads=threads)
-        out[f"dlpr tau {tau}"] = {
-            "encode": mp / _median_seconds(lambda tau=tau: dlpr.encode_batch(batch, tau, threads=threads), repeats),
-            "decode": mp / _median_seconds(lambda s=streams: dlpr.decode_batch(s, threads=threads), repeats),
-        }
-    one = dlpr.encode(batch[0])
-    out["dlpr tau 0"]["one tile ms"] = 1000 * _median_seconds(lambda: dlpr.decode(one, threads=threads), 9)
+    out = {f"dlpr tau {tau}": _own_speed(batch, tau, threads, repeats) for tau in (0, 1)}
     with ThreadPoolExecutor(threads) as pool:
-        for name, (encode, decode) in lossless_peers().items():
-            if name == "JPEG XL e9":
-                continue
-            streams = list(pool.map(encode, batch))
-            out[name] = {
-                "encode": mp / _median_seconds(lambda e=encode: list(pool.map(e, batch)), repeats),
-                "decode": mp / _median_seconds(lambda d=decode, s=streams: list(pool.map(d, s)), repeats),
-            }
+        for name, peer in lossless_peers().items():
+            if name != "JPEG XL e9":  # 0.1 MP/s
+                out[name] = _peer_speed(peer, batch, pool, repeats)
     return out
 
 
@@ -170,10 +185,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fast", action="store_true", help="without JPEG XL effort 9 (0.1 MP/s)")
     p.add_argument("--no-speed", action="store_true")
+    p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="encoder option, e.g. patch=64")
     p.add_argument("--json", action="store_true", help="print JSON")
     args = p.parse_args(argv)
     if args.images:
-        from dlpr.training.data import sample_tiles  # noqa: PLC0415
+        from dlpr.training.data import sample_tiles
 
         tiles = sample_tiles(args.images, args.per_source)
     elif args.slide.exists():
@@ -181,11 +197,12 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(f"bench: no slide at {args.slide}; name one with --slide or a folder with --images", file=sys.stderr)
         return 2
+    options = {name: json.loads(value) for name, _, value in (o.partition("=") for o in args.option)}
     result: dict[str, Any] = {
         "sources": list(tiles),
         "tiles": sum(len(t) for t in tiles.values()),
         "threads": args.threads,
-        "ratio": ratios(tiles, args.tau, args.threads, args.fast),
+        "ratio": ratios(tiles, args.tau, args.threads, args.fast, options),
         "speed": {} if args.no_speed else speed(tiles, args.threads),
     }
     print(json.dumps(result, indent=1) if args.json else table(result))

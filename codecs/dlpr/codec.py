@@ -175,7 +175,7 @@ def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:
     step = 2 * c.header.tau + 1
     r = c.planes.astype(np.int32) - anchor
     q = np.sign(r) * ((np.abs(r) + c.header.tau) // step)
-    return np.clip(anchor + q * step, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(anchor + q * step, 0, 255), np.uint8)
 
 
 def _pack_coded(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> bytes:
@@ -276,8 +276,8 @@ def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> li
             raise
     out: list[U8] = [np.empty(0, np.uint8)] * len(parsed)
     by_weights: dict[bytes, list[int]] = defaultdict(list)
-    for i, s in enumerate(parsed):
-        h, p = s.header, s.payload
+    for i, stream in enumerate(parsed):
+        h, p = stream.header, stream.payload
         if isinstance(p, CodedPayload):
             by_weights[p.weights_id].append(i)
         elif h.mode is Mode.CONSTANT:
@@ -316,8 +316,8 @@ def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "
     threads
         Threads to use; by default one for each CPU of this process. The result does not depend on it.
     layer
-        "full" gives the image; "lossy" the lossy layer x~ alone, a preview at a fraction of the cost (no error bound). Constant
-        and stored streams give their samples either way.
+        "full" gives the image; "lossy" the lossy layer x~ alone, a preview at a fraction of the cost (no error
+        bound). Constant and stored streams give their samples either way.
 
     Returns
     -------

@@ -74,7 +74,7 @@ class EncoderOptions:
     coefficient_price: float = 6.0
     """Bits a coefficient is taken to cost when the predictor's size is chosen."""
     search: bool = True
-    """Compare predictors of several sizes and all bank entries on a sample of the chunk; off: entry 0, one predictor."""
+    """Compare predictors of several sizes and all bank entries on a sample of the chunk; off: one and entry 0."""
     bank_entry: int | None = None
     """Conditioning vector to use; None tries them all on a sample of the chunk."""
     weights_id: bytes | None = None

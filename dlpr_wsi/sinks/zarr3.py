@@ -22,7 +22,7 @@ from dlpr_wsi.sources.archive import ATTRIBUTES, chunk_key, directory_bytes, is_
 
 require_zarr()
 
-import zarr  # noqa: E402
+import zarr  # noqa: E402  (after the check that names the missing extra)
 
 __all__ = ["FILL_VALUE", "ZarrSink", "check_destination", "leftovers"]
 

@@ -1,8 +1,9 @@
 """From trained networks to the weights file: int8 weights, requantisation and the proof that no sum leaves 24 bits.
 
-A layer's output channel o is ``sum(w a)`` over integers. Its weights get the scale ``s`` (int8 weight = s x float weight), so
-the sum is s times the float output; ``shift`` and ``mult`` bring it to the output's scale. ``s`` is as large as int8 and
-the bound allow: ``sum |w| limit(a) + |bias| < 2^24`` for the largest inputs that can occur, not only those seen.
+A layer's output channel o is ``sum(w a)`` over integers. Its weights get the scale ``s`` (int8 weight = s x float
+weight), so the sum is s times the float output; ``shift`` and ``mult`` bring it to the output's scale. ``s`` is as
+large as int8 and the bound allow: ``sum |w| limit(a) + |bias| < 2^24`` for the largest inputs that can occur, not only
+those seen.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class LayerBound:
 
 @dataclass
 class QuantisedRows:
-    """Output channels of one layer: integer weights [out, in], bias and position-like addends in accumulator units."""
+    """Output channels of one layer: integer weights [out, in] and how their sums come to the output's scale."""
 
     weight: npt.NDArray[np.int8]
     scale: F64
@@ -48,7 +49,7 @@ class QuantisedRows:
 def quantise_rows(weight: F64, limits: F64, extra: F64, out_scale: F64) -> QuantisedRows:
     """Quantise [out, in] weights that act on integers bounded by ``limits`` [in].
 
-    ``extra`` [out] bounds what else is added (in units of the float output); ``out_scale`` [out] is integer units per 1.0.
+    ``extra`` [out] bounds what else is added, in units of the float output; ``out_scale`` [out] is units per 1.0.
     """
     top = np.maximum(np.abs(weight).max(1), 1e-12)
     s = 127 / top
@@ -73,7 +74,7 @@ def check_bound(name: str, worst: F64, report: list[LayerBound]) -> None:
 
 def i16(v: F64) -> npt.NDArray[np.int16]:
     """Round to int16 with saturation."""
-    return np.clip(np.rint(v), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(v), -32768, 32767), np.int16)
 
 
 def _np(t: Any) -> F64:
@@ -108,7 +109,7 @@ def export_conv(
 def feature_limits() -> F64:
     """Largest |feature| of spec section 8, [148]."""
     near = np.tile(np.r_[np.full(3, LIMIT), np.full(3, max(-G_MIN, G_MAX))], 11)
-    return np.r_[np.full(66, 1020), near, LIMIT, np.full(15, 1020)].astype(np.float64)
+    return np.asarray(np.r_[np.full(66, 1020), near, LIMIT, np.full(15, 1020)], np.float64)
 
 
 def export_residual(out: Tensors, report: list[LayerBound], name: str, net: Any) -> None:

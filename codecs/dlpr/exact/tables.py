@@ -17,7 +17,7 @@ PRED_MIN, PRED_MAX = -128, 4208
 def log_table() -> npt.NDArray[np.int16]:
     """``round(64 log2(1 + a/16))`` for a = 0..4208, int16 [4209]: magnitude of a residual of a/16 levels."""
     a = np.arange(PRED_MAX + 1, dtype=np.float64)
-    return np.rint(64 * np.log2(1 + a / 16)).astype(np.int16)
+    return np.asarray(np.rint(64 * np.log2(1 + a / 16)), np.int16)
 
 
 def logistic_table() -> npt.NDArray[np.uint32]:
@@ -38,7 +38,7 @@ def scale_tables() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
 
 def exp_table() -> npt.NDArray[np.uint16]:
     """``round(32768 exp(-i/32))``, uint16 [512]."""
-    return np.rint(32768 * np.exp(-np.arange(512) / 32)).astype(np.uint16)
+    return np.asarray(np.rint(32768 * np.exp(-np.arange(512) / 32)), np.uint16)
 
 
 def gauss_sigma(index: npt.ArrayLike) -> npt.NDArray[np.float64]:

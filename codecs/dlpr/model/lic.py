@@ -3,11 +3,12 @@
 What differs from the paper and why: widths are a tenth (slides are decoded on CPUs), GDN is LeakyReLU with slope 1/8
 (exact in integers by a shift), the heads stand at half resolution (a 2x2 pixel shuffle follows)::
 
-    x -space-to-depth 4- AnalysisTransform g_e -> y (1/16) -- HyperAnalysis h_e -> z (1/64)
-                                                 |                                | round
-                                           round | mu, sigma <- HyperSynthesis h_d <- z_hat
-                                               y_hat -- SynthesisTrunk g_d -> trunk (1/2) --+-- x~ head (24 -> 3 per pixel)
-                                                                                            +-- u head (in the RC's first layer)
+    x -space-to-depth- AnalysisTransform g_e -> y (1/16) -- HyperAnalysis h_e -> z (1/64)
+                                               |                                |
+                                            round: y_hat <- mu, sigma <- HyperSynthesis h_d <- z_hat
+                                               |
+                                        SynthesisTrunk g_d -> trunk (1/2) --+-- x~ head
+                                                                            +-- u head (first layer of the RC)
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class AnalysisTransform(nn.Module):
         t = leaky(self.c1(t))
         t = t + leaky(self.c2(t))
         t = leaky(self.c3(t))
-        return self.c4(t).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        y: Tensor = self.c4(t).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        return y
 
 
 class HyperAnalysis(nn.Module):
@@ -61,7 +63,8 @@ class HyperAnalysis(nn.Module):
         """Analyse; sides of y are multiples of 4."""
         t = leaky(self.c0(y))
         t = leaky(self.c1(F.pixel_unshuffle(t, 2)))
-        return self.c2(F.pixel_unshuffle(t, 2)).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        z: Tensor = self.c2(F.pixel_unshuffle(t, 2)).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        return z
 
 
 class HyperSynthesis(nn.Module):

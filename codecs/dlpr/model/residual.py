@@ -1,15 +1,17 @@
-"""Residual compressors RC (tau = 0) and SQRC (tau >= 1): the masked context M_7^3, u and x~ fused by one linear layer, then
-1x1 layers, conditioned by a bank entry and, in SQRC, by tau; the output is a mixture of 5 logistics per channel.
+"""Residual compressors of the slide profile: RC for tau = 0, SQRC for tau >= 1.
 
-What differs from the paper and why: masked convolution, u head and fusion have no activation between them, so they are one
-linear layer here; the location of the mixture is the chunk's own linear predictor (DESIGN section 3); every layer's output
-is scaled and shifted by a conditioning vector that the encoder picks for the chunk; the scale of a channel also depends on
-the residuals of the channels before it::
+The masked context M_7^3, u and x~ are fused by one linear layer; 1x1 layers follow, conditioned by a bank entry and, in
+SQRC, by tau; the output is a mixture of 5 logistics per channel.
+
+What differs from the paper and why: masked convolution, u head and fusion have no activation between them, so they are
+one linear layer here; the location of the mixture is the chunk's own linear predictor (docs/format section 7); every
+layer's output is scaled and shifted by a conditioning vector that the encoder picks for the chunk; the scale of a
+channel also depends on the residuals of the channels before it::
 
     causal features [.,133] (decoded pixels) --+
-    x~ around the pixel [.,15] ----------------+-- first layer -> h -> 3 x (1x1, LeakyReLU) -+-> 1x1, LeakyReLU -> 1x1 -> 75
-    trunk [.,24], weights by pixel parity -----+                 |_________________________|
-    position in the 8x8 grid ------------------+
+    x~ around the pixel [.,15] ----------------+-- first layer -> h -> 3 x (1x1, LeakyReLU) -+-> 1x1, LeakyReLU
+    trunk [.,24], weights by pixel parity -----+                  |__________________________|        |
+    position in the 8x8 grid ------------------+                                                  1x1 -> 75
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class ResidualCompressor(nn.Module):
         """
         b, cells = trunk.shape[:2]
         u = self.u_head(trunk).view(b, cells, 4, -1)
-        return self.masked(features) + u + self.position.view(64, -1)[position]
+        out: Tensor = self.masked(features) + u + self.position.view(64, -1)[position]
+        return out
 
     def forward(self, first: Tensor, entry: Tensor, tau_class: Tensor | None = None) -> Tensor:
         """Mixture parameters [b,n,75] from :meth:`first` [b,n,C], bank entry [b] and, for SQRC, tau class [b]."""
@@ -75,7 +78,7 @@ class ResidualCompressor(nn.Module):
             out_scale = self.tau_out_scale[tau_class]
             out_shift = out_shift * out_scale + self.tau_out_shift[tau_class]
 
-        def conditioned(layer: nn.Module, t: Tensor, mul: Tensor | None, add: Tensor) -> Tensor:
+        def conditioned(layer: nn.Linear, t: Tensor, mul: Tensor | None, add: Tensor) -> Tensor:
             # scale and shift folded into the weights of each crop: no pass over the activations
             w, c = layer.weight.T[None].expand(t.shape[0], -1, -1), layer.bias[None].expand(t.shape[0], -1)
             if mul is not None:
@@ -83,9 +86,10 @@ class ResidualCompressor(nn.Module):
             return torch.baddbmm((c + add)[:, None], t, w)
 
         n = self.cfg.blocks + 1
+        hidden = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
         h = torch.addcmul(shift[:, None, 0], first, scale[:, None, 0])
         t = leaky(h)
         for i in range(self.cfg.blocks):
-            t = leaky(conditioned(self.hidden[i], t, scale[:, i + 1], shift[:, i + 1]))
-        t = leaky(conditioned(self.hidden[-1], t + h, scale[:, n], shift[:, n]))
+            t = leaky(conditioned(hidden[i], t, scale[:, i + 1], shift[:, i + 1]))
+        t = leaky(conditioned(hidden[-1], t + h, scale[:, n], shift[:, n]))
         return conditioned(self.out, t, out_scale, out_shift)

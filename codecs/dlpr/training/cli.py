@@ -39,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def fit(args: argparse.Namespace) -> None:
     """Train both phases."""
-    from dlpr.training.data import build_blocks  # noqa: PLC0415
-    from dlpr.training.loop import TrainConfig, train  # noqa: PLC0415
+    from dlpr.training.data import build_blocks
+    from dlpr.training.loop import TrainConfig, train
 
     groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
@@ -49,10 +49,10 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def _prior(blocks: Path) -> dict[str, Any]:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
-    from dlpr import _native  # noqa: PLC0415
-    from dlpr.exact.export import linear_prior  # noqa: PLC0415
+    from dlpr import _native
+    from dlpr.exact.export import linear_prior
 
     coefficients, counts = [], []
     for path in sorted(blocks.glob("*.npz")):
@@ -66,14 +66,14 @@ def _prior(blocks: Path) -> dict[str, Any]:
 
 def export(args: argparse.Namespace) -> None:
     """Weights file, manifest, training card."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from dlpr.config import SlideProfile  # noqa: PLC0415
-    from dlpr.exact import weights as store  # noqa: PLC0415
-    from dlpr.exact.export import export_model  # noqa: PLC0415
-    from dlpr.training import evaluate  # noqa: PLC0415
-    from dlpr.training.data import sample_tiles  # noqa: PLC0415
-    from dlpr.training.loop import SlideModel  # noqa: PLC0415
+    from dlpr.config import SlideProfile
+    from dlpr.exact import weights as store
+    from dlpr.exact.export import export_model
+    from dlpr.training import evaluate
+    from dlpr.training.data import sample_tiles
+    from dlpr.training.loop import SlideModel
 
     name = "sqrc" if (args.run / "sqrc.pt").exists() else "rc"
     state = torch.load(args.run / f"{name}.pt", weights_only=True)

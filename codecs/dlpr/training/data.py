@@ -115,11 +115,11 @@ def _glass(tissue: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
     noise = rng.normal(0, 1, (h, w, 3)) * rng.choice([0, 0.3, 0.6, 1.0, 1.5, 2.0])
     if rng.random() < 0.5:
         noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))) / 2
-    return (mask * tissue + (1 - mask) * faint + noise).astype(np.float32)
+    return np.asarray(mask * tissue + (1 - mask) * faint + noise, np.float32)
 
 
 def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
-    """An image as another scanner might have given it: shrunk (which removes its own JPEG), colours, blur, noise, JPEG."""
+    """An image as another scanner might have given it: shrunk (which removes its JPEG), colours, blur, noise, JPEG."""
     s = float(rng.choice([1.5, 2, 2, 3]))
     side = int(min(rgb.shape[:2]) / s) // 16 * 16
     filters = [Image.Resampling.BOX, Image.Resampling.LANCZOS, Image.Resampling.BICUBIC]
@@ -133,7 +133,7 @@ def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
     if rng.random() < 0.2:
         x = (x + np.roll(x, 1, 1)) / 2
     if kind == "background":
-        x = _glass(x.astype(np.float32), rng)
+        x = np.asarray(_glass(x.astype(np.float32), rng), np.float64)
         kind = ["clean", "jpeg444", "jpeg420", "rgbjpeg", "rgbjpeg", "jpeg420"][int(rng.integers(6))]
     out = np.clip(np.rint(x), 0, 255).astype(np.uint8)
     quality = int(rng.choice([30, 35, 50, 70, 75, 80, 85, 90, 95, 98]))
@@ -186,7 +186,7 @@ def simulated_blocks(
 
 
 def build_blocks(root: Path, cache: Path, per_source: int, per_simulation: int, seed: int) -> dict[str, list[Block]]:
-    """Blocks by group: every source under its name, every kind of simulated scanner as ``sim:<kind>``; cached on disk."""
+    """Blocks by group: each source under its name, each kind of simulated scanner as ``sim:<kind>``; cached on disk."""
     groups: dict[str, list[Block]] = {}
     sources = list_sources(root)
     cache.mkdir(parents=True, exist_ok=True)

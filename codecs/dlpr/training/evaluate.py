@@ -29,7 +29,7 @@ def float_bits(model: SlideModel, rgb: U8, tau: int) -> float:
     block = Block(x, pred, base)
     if tau:
         block = quantised_block(block, tau)
-    side = x.shape[0]
+    side = int(x.shape[0])
     if x.shape[0] != x.shape[1] or side % 64:
         raise ValueError("square tiles with sides that are multiples of 64 only")
     cfg = TrainConfig(phase="sqrc" if tau else "rc", crop=side, threads=torch.get_num_threads())
@@ -37,7 +37,8 @@ def float_bits(model: SlideModel, rgb: U8, tau: int) -> float:
     batch = collate([cut(block, 0, 0, cells, side)], [0], [tau], model.rc.cfg.tau_classes)
     with torch.no_grad():
         parts = step_loss(model, batch, cfg, lic_on=True, keep=torch.ones(1), noisy=False)
-    return float(parts["bits"] + parts["rate"]) * side * side
+    bits = parts["bits"] + parts["rate"]
+    return float(bits) * side * side
 
 
 @dataclass(frozen=True)

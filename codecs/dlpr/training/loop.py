@@ -158,14 +158,14 @@ TAUS = (1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15)
 def near_lossless_groups(groups: dict[str, list[Block]], lic: LossyCodec, seed: int) -> dict[str, list[Block]]:
     """Every block at one random tau, one in four around its x~ (which the LIC in its final state gives)."""
     rng = np.random.default_rng([seed, 7])
-    out = {}
+    out: dict[str, list[Block]] = {}
     for name, blocks in groups.items():
         out[name] = []
-        for b in blocks:
-            x_tilde = None
+        for block in blocks:
+            b, x_tilde = block, None
             if rng.random() < 0.25:
                 h, w = (n // 64 * 64 for n in b.x.shape[:2])
-                b = Block(np.ascontiguousarray(b.x[:h, :w]), b.pred[:h, :w], b.base)  # noqa: PLW2901
+                b = Block(np.ascontiguousarray(b.x[:h, :w]), b.pred[:h, :w], b.base)
                 with torch.no_grad():
                     x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float()
                     x_tilde = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
@@ -218,7 +218,7 @@ def lossy_features(x_tilde: Tensor, where: Tensor, local: Tensor) -> Tensor:
 def step_loss(
     model: SlideModel, batch: Batch, cfg: TrainConfig, lic_on: bool, keep: Tensor, noisy: bool = True
 ) -> dict[str, Tensor]:
-    """Loss of one batch and its parts in bits per pixel; ``keep`` [b] is 0 where the crop is coded without lossy layer."""
+    """Loss of one batch and its parts in bits per pixel; ``keep`` [b] is 0 for crops coded without lossy layer."""
     sqrc = cfg.phase == "sqrc"
     with torch.set_grad_enabled(lic_on and torch.is_grad_enabled()):
         lic = model.lic(batch.x, noisy and lic_on)
@@ -226,7 +226,7 @@ def step_loss(
     x_tilde = (lic.x_tilde + noise).clamp(0, 255)
     if not lic_on:
         x_tilde = torch.round(x_tilde)
-    n, half = batch.x.shape[0], batch.x.shape[-1] // 2
+    half = batch.x.shape[-1] // 2
     lossy = lossy_features(x_tilde, batch.where, batch.local) * keep.view(-1, 1, 1, 1)
     cell = batch.where[:, :, 0, 0] // 2 * half + batch.where[:, :, 0, 1] // 2
     trunk = lic.trunk.flatten(2).transpose(1, 2).gather(1, cell[..., None].expand(-1, -1, lic.trunk.shape[1]))
@@ -236,7 +236,8 @@ def step_loss(
     first = net.first(torch.cat([batch.features.float() / 64, lossy], -1), trunk, position)
     params = net(first.flatten(1, 2), batch.entry, batch.tau_class if sqrc else None)
     flat = [t.flatten(0, 1) for t in (params, batch.e, batch.lower, batch.upper)]
-    bits = MixtureBits.apply(*flat, cfg.threads) / flat[0].shape[0]
+    total: Tensor = MixtureBits.apply(*flat, cfg.threads)  # type: ignore[no-untyped-call]
+    bits = total / flat[0].shape[0]
     area = batch.x.numel() / 3
     mse = F.mse_loss(lic.x_tilde, batch.x)
     rate = (lic.bits_y + lic.bits_z) / area
@@ -251,52 +252,85 @@ def learning_rate(cfg: TrainConfig, step: int) -> float:
     )
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint so that a kill never leaves half of one."""
-    tmp = path.with_suffix(".tmp")
-    torch.save(state, tmp)
-    os.replace(tmp, path)
+@dataclass
+class Run:
+    """Networks, optimiser and average of one phase, restored from its checkpoint where there is one."""
+
+    model: SlideModel
+    opt: torch.optim.Adam
+    ema: dict[str, Tensor]
+    step: int = 0
+
+    @classmethod
+    def start(cls, cfg: TrainConfig, path: Path, init: Path | None) -> Run:
+        """Fresh or resumed."""
+        torch.manual_seed(cfg.seed)
+        model = SlideModel(cfg.profile)
+        if init:
+            model.load_state_dict(torch.load(init, weights_only=True)["ema"])
+        if cfg.phase == "sqrc":
+            model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
+        fast: list[Tensor] = []
+        slow: list[Tensor] = []
+        for m in [model.lic, model.rc] if cfg.phase == "rc" else [model.sqrc]:
+            for k, p in m.named_parameters():
+                (fast if k.startswith(("bank_", "tau_")) else slow).append(p)
+        run = cls(model, torch.optim.Adam([{"params": slow}, {"params": fast}], cfg.lr), {})
+        run.ema = {k: v.clone() for k, v in model.state_dict().items()}
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            model.load_state_dict(state["model"])
+            run.opt.load_state_dict(state["opt"])
+            run.ema, run.step = state["ema"], state["step"]
+            torch.set_rng_state(state["rng"])
+        return run
+
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+        return [p for g in self.opt.param_groups for p in g["params"]]
+
+    def average(self, cfg: TrainConfig) -> None:
+        """Move the average towards the networks."""
+        decay = min(cfg.ema, (self.step + 1) / (self.step + 20))
+        with torch.no_grad():
+            for k, v in self.model.state_dict().items():
+                self.ema[k].lerp_(v, 1 - decay)
+
+    def save(self, path: Path, cfg: TrainConfig) -> None:
+        """Write a checkpoint so that a kill never leaves half of one."""
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema,
+            "opt": self.opt.state_dict(),
+            "step": self.step,
+            "rng": torch.get_rng_state(),
+            "config": asdict(cfg),
+        }
+        tmp = path.with_suffix(".tmp")
+        torch.save(state, tmp)
+        os.replace(tmp, path)
+
+
+def _feed(sampler: Sampler, steps: range, queue: Queue[Batch], stop: threading.Event) -> None:
+    for s in steps:
+        if stop.is_set():
+            return
+        queue.put(sampler.draw(s))
 
 
 def train(
     cfg: TrainConfig, groups: dict[str, list[Block]], out: Path, init: Path | None = None, every: int = 250
 ) -> Path:
     """Train one phase; returns the checkpoint. Run again with the same arguments to go on after a kill."""
-    torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{cfg.phase}.pt"
-    model = SlideModel(cfg.profile)
-    if init:
-        model.load_state_dict(torch.load(init, weights_only=True)["ema"])
-    if cfg.phase == "sqrc":
-        model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
-    trained = [model.lic, model.rc] if cfg.phase == "rc" else [model.sqrc]
-    fast, slow = [], []
-    for m in trained:
-        for k, p in m.named_parameters():
-            (fast if k.startswith(("bank_", "tau_")) else slow).append(p)
-    opt = torch.optim.Adam([{"params": slow}, {"params": fast}], cfg.lr)
-    ema = {k: v.clone() for k, v in model.state_dict().items()}
-    first_step = 0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        opt.load_state_dict(state["opt"])
-        ema, first_step = state["ema"], state["step"]
-        torch.set_rng_state(state["rng"])
-    sampler = Sampler(near_lossless_groups(groups, model.lic, cfg.seed) if cfg.phase == "sqrc" else groups, cfg)
+    path, log = out / f"{cfg.phase}.pt", out / f"{cfg.phase}.csv"
+    run = Run.start(cfg, path, init)
+    sqrc = cfg.phase == "sqrc"
+    sampler = Sampler(near_lossless_groups(groups, run.model.lic, cfg.seed) if sqrc else groups, cfg)
     queue: Queue[Batch] = Queue(3)
     stop = threading.Event()
-
-    def feed() -> None:
-        for s in range(first_step, cfg.steps):
-            if stop.is_set():
-                return
-            queue.put(sampler.draw(s))
-
-    threading.Thread(target=feed, daemon=True).start()
-    log = out / f"{cfg.phase}.csv"
+    threading.Thread(target=_feed, args=(sampler, range(run.step, cfg.steps), queue, stop), daemon=True).start()
     fresh = not log.exists()
     mean: dict[str, float] = {}
     started = time.time()
@@ -304,44 +338,27 @@ def train(
         writer = csv.writer(f)
         if fresh:
             writer.writerow(["step", "seconds", "bits", "rate", "mse", "lr"])
-        for step in range(first_step, cfg.steps):
-            lr = learning_rate(cfg, step)
-            opt.param_groups[0]["lr"], opt.param_groups[1]["lr"] = lr, 3 * lr
-            lic_on = cfg.phase == "rc" and step < cfg.lic_steps
+        while run.step < cfg.steps:
+            lr = learning_rate(cfg, run.step)
+            run.opt.param_groups[0]["lr"], run.opt.param_groups[1]["lr"] = lr, 3 * lr
             batch = queue.get()
             keep = (torch.rand(batch.x.shape[0]) >= cfg.drop_lossy).float()
-            parts = step_loss(model, batch, cfg, lic_on, keep)
-            opt.zero_grad(set_to_none=True)
+            parts = step_loss(run.model, batch, cfg, not sqrc and run.step < cfg.lic_steps, keep)
+            run.opt.zero_grad(set_to_none=True)
             parts["loss"].backward()
-            nn.utils.clip_grad_norm_(slow + fast, cfg.clip)
-            opt.step()
-            decay = min(cfg.ema, (step + 1) / (step + 20))
-            with torch.no_grad():
-                for k, v in model.state_dict().items():
-                    ema[k].lerp_(v, 1 - decay)
+            nn.utils.clip_grad_norm_(run.parameters(), cfg.clip)
+            run.opt.step()
+            run.average(cfg)
+            run.step += 1
             for k in ("bits", "rate", "mse"):
                 v = float(parts[k].detach())
                 mean[k] = v if k not in mean else 0.99 * mean[k] + 0.01 * v
-            if (step + 1) % every == 0 or step + 1 == cfg.steps:
-                row = [
-                    step + 1,
-                    round(time.time() - started, 1),
-                    *(round(mean[k], 4) for k in ("bits", "rate", "mse")),
-                    f"{lr:.2e}",
-                ]
+            if run.step % every == 0 or run.step == cfg.steps:
+                bits = [round(mean[k], 4) for k in ("bits", "rate", "mse")]
+                row = [run.step, round(time.time() - started, 1), *bits, f"{lr:.2e}"]
                 writer.writerow(row)
                 f.flush()
                 print(*row, flush=True)
-                save(
-                    path,
-                    {
-                        "model": model.state_dict(),
-                        "ema": ema,
-                        "opt": opt.state_dict(),
-                        "step": step + 1,
-                        "rng": torch.get_rng_state(),
-                        "config": asdict(cfg),
-                    },
-                )
+                run.save(path, cfg)
     stop.set()
     return path
