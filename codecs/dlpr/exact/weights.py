@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ MAGIC = b"DLPW"
 SEARCH_PATH = "DLPR_WEIGHTS_PATH"
 """Environment variable with further folders of ``*.dlpw`` files."""
 MAX_BYTES = 1 << 30
+MAX_RANK = 8
 DTYPES = {"i8": "<i1", "u8": "<u1", "i16": "<i2", "u16": "<u2", "i32": "<i4", "u32": "<u4"}
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
@@ -177,16 +179,14 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, AnyInts]]:
             str(name): (DTYPES[e["dtype"]], tuple(map(int, e["shape"])), int(e["offset"]))
             for name, e in entries.items()
         }
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"the index cannot be read ({error}); fetch the file again", offset=8) from None
     tensors: dict[str, AnyInts] = {}
     for name, (code, shape, offset) in fields.items():
-        count = 1
-        for n in shape:
-            count = count * n if n >= 0 else -1 << 64
+        count = math.prod(shape)
         end = offset + count * np.dtype(code).itemsize
-        if not 0 <= offset <= end <= len(data) - start:
-            raise WeightsError(f"{name}: data outside the file; fetch it again", offset=start)
+        if len(shape) > MAX_RANK or min(shape, default=1) < 1 or not 0 <= offset <= end <= len(data) - start:
+            raise WeightsError(f"{name}: an impossible shape, or data outside the file; fetch it again", offset=start)
         tensors[name] = np.frombuffer(data, code, count, start + offset).reshape(shape)
     return profile, tensors
 
