@@ -66,7 +66,8 @@ def _as_chunk(image: npt.ArrayLike, tau: int, o: EncoderOptions) -> _Chunk:
             reason="input",
         )
     planes = to_planes(a, layout)
-    lossy = o.lossy_layer and min(height, width) >= o.min_lossy_side
+    blocks = -(-height // 64) * -(-width // 64)
+    lossy = o.lossy_layer and min(height, width) >= o.min_lossy_side and blocks <= bitstream.MAX_LOSSY_BLOCKS
     patch = o.patch_for(height, width)
     options = {
         "tau": int(tau),
@@ -140,7 +141,7 @@ def encode_batch(
     out: list[bytes] = [b""] * len(chunks)
     hard: list[int] = []
     for i, c in enumerate(chunks):
-        colour = _constant_value(c.planes, tau)
+        colour = _constant_value(c.planes, c.header.tau)
         if colour is None:
             hard.append(i)
         else:
@@ -150,6 +151,9 @@ def encode_batch(
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
+    bank = weights_store.find(weights_id).sizes.bank
+    if o.bank_entry is not None and not 0 <= o.bank_entry < bank:
+        raise UnsupportedInputError(f"bank_entry must be in 0..{bank - 1}, not {o.bank_entry!r}", reason="input")
     model = native_model(weights_id)
     parts = _native.encode_batch(model, [(chunks[i].planes, chunks[i].options) for i in hard], n_threads)
     for i, part in zip(hard, parts, strict=True):
