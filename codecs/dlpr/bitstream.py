@@ -292,9 +292,7 @@ def _parse_coded_fields(view: memoryview, header: Header) -> tuple[CodedPayload,
         raise UnsupportedError(f"{header.width} x {header.height} px is {limit}", offset=8)
     part = view[CODED_SIZE : CODED_SIZE + a]
     colour = (base[0], base[1], base[2])
-    payload = CodedPayload(
-        weights_id, lossy, anchor_lossy, patch_exp, lane_exp, entry, interval, colour, part, b"", ()
-    )
+    payload = CodedPayload(weights_id, lossy, anchor_lossy, patch_exp, lane_exp, entry, interval, colour, part, b"", ())
     return payload, b
 
 
@@ -382,9 +380,7 @@ def pack(stream: Stream) -> bytes:
 def _pack_coded(out: bytearray, p: CodedPayload) -> None:
     """Append section 3."""
     flags, a, b = p.lossy | p.anchor_lossy << 1, len(p.lossy_part), len(p.linear_part)
-    out += _CODED.pack(
-        p.weights_id, flags, p.patch_exp, p.lane_exp, p.bank_entry, p.interval, bytes(p.base), a, b, 0
-    )
+    out += _CODED.pack(p.weights_id, flags, p.patch_exp, p.lane_exp, p.bank_entry, p.interval, bytes(p.base), a, b, 0)
     out += p.lossy_part
     struct.pack_into("<I", out, 48, _lossy_crc(memoryview(bytes(out)), a))
     lanes = [lane for patch in p.lanes for lane in patch]
@@ -407,4 +403,3 @@ def coded_size(part: Mapping[str, Any]) -> int:
     sizes: Iterable[int] = part["lane_sizes"]
     lanes = sum(size + max(1, -(-int(size).bit_length() // 7)) for size in sizes)
     return CODED_SIZE + len(part["lossy_part"]) + len(part["linear_part"]) + lanes
-

@@ -42,6 +42,18 @@ def random_tensors(profile, seed):
     return tensors
 
 
+def extreme_tensors(profile, seed):
+    """Tensors whose layers run into every saturation and clamp there is."""
+    rng, tensors = np.random.default_rng(seed), random_tensors(profile, seed)
+    for name, value in tensors.items():
+        if name.startswith(("lic.", "rc.", "sqrc.")) and not name.startswith("lic.z_"):
+            if value.dtype == np.int16:
+                tensors[name] = rng.integers(-32768, 32768, value.shape).astype(np.int16)
+            elif name.endswith("shift"):
+                tensors[name] = rng.integers(0, 12, value.shape).astype(np.uint8)
+    return tensors
+
+
 def profile_dict(profile):
     return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(profile).items()}
 
@@ -147,16 +159,53 @@ def content(rng, name, height, width, channels):
     return np.clip(90 + 3 * yy - 2 * xx + rng.normal(0, 9, (height, width, channels)), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
-def cases(weights):
-    """Random chunks of all kinds, coded by the reference encoder."""
+def code_cases(weights, names):
+    """Random chunks, coded by the reference encoder."""
     made = []
-    for name, (height, width, channels, tau, fixed) in CASES.items():
+    for name in names:
+        height, width, channels, tau, fixed = CASES[name]
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         choices = random_choices(rng, SMALL, height, width, channels, **fixed)
         planes = content(rng, name, height, width, channels)
         made.append(Case(name, planes, tau, pack(encode(planes, tau, weights, choices))))
     return made
+
+
+@pytest.fixture(scope="session")
+def cases(weights):
+    """Chunks of all kinds."""
+    return code_cases(weights, CASES)
+
+
+@pytest.fixture(scope="session")
+def extreme_weights():
+    return store.load(store.dump(profile_dict(SMALL), extreme_tensors(SMALL, 2)))
+
+
+@pytest.fixture(scope="session")
+def extreme_cases(extreme_weights):
+    """Some chunks under weights that saturate everywhere."""
+    return code_cases(
+        extreme_weights, ["odd-anchor", "tau-5", "patches-tau", "blocks", "grey-lossy", "tau-15", "lanes-5"]
+    )
+
+
+@pytest.fixture(scope="session")
+def analysis_tensors():
+    """The encoder's layers, which the native model wants to see too."""
+    rng, n, nz = np.random.default_rng(0), SMALL.latent, SMALL.hyper
+    layers = {
+        "g_e.c0": (48, 48, 3), "g_e.c1": (64, 48, 3), "g_e.c2": (64, 64, 3), "g_e.c3": (96, 64, 3),
+        "g_e.c4": (n, 96, 3), "h_e.c0": (n, n, 1), "h_e.c1": (n, 4 * n, 1), "h_e.c2": (nz, 4 * n, 1),
+    }  # fmt: skip
+    tensors = {}
+    for name, (out, inputs, k) in layers.items():
+        tensors[f"lic.{name}.weight"] = rng.integers(-9, 10, (out, inputs, k, k)).astype(np.int8)
+        tensors[f"lic.{name}.acc_bias"] = np.zeros(out, np.int32)
+        tensors[f"lic.{name}.shift"] = np.full(out, 8, np.uint8)
+        tensors[f"lic.{name}.mult"] = np.full(out, 1000, np.int16)
+        tensors[f"lic.{name}.bias"] = np.zeros(out, np.int16)
+    return tensors
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,12 @@ def test_equals_the_reference_in_one_mixed_batch(parsed_cases, cases, weights):
         np.testing.assert_array_equal(planes, reference.decode_payload(stream, weights), err_msg=case.name)
 
 
+def test_equals_the_reference_where_everything_saturates(extreme_cases, extreme_weights):
+    streams = [bitstream.parse(case.data) for case in extreme_cases]
+    for stream, planes in zip(streams, torch_decoder.decode_batch(streams, extreme_weights), strict=True):
+        np.testing.assert_array_equal(planes, reference.decode_payload(stream, extreme_weights))
+
+
 def test_alone_or_in_company(parsed_cases, weights):
     some = parsed_cases[:4]
     together = torch_decoder.decode_batch(some, weights)

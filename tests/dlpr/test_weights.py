@@ -130,9 +130,7 @@ ENTRIES = [
 INDICES = [json.dumps({"profile": {}, "tensors": {"a": entry}}).encode() for entry in ENTRIES]
 
 
-@pytest.mark.parametrize(
-    "index", [b"[]", b"{}", b"\xff", b"[" * 100000, b'{"profile": 3, "tensors": {}}', *INDICES]
-)
+@pytest.mark.parametrize("index", [b"[]", b"{}", b"\xff", b"[" * 100000, b'{"profile": 3, "tensors": {}}', *INDICES])
 def test_hostile_indices(index):
     data = b"DLPW" + len(index).to_bytes(4, "little") + index
     with pytest.raises(WeightsError):

@@ -36,6 +36,11 @@ class Patch:
         y = np.arange(max(0, (s - self.width + 2) // 2), min(self.height - 1, s // 2) + 1)
         return y, s - 2 * y
 
+    def inside(self) -> Ints:
+        """Samples of the patch without its borders: [h, w, 3]."""
+        samples: Ints = self.samples[BORDER:, BORDER:-BORDER]
+        return samples
+
     @property
     def steps(self) -> int:
         """Number of steps."""
@@ -55,12 +60,14 @@ class Patch:
 
     def taps(self, y: Ints, x: Ints) -> Ints:
         """P at the taps of pixels: [n, 22, 3]."""
-        return self.samples[y[:, None] + TAP_DY + BORDER, x[:, None] + TAP_DX + BORDER]
+        taps: Ints = self.samples[y[:, None] + TAP_DY + BORDER, x[:, None] + TAP_DX + BORDER]
+        return taps
 
     def local_base(self, y: Ints, x: Ints) -> Ints:
         """Mean b of the pixels above and to the left: [n, 3]."""
         above, left = self.samples[y - 1 + BORDER, x + BORDER], self.samples[y + BORDER, x - 1 + BORDER]
-        return (above + left + 1) >> 1
+        base: Ints = (above + left + 1) >> 1
+        return base
 
     def features(self, y: Ints, x: Ints, pred_0: Ints) -> Ints:
         """Features 0..132 of pixels: [n, 133]."""

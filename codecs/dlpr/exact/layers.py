@@ -44,8 +44,8 @@ def convolve(weights: Weights, layer: str, a: Ints) -> Ints:
     for i in range(k):
         for j in range(k):
             acc += np.moveaxis(padded[:, i : i + h, j : j + w], 0, -1) @ weight[:, :, i, j].T
-    parts = (as_int(weights, f"{layer}.{part}") for part in ("shift", "mult", "bias"))
-    return np.moveaxis(requantise(acc, *parts), -1, 0)
+    shift, mult, bias = (as_int(weights, f"{layer}.{part}") for part in ("shift", "mult", "bias"))
+    return np.moveaxis(requantise(acc, shift, mult, bias), -1, 0)
 
 
 def shuffle2(a: Ints) -> Ints:

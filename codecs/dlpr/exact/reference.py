@@ -21,13 +21,13 @@ from dlpr.bitstream import CodedPayload, Header, Mode, Stream
 from dlpr.errors import CorruptError, UnsupportedError
 from dlpr.exact import weights as store
 from dlpr.exact.geometry import Patch
-from dlpr.exact.layers import PixelNetwork
+from dlpr.exact.layers import LIMIT, PixelNetwork
 from dlpr.exact.linear import LinearStage, parse_linear
 from dlpr.exact.lossy import LossyLayer, decode_lossy_part
 from dlpr.exact.mixture import Grid, MixtureTables
 from dlpr.exact.rans import LaneDecoder, uniform
 from dlpr.exact.tables import CODING_ORDER, PRED_MAX
-from dlpr.exact.types import Buffer, Bytes8, Ints, clamp
+from dlpr.exact.types import Buffer, Bytes8, Ints
 from dlpr.exact.weights import Weights
 
 __all__ = ["CodeSymbol", "code_patch", "decode", "decode_lossy", "decode_payload"]
@@ -186,10 +186,10 @@ def code_patch(
                 g[c] = int(tables.log[min(abs(e[c]), PRED_MAX)])
                 same = slice(c, c + 1) if channels == 3 else slice(0, 3)
                 patch.samples[(*at, same)] = value
-                patch.residuals[(*at, same)] = clamp(e[c], -2047, 2047)
+                patch.residuals[(*at, same)] = min(max(e[c], -LIMIT), LIMIT)
                 patch.logs[(*at, same)] = g[c] - 64
             patch.complete(row, column)
-    return patch.samples[3:, 3:-3]
+    return patch.inside()
 
 
 def _coded(stream: Stream) -> CodedPayload:

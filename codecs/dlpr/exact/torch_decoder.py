@@ -13,7 +13,8 @@ It equals `dlpr.exact.reference` bit for bit. Imported on request only: reading 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,18 +120,14 @@ def decode_lossy_batch(streams: Sequence[Stream], weights: Weights, device: str 
     return out
 
 
-class _named:
-    """Adds a stream's place in the batch to an error."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, CorruptError):
-            error.message += f" (stream {self.index})"
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Add a stream's place in the batch to an error."""
+    try:
+        yield
+    except CorruptError as error:
+        error.message += f" (stream {index})"
+        raise
 
 
 def _coded(stream: Stream) -> CodedPayload:
