@@ -51,11 +51,11 @@ struct DecodeJob {
   const uint8_t *lossy, *linear, *lanes;
   size_t lossy_size, linear_size;
   std::vector<uint32_t> lane_sizes;  // of all patches in order; their sum is what `lanes` holds
-  uint8_t* out;                      // [H][W][channels]
+  std::unique_ptr<uint8_t[]> out;    // [H][W][channels], once the lossy and linear parts are good
 };
 
 // Empty string, or what is wrong.
-inline const char* decode_chunk(const Kernels& kn, const Model& m, const DecodeJob& j, int threads) {
+inline const char* decode_chunk(const Kernels& kn, const Model& m, DecodeJob& j, int threads) {
   const ChunkOptions& o = j.o;
   Lossy lossy;
   if (o.lossy && !decode_lossy(kn, m, j.lossy, j.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
@@ -68,12 +68,13 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, const DecodeJ
   const int nl = 1 << o.lane_exp;
   std::vector<size_t> start(j.lane_sizes.size() + 1, 0);
   for (size_t i = 0; i < j.lane_sizes.size(); ++i) start[i + 1] = start[i] + j.lane_sizes[i];
+  j.out.reset(new uint8_t[size_t(o.H) * o.W * o.channels]);
   std::atomic<bool> good{true};
   parallel_for(grid.count(), threads, [&](int i) {
     if (!good) return;
     std::vector<LaneDecoder> lanes;
     for (int l = 0; l < nl; ++l) lanes.emplace_back(j.lanes + start[size_t(i) * nl + l], j.lane_sizes[size_t(i) * nl + l]);
-    if (!decode_patch(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out)) good = false;
+    if (!decode_patch(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out.get())) good = false;
   });
   return good ? "" : "a lane is damaged";
 }

@@ -69,10 +69,10 @@ inline nb::list encode_batch(const ModelHolder& h, nb::list chunks, int threads)
 }
 
 // chunks: list of dicts (H, W, channels, tau, lossy, anchor_lossy, patch_exp, lane_exp, bank_entry, interval, base, lossy_part, linear_part, lanes, lane_sizes)
-// -> list of (planes uint8 [H,W,C], error text or "").
+// -> list of (planes uint8 [H,W,C], "") or (None, error text).
 inline nb::list decode_batch(const ModelHolder& h, nb::list chunks, int threads) {
   std::vector<DecodeJob> jobs(chunks.size());
-  std::vector<nb::object> arrays, keep;
+  std::vector<nb::object> keep;
   std::vector<const char*> errors(chunks.size(), "");
   for (size_t i = 0; i < jobs.size(); ++i) {
     nb::dict d = nb::cast<nb::dict>(chunks[i]);
@@ -94,9 +94,6 @@ inline nb::list decode_batch(const ModelHolder& h, nb::list chunks, int threads)
         j.o.lane_exp > 5 || j.o.bank < 0 || j.o.bank >= h.model->profile.bank || j.o.m < 1 || j.o.m > 255 || j.o.tau < 0 || j.o.tau > 255 || (j.o.anchor_lossy && !j.o.lossy) ||
         sum != lanes_size || j.lane_sizes.size() != size_t(grid.count()) << j.o.lane_exp)
       throw nb::value_error("chunk field out of range");
-    uint8_t* p;
-    arrays.push_back(nb::cast(new_array<uint8_t>({size_t(j.o.H), size_t(j.o.W), size_t(j.o.channels)}, &p)));
-    j.out = p;
   }
   {
     nb::gil_scoped_release free_gil;
@@ -104,28 +101,40 @@ inline nb::list decode_batch(const ModelHolder& h, nb::list chunks, int threads)
     parallel_for(int(jobs.size()), outer, [&](int i) { errors[i] = decode_chunk(*h.kn, *h.model, jobs[i], inner); });
   }
   nb::list out;
-  for (size_t i = 0; i < jobs.size(); ++i) out.append(nb::make_tuple(arrays[i], errors[i]));
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const ChunkOptions& o = jobs[i].o;
+    nb::object planes = nb::none();
+    if (!*errors[i]) {
+      uint8_t* p = jobs[i].out.release();
+      nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<uint8_t*>(q); });
+      planes = nb::cast(nb::ndarray<nb::numpy, uint8_t>(p, {size_t(o.H), size_t(o.W), size_t(o.channels)}, owner));
+    }
+    out.append(nb::make_tuple(planes, errors[i]));
+  }
   return out;
 }
 
 // x~ of a chunk, uint8 [H,W,3] in coding order, or None if the lossy part is damaged.
 inline nb::object decode_lossy_layer(const ModelHolder& h, int H, int W, nb::bytes part) {
   if (H < 1 || W < 1 || int64_t(H) * W > (1 << 26)) throw nb::value_error("chunk field out of range");
-  uint8_t* p;
-  auto a = new_array<uint8_t>({size_t(H), size_t(W), 3}, &p);
+  Lossy lossy;
   bool good;
   {
     const uint8_t* data = reinterpret_cast<const uint8_t*>(part.c_str());
     size_t size = part.size();
     nb::gil_scoped_release free_gil;
-    Lossy lossy;
     good = decode_lossy(*h.kn, *h.model, data, size, H, W, lossy);
-    if (good)
-      for (int y = 0; y < H; ++y)
-        for (int x = 0; x < W; ++x)
-          for (int c = 0; c < 3; ++c) p[(size_t(y) * W + x) * 3 + c] = uint8_t(lossy.x_tilde.at(y, x)[c]);
   }
-  return good ? nb::cast(a) : nb::none();
+  if (!good) return nb::none();
+  uint8_t* p;  // only now: a damaged part that claims a large chunk costs nothing
+  auto a = new_array<uint8_t>({size_t(H), size_t(W), 3}, &p);
+  {
+    nb::gil_scoped_release free_gil;
+    for (int y = 0; y < H; ++y)
+      for (int x = 0; x < W; ++x)
+        for (int c = 0; c < 3; ++c) p[(size_t(y) * W + x) * 3 + c] = uint8_t(lossy.x_tilde.at(y, x)[c]);
+  }
+  return nb::cast(a);
 }
 
 }  // namespace dlpr

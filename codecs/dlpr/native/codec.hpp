@@ -72,7 +72,7 @@ class PatchCoder {
     for (int c = 0; c < o_.channels; ++c) {
       const int pred = c == 0 ? pred0 : prediction(y, x, c);
       Mixture mix;
-      make_mixture(m_.tables, out, c, pred, e, g, mix);
+      kn_.mixture(m_.tables, out, c, pred, e, g, mix);
       Grid grid(anchor(y, x, c), o_.tau, o_.m, pred);
       f(c, grid, mix);
       e[c] = 16 * p[c] - pred;

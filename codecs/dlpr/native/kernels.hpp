@@ -5,7 +5,28 @@
 
 namespace dlpr {
 
-struct MixtureTables;
+// Fixed tables of the weights file (docs/format section 4).
+struct Tables {
+  const int16_t* log = nullptr;         // [4209]
+  const uint32_t* logistic = nullptr;   // [768]
+  const int32_t* scale_mant = nullptr;  // [321]
+  const int32_t* scale_shift = nullptr;
+  int32_t exp[512] = {0};
+};
+
+// Parameters of one sample's distribution; slots 5 to 7 let vector code read and write whole registers.
+struct Mixture {
+  int32_t loc[8], mant[8], shift[8], weight[8];
+};
+
+// Symbols lo..hi of one sample; the bound below symbol q is bound0 + q bound_step (1/64 level).
+struct GridRange {
+  int lo, hi, bound0, bound_step;
+};
+
+constexpr int kK = 5;  // components
+enum OutputRow { kMean = 0, kLogScale = 15, kMeanCoef = 30, kScaleCoef = 45, kLogit = 60 };
+constexpr int kNetOutputs = 75, kOutPadded = 80;
 
 struct Kernels {
   const char* name;
@@ -21,8 +42,10 @@ struct Kernels {
   void (*leaky)(const int16_t* in, int count, int16_t* out);
   // sum of samples times coefficients over four rows of the window that ends at p (kSpans loads of 16, see linear.hpp)
   int32_t (*window)(const int16_t* p, int stride, const int16_t* coef);
-  // S_i = sum_k w[k] * L(bound[i] - loc[k]) for 8 bounds (docs/format section 9); 5 components padded to 8
-  void (*cdf8)(const int32_t* bound, const int32_t* loc, const int32_t* mant, const int32_t* shift, const int32_t* weight, const uint32_t* logistic, uint32_t* out);
+  // parameters of one sample's distribution from the network's outputs
+  void (*mixture)(const Tables& t, const int16_t* o, int c, int pred, const int* e, const int* g, Mixture& m);
+  // F(q0 + i stride), i = 0..7
+  void (*cumulative8)(const uint32_t* logistic, const Mixture& m, const GridRange& r, int q0, int stride, uint32_t* f);
 };
 
 const Kernels& kernels();                       // the best this machine runs, or what DLPR_SIMD names

@@ -181,31 +181,104 @@ int32_t window(const int16_t* p, int stride, const int16_t* coef) {
 #endif
 }
 
-void cdf8(const int32_t* bound, const int32_t* loc, const int32_t* mant, const int32_t* shift, const int32_t* weight, const uint32_t* logistic, uint32_t* out) {
+inline int limit(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+// docs/format section 9, first half. e, g: residuals (1/16) and logs of the channels before c.
+void mixture(const Tables& t, const int16_t* o, int c, int pred, const int* e, const int* g, Mixture& m) {
+#if defined(__AVX2__)
+  auto row = [&](int at) { return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i*)(o + at))); };
+  auto term = [&](int at, int v) { return _mm256_srai_epi32(_mm256_mullo_epi32(row(at), _mm256_set1_epi32(v)), 6); };
+  __m256i loc = _mm256_add_epi32(_mm256_set1_epi32(4 * pred), row(kMean + 5 * c)), ls = row(kLogScale + 5 * c);
+  if (c == 1) {
+    loc = _mm256_add_epi32(loc, term(kMeanCoef, e[0])), ls = _mm256_add_epi32(ls, term(kScaleCoef, g[0]));
+  } else if (c == 2) {
+    loc = _mm256_add_epi32(loc, _mm256_add_epi32(term(kMeanCoef + 5, e[0]), term(kMeanCoef + 10, e[1])));
+    ls = _mm256_add_epi32(ls, _mm256_add_epi32(term(kScaleCoef + 5, g[0]), term(kScaleCoef + 10, g[1])));
+  }
+  loc = _mm256_max_epi32(_mm256_min_epi32(loc, _mm256_set1_epi32(32767)), _mm256_set1_epi32(-16384));
+  __m256i i = _mm256_srai_epi32(_mm256_add_epi32(ls, _mm256_set1_epi32(1028)), 3);
+  i = _mm256_max_epi32(_mm256_min_epi32(i, _mm256_set1_epi32(320)), _mm256_setzero_si256());
+  _mm256_storeu_si256((__m256i*)m.loc, loc);
+  _mm256_storeu_si256((__m256i*)m.mant, _mm256_i32gather_epi32(t.scale_mant, i, 4));
+  _mm256_storeu_si256((__m256i*)m.shift, _mm256_i32gather_epi32(t.scale_shift, i, 4));
+  const int16_t* logit = o + kLogit + 5 * c;
+  int top = 0;
+  for (int k = 1; k < kK; ++k)
+    if (logit[k] > logit[top]) top = k;
+  __m256i d = _mm256_srai_epi32(_mm256_sub_epi32(_mm256_set1_epi32(logit[top]), row(kLogit + 5 * c)), 3);
+  d = _mm256_max_epi32(_mm256_min_epi32(d, _mm256_set1_epi32(511)), _mm256_setzero_si256());  // slots 5 to 7 may be below 0
+  __m256i w = _mm256_and_si256(_mm256_i32gather_epi32(t.exp, d, 4), _mm256_setr_epi32(-1, -1, -1, -1, -1, 0, 0, 0));
+  __m128i q = _mm_add_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+  q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4E));
+  q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0xB1));
+  const uint32_t r = (1u << 30) / uint32_t(_mm_cvtsi128_si32(q));
+  w = _mm256_srli_epi32(_mm256_mullo_epi32(w, _mm256_set1_epi32(int32_t(r))), 15);
+  _mm256_storeu_si256((__m256i*)m.weight, w);
+  m.weight[top] += 32768 - (m.weight[0] + m.weight[1] + m.weight[2] + m.weight[3] + m.weight[4]);
+#else
+  const int16_t* logit = o + kLogit + 5 * c;
+  int top = 0;
+  for (int k = 1; k < kK; ++k)
+    if (logit[k] > logit[top]) top = k;
+  uint32_t sum = 0, w[kK];
+  for (int k = 0; k < kK; ++k) {
+    int32_t loc = 4 * pred + o[kMean + 5 * c + k], ls = o[kLogScale + 5 * c + k];
+    if (c == 1) {
+      loc += (o[kMeanCoef + k] * e[0]) >> 6, ls += (o[kScaleCoef + k] * g[0]) >> 6;
+    } else if (c == 2) {
+      loc += ((o[kMeanCoef + 5 + k] * e[0]) >> 6) + ((o[kMeanCoef + 10 + k] * e[1]) >> 6);
+      ls += ((o[kScaleCoef + 5 + k] * g[0]) >> 6) + ((o[kScaleCoef + 10 + k] * g[1]) >> 6);
+    }
+    m.loc[k] = limit(loc, -16384, 32767);
+    const int i = limit((ls + 1028) >> 3, 0, 320);
+    m.mant[k] = t.scale_mant[i], m.shift[k] = t.scale_shift[i];
+    w[k] = uint32_t(t.exp[limit((logit[top] - logit[k]) >> 3, 0, 511)]);
+    sum += w[k];
+  }
+  const uint32_t r = (1u << 30) / sum;
+  int32_t left = 32768;
+  for (int k = 0; k < kK; ++k) m.weight[k] = int32_t((w[k] * r) >> 15), left -= m.weight[k];
+  m.weight[top] += left;
+#endif
+}
+
+// docs/format section 9, second half: F at 8 symbols.
+void cumulative8(const uint32_t* logistic, const Mixture& m, const GridRange& r, int q0, int stride, uint32_t* f) {
+  const int n = r.hi - r.lo + 1;
 #if defined(__AVX2__)
   const __m256i hi = _mm256_set1_epi32(12287), lo = _mm256_set1_epi32(-12288), mid = _mm256_set1_epi32(12288), low5 = _mm256_set1_epi32(31), low16 = _mm256_set1_epi32(0xFFFF);
-  const __m256i b = _mm256_loadu_si256((const __m256i*)bound);
+  const __m256i first = _mm256_set1_epi32(r.lo), end = _mm256_set1_epi32(r.hi + 1);
+  const __m256i q = _mm256_add_epi32(_mm256_set1_epi32(q0), _mm256_mullo_epi32(_mm256_set1_epi32(stride), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+  const __m256i inside = _mm256_max_epi32(_mm256_min_epi32(q, end), first);
+  const __m256i b = _mm256_add_epi32(_mm256_set1_epi32(r.bound0), _mm256_mullo_epi32(inside, _mm256_set1_epi32(r.bound_step)));
   __m256i sum = _mm256_setzero_si256();
-  for (int k = 0; k < 5; ++k) {
-    __m256i t = _mm256_mullo_epi32(_mm256_sub_epi32(b, _mm256_set1_epi32(loc[k])), _mm256_set1_epi32(mant[k]));
-    t = _mm256_sra_epi32(t, _mm_cvtsi32_si128(shift[k]));
+  for (int k = 0; k < kK; ++k) {
+    __m256i t = _mm256_mullo_epi32(_mm256_sub_epi32(b, _mm256_set1_epi32(m.loc[k])), _mm256_set1_epi32(m.mant[k]));
+    t = _mm256_sra_epi32(t, _mm_cvtsi32_si128(m.shift[k]));
     t = _mm256_add_epi32(_mm256_max_epi32(_mm256_min_epi32(t, hi), lo), mid);
-    __m256i e = _mm256_i32gather_epi32((const int*)logistic, _mm256_srli_epi32(t, 5), 4);
-    __m256i slope = _mm256_srli_epi32(e, 16), frac = _mm256_and_si256(t, low5);
-    __m256i v = _mm256_add_epi32(_mm256_and_si256(e, low16), _mm256_srli_epi32(_mm256_madd_epi16(slope, frac), 5));
-    sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(v, _mm256_set1_epi32(weight[k])));
+    const __m256i e = _mm256_i32gather_epi32((const int*)logistic, _mm256_srli_epi32(t, 5), 4);
+    const __m256i v = _mm256_add_epi32(_mm256_and_si256(e, low16), _mm256_srli_epi32(_mm256_madd_epi16(_mm256_srli_epi32(e, 16), _mm256_and_si256(t, low5)), 5));
+    sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(v, _mm256_set1_epi32(m.weight[k])));
   }
-  _mm256_storeu_si256((__m256i*)out, sum);
+  __m256i out = _mm256_srli_epi32(_mm256_mullo_epi32(_mm256_srli_epi32(sum, 15), _mm256_set1_epi32(65536 - n)), 16);
+  out = _mm256_add_epi32(out, _mm256_sub_epi32(q, first));
+  out = _mm256_blendv_epi8(_mm256_set1_epi32(65536), out, _mm256_cmpgt_epi32(end, q));
+  out = _mm256_and_si256(out, _mm256_cmpgt_epi32(q, first));
+  _mm256_storeu_si256((__m256i*)f, out);
 #else
   for (int i = 0; i < 8; ++i) {
-    uint32_t sum = 0;
-    for (int k = 0; k < 5; ++k) {
-      int32_t t = ((bound[i] - loc[k]) * mant[k]) >> shift[k];
-      t = (t > 12287 ? 12287 : t < -12288 ? -12288 : t) + 12288;
-      uint32_t e = logistic[t >> 5];
-      sum += uint32_t(weight[k]) * ((e & 0xFFFF) + (((e >> 16) * uint32_t(t & 31)) >> 5));
+    const int q = q0 + i * stride;
+    if (q <= r.lo || q > r.hi) {
+      f[i] = q <= r.lo ? 0 : 65536;
+      continue;
     }
-    out[i] = sum;
+    uint32_t sum = 0;
+    for (int k = 0; k < kK; ++k) {
+      const int32_t t = limit(((r.bound0 + q * r.bound_step - m.loc[k]) * m.mant[k]) >> m.shift[k], -12288, 12287) + 12288;
+      const uint32_t e = logistic[t >> 5];
+      sum += uint32_t(m.weight[k]) * ((e & 0xFFFF) + (((e >> 16) * uint32_t(t & 31)) >> 5));
+    }
+    f[i] = (((sum >> 15) * uint32_t(65536 - n)) >> 16) + uint32_t(q - r.lo);
   }
 #endif
 }
@@ -213,7 +286,7 @@ void cdf8(const int32_t* bound, const int32_t* loc, const int32_t* mant, const i
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, window, cdf8};
+const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, window, mixture, cumulative8};
 
 }  // namespace DLPR_ISA
 }  // namespace dlpr

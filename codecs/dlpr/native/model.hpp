@@ -105,8 +105,6 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   }
 }
 
-constexpr int kOutPadded = 80;
-
 inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* s, int32_t* acc, int16_t* out) const {
   int16_t *h = s, *t = s + size_t(n) * padded;
   kn.requant(acc_first, n, padded, first_shift.data(), c.mult[0].data(), c.bias[0].data(), kActMax, h);
@@ -145,7 +143,7 @@ struct Model {
     tables.logistic = static_cast<const uint32_t*>(get("table.logistic"));
     tables.scale_mant = static_cast<const int32_t*>(get("table.scale_mant"));
     tables.scale_shift = static_cast<const int32_t*>(get("table.scale_shift"));
-    tables.exp = static_cast<const uint16_t*>(get("table.exp"));
+    for (int i = 0; i < 512; ++i) tables.exp[i] = static_cast<const uint16_t*>(get("table.exp"))[i];
     gauss_range = static_cast<const int32_t*>(get("gauss.range"));
     gauss_offset = static_cast<const int32_t*>(get("gauss.offset"));
     gauss_cdf = static_cast<const uint32_t*>(get("gauss.cdf"));
