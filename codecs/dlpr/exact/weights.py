@@ -109,7 +109,7 @@ def dump(profile: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) ->
     --------
     >>> dump({}, {})
     Traceback (most recent call last):
-    dlpr.errors.WeightsError: dlpr: profile: hidden is None, not 1 to 256; export the weights again
+    dlpr.errors.WeightsError: dlpr: bytes: profile: hidden is None, not 1 to 256; export the weights again
     """
     sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in profile.items()}
     index: dict[str, Any] = {}
