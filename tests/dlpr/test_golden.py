@@ -1,0 +1,233 @@
+"""Goldens: streams of every version decode to the same samples for ever, and the encoder writes the same bytes.
+
+A difference here is a change of the format or of the shipped weights. tests/golden/make_goldens.py says how goldens
+are written; nothing in this file writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import json
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dlpr
+from dlpr import errors
+from dlpr.exact import reference
+from dlpr.exact import weights as weights_store
+
+TESTS = Path(__file__).resolve().parent.parent
+GOLDEN, ERRORS, SIZES = TESTS / "golden", TESTS / "golden-errors", TESTS / "regression" / "sizes.csv"
+SCRIPT = GOLDEN / "make_goldens.py"
+FILES = {"input.npy", "stream.dlpr", "case.json"}
+
+# Every golden there has ever been. Append only: one that is gone fails by name.
+CASES = [
+    "v1/anchor-lossy-tau2",
+    "v1/background",
+    "v1/chw-leading",
+    "v1/column-tau2",
+    "v1/constant",
+    "v1/constant-within-tau",
+    "v1/grey-chw",
+    "v1/grey-hw-tau1",
+    "v1/no-linear-stage",
+    "v1/no-lossy-layer",
+    "v1/patches-lanes",
+    "v1/patches-lanes-tau3",
+    "v1/rgb-tau0",
+    "v1/rgb-tau1",
+    "v1/rgb-tau15-odd",
+    "v1/rgb-tau5",
+    "v1/row-tau1",
+    "v1/stored",
+    "v1/tiny",
+]
+
+
+@lru_cache(maxsize=1)
+def make_goldens() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("make_goldens", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
+    folder = GOLDEN / name
+    have = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    assert have == FILES, f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
+    case = json.loads((folder / "case.json").read_text("utf-8"))
+    return np.load(folder / "input.npy"), (folder / "stream.dlpr").read_bytes(), case
+
+
+def test_no_golden_is_missing_or_unlisted() -> None:
+    found = {f"{v.name}/{c.name}" for v in GOLDEN.glob("v*") for c in v.iterdir()}
+    assert found == set(CASES)
+    assert {name.removeprefix("v1/") for name in CASES} == set(make_goldens().golden_cases())
+
+
+def test_goldens_cover_the_format() -> None:
+    infos = [dlpr.inspect(load(name)[1]) for name in CASES]
+    assert {info.mode for info in infos} == {"coded", "constant", "stored"}
+    assert {info.layout for info in infos} == {"HWC", "CHW", "HW"}
+    assert {0, 1, 5, 15} <= {info.tau for info in infos}
+    coded = [info for info in infos if info.mode == "coded"]
+    assert {info.lossy_layer for info in coded} == {True, False}
+    assert {info.lanes for info in coded} >= {1, 4, 32}
+    assert {info.patch for info in coded} >= {32, 256}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_decodes(name: str) -> None:
+    image, data, case = load(name)
+    assert sha256(data) == case["stream_sha256"]
+    info = dlpr.inspect(data)
+    assert (info.mode, info.tau, info.weights_id) == (case["mode"], case["tau"], case["weights_id"])
+    if info.weights_id:
+        assert info.weights_id in {entry["id"] for entry in weights_store.manifest()["weights"]}, (
+            "weights that wrote streams of a released version stay shipped"
+        )
+    out = dlpr.decode(data)
+    assert (list(out.shape), out.dtype, sha256(out.tobytes())) == (case["shape"], np.uint8, case["decoded_sha256"])
+    assert int(np.abs(out.astype(int) - image.astype(int)).max()) <= case["tau"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_decodes_in_the_reference(name: str) -> None:
+    _, data, case = load(name)
+    assert sha256(reference.decode(data).tobytes()) == case["decoded_sha256"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_encoder_writes_the_golden(name: str) -> None:
+    image, data, case = load(name)
+    weights_id = bytes.fromhex(case["weights_id"]) if case["weights_id"] else None
+    assert dlpr.encode(image, case["tau"], weights_id=weights_id, **case["options"]) == data, (
+        "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
+    )
+
+
+# ---- errors ---------------------------------------------------------------------------------------------
+
+REASONS = {
+    "bad-lane-state": "corrupt",
+    "bank-entry-255": "corrupt",
+    "empty": "truncated",
+    "flipped-header": "checksum",
+    "flipped-lane": "checksum",
+    "flipped-lossy": "checksum",
+    "huge": "unsupported",
+    "interval-0": "corrupt",
+    "lane-exponent-6": "corrupt",
+    "linear-frac-13": "corrupt",
+    "lossy-checksum": "checksum",
+    "no-rows": "corrupt",
+    "patch-exponent-4": "corrupt",
+    "reserved-flag": "unsupported",
+    "reserved-layout-bit": "unsupported",
+    "short-lane": "corrupt",
+    "three-channels-hw": "corrupt",
+    "trailing-byte": "corrupt",
+    "truncated-header": "truncated",
+    "truncated-payload": "checksum",
+    "truncated-payload-sealed": "truncated",
+    "unknown-mode": "unsupported",
+    "unknown-weights": "weights",
+    "wrong-magic": "magic",
+    "wrong-pixels": "pixels",
+    "wrong-version": "version",
+}
+
+
+def test_no_golden_error_is_missing() -> None:
+    table = json.loads((ERRORS / "reasons.json").read_text("utf-8"))
+    assert {name: entry["reason"] for name, entry in table.items()} == REASONS
+    assert {path.stem for path in ERRORS.glob("*.dlpr")} == set(REASONS)
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_golden_error(name: str) -> None:
+    entry = json.loads((ERRORS / "reasons.json").read_text("utf-8"))[name]
+    data = (ERRORS / f"{name}.dlpr").read_bytes()
+    for decode in (dlpr.decode, reference.decode):
+        with pytest.raises(errors.BitstreamError) as caught:
+            decode(data)
+        assert (type(caught.value).__name__, caught.value.reason) == (entry["error"], entry["reason"])
+        if decode is dlpr.decode:
+            assert caught.value.offset == entry["offset"]
+
+
+# ---- sizes ----------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_those_on_record() -> None:
+    with SIZES.open(newline="", encoding="utf-8") as file:
+        record = {row["case"]: int(row["bytes"]) for row in csv.DictReader(file)}
+    now = make_goldens().measured_sizes()
+    changed = [
+        f"{name}: {record.get(name, 'none')} -> {now.get(name, 'gone')} bytes"
+        for name in sorted(record.keys() | now.keys())
+        if record.get(name) != now.get(name)
+    ]
+    total = f"total {sum(record.values())} -> {sum(now.values())}"
+    assert not changed, (
+        "\n".join(["sizes changed:", *changed, total]) + "\n"
+        "if that is meant: python tests/golden/make_goldens.py --sizes, and say so in the commit"
+    )
+
+
+# ---- the script itself ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, writing into an empty folder and with two small cases."""
+    script = make_goldens()
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "GOLDEN", tmp_path / "golden" / "v1")
+    monkeypatch.setattr(script, "ERRORS", tmp_path / "errors")
+    monkeypatch.setattr(script, "SIZES", tmp_path / "regression" / "sizes.csv")
+    every = script.golden_cases()
+    monkeypatch.setattr(script, "golden_cases", lambda: {name: every[name] for name in ("tiny", "stored")})
+    monkeypatch.setattr(script, "size_cases", dict)
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n### Format\n- Version 1 is a draft: it may change\n")
+    return script
+
+
+def test_goldens_are_never_overwritten(sandbox: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sandbox.main([]) == 0
+    path = sandbox.GOLDEN / "tiny" / "case.json"
+    good = path.read_text()
+    path.write_text("{}")
+    (sandbox.GOLDEN / "stored" / "input.npy").unlink()
+    assert sandbox.main([]) == 0
+    assert "0 goldens written" in capsys.readouterr().out
+    assert path.read_text() == "{}"
+    assert not (sandbox.GOLDEN / "stored" / "input.npy").exists()
+    assert sandbox.main(["--replace-draft"]) == 0
+    assert path.read_text() == good
+
+
+def test_goldens_of_a_published_format_cannot_be_replaced(sandbox: ModuleType) -> None:
+    assert sandbox.main([]) == 0
+    before = {path: path.read_bytes() for path in sandbox.ROOT.rglob("*") if path.is_file()}
+    changelog = sandbox.ROOT / "CHANGELOG.md"
+    for text in ("## 1.0.0\n\n### Format\n- Version 1\n", "", "- Version 1 is a draft\n\n### Format\n- Version 1\n"):
+        changelog.write_text(text)
+        assert sandbox.main(["--replace-draft"]) == 2
+    assert all(path.read_bytes() == data for path, data in before.items() if path != changelog)

@@ -1,0 +1,256 @@
+"""Write the goldens, the golden errors and the regression sizes. Nothing else writes them.
+
+python tests/golden/make_goldens.py                  add goldens that are missing; never over one that is there
+python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
+python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
+
+A golden is a folder v1/<case>/ with input.npy, stream.dlpr and case.json: tau and options, the id of the weights, the
+SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made here from
+fixed seeds and from the slide in examples/; the committed input.npy is what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dlpr
+from dlpr.bitstream import crc32c
+from dlpr.errors import DlprError
+from dlpr.exact import weights
+
+TESTS = Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+GOLDEN = TESTS / "golden" / "v1"
+ERRORS = TESTS / "golden-errors"
+SIZES = TESTS / "regression" / "sizes.csv"
+SLIDE = ROOT / "examples" / "CMU-1-Small-Region.svs"
+FILES = ("input.npy", "stream.dlpr", "case.json")
+
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+Case = tuple[Image, int, dict[str, Any]]
+
+
+def slide(x: int, y: int, width: int, height: int) -> Image:
+    """A region of the slide, RGB."""
+    import openslide
+
+    with openslide.OpenSlide(str(SLIDE)) as opened:
+        return np.asarray(opened.read_region((x, y), 0, (width, height)).convert("RGB"))
+
+
+def ramp(height: int, width: int) -> Image:
+    """A smooth image with a little noise."""
+    rng = np.random.default_rng([height, width])
+    y, x = np.mgrid[:height, :width]
+    wave = 150 + 60 * np.sin(y / 11) + 40 * np.cos(x / 7)
+    return np.clip(wave[..., None] + rng.normal(0, 2, (height, width, 3)) - [0, 25, 50], 0, 255).astype(np.uint8)
+
+
+def golden_cases() -> dict[str, Case]:
+    """Input, tau and options by name."""
+    tissue, edge = slide(900, 1200, 72, 68), slide(60, 300, 64, 64)
+    noise = np.random.default_rng(1).integers(0, 256, (16, 17, 3), np.uint8)
+    return {
+        "rgb-tau0": (tissue, 0, {}),
+        "rgb-tau1": (tissue[:64, :64], 1, {}),
+        "rgb-tau5": (tissue[4:, 8:], 5, {"coefficient_bits": 10}),
+        "rgb-tau15-odd": (tissue[:47, :59], 15, {}),
+        "anchor-lossy-tau2": (tissue[:52, :70], 2, {"anchor": "lossy"}),
+        "patches-lanes": (slide(1400, 1800, 75, 66), 0, {"patch": 32, "lanes": 4}),
+        "patches-lanes-tau3": (slide(1400, 1800, 66, 40), 3, {"patch": 32, "lanes": 32, "anchor": "lossy"}),
+        "no-lossy-layer": (tissue[:40, :40], 0, {"lossy_layer": False}),
+        "no-linear-stage": (edge[:33, :40], 0, {"linear_stage": False, "bank_entry": 0, "search": False}),
+        "background": (edge, 0, {}),
+        "grey-chw": (np.ascontiguousarray(tissue[None, :50, :45, 1]), 0, {}),
+        "grey-hw-tau1": (np.ascontiguousarray(tissue[:36, :36, 0]), 1, {"anchor": "lossy"}),
+        "chw-leading": (np.ascontiguousarray(np.moveaxis(ramp(41, 34), -1, 0)[None]), 0, {}),
+        "column-tau2": (np.ascontiguousarray(tissue[:, :1]), 2, {"min_lossy_side": 1}),
+        "row-tau1": (np.ascontiguousarray(tissue[:1]), 1, {}),
+        "tiny": (np.array([[[1, 2, 3]], [[9, 8, 7]]], np.uint8), 0, {}),
+        "constant": (np.full((32, 48, 3), (243, 240, 246), np.uint8), 0, {}),
+        "constant-within-tau": (np.clip(noise // 64 + 240, 0, 255).astype(np.uint8), 2, {}),
+        "stored": (noise, 0, {}),
+    }
+
+
+def size_cases() -> dict[str, Case]:
+    """Further chunks of which only the size is kept."""
+    out: dict[str, Case] = {}
+    places = {"tissue": (900, 1200), "edge": (60, 300), "background": (1900, 40), "dense": (1400, 1800)}
+    for name, (x, y) in places.items():
+        tile = slide(x, y, 256, 256)
+        for tau in (0, 1, 3):
+            out[f"slide-{name}-256-tau{tau}"] = (tile, tau, {})
+    out["slide-tissue-256-patches64"] = (slide(900, 1200, 256, 256), 0, {"patch": 64, "lanes": 8})
+    out["slide-tissue-256-anchor-lossy-tau3"] = (slide(900, 1200, 256, 256), 3, {"anchor": "lossy"})
+    out["ramp-200x150"] = (ramp(200, 150), 0, {})
+    out["constant-256"] = (np.full((256, 256, 3), 240, np.uint8), 0, {})
+    out["noise-64"] = (np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8), 0, {})
+    return out
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_golden(name: str, case: Case) -> bool:
+    """Write one golden; False if it is there."""
+    folder = GOLDEN / name
+    if folder.exists():
+        return False
+    image, tau, options = case
+    data = dlpr.encode(image, tau, threads=1, **options)
+    decoded, info = dlpr.decode(data, threads=1), dlpr.inspect(data)
+    if int(np.abs(decoded.astype(int) - image.astype(int)).max()) > tau:
+        raise SystemExit(f"{name}: the decoded samples are off by more than tau; nothing written")
+    npy = io.BytesIO()
+    np.save(npy, image)
+    record = {
+        "tau": tau,
+        "options": options,
+        "weights_id": info.weights_id,
+        "mode": info.mode,
+        "shape": list(decoded.shape),
+        "stream_sha256": sha256(data),
+        "decoded_sha256": sha256(decoded.tobytes()),
+    }
+    folder.mkdir(parents=True)
+    (folder / "input.npy").write_bytes(npy.getvalue())
+    (folder / "stream.dlpr").write_bytes(data)
+    (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return True
+
+
+def seal(data: bytes) -> bytes:
+    """Make the checksum of a stream's bytes right."""
+    out = bytearray(data)
+    struct.pack_into("<I", out, 20, crc32c(bytes(out[24:]), crc32c(bytes(out[:20]), 0)))
+    return bytes(out)
+
+
+def seal_all(data: bytes) -> bytes:
+    """Make both checksums of a coded stream's bytes right."""
+    out = bytearray(data)
+    (a,) = struct.unpack_from("<I", out, 40)
+    crc = crc32c(bytes(out[52 : 52 + a]), crc32c(bytes(out[24:48]), crc32c(bytes(out[:16]), 0)))
+    struct.pack_into("<I", out, 48, crc)
+    return seal(bytes(out))
+
+
+def change(data: bytes, at: int, value: int) -> bytes:
+    """Set one byte."""
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+def error_cases() -> dict[str, bytes]:
+    """Bad streams by name."""
+    good = dlpr.encode(slide(900, 1200, 33, 33), 1, threads=1, patch=32)
+    plain = dlpr.encode(np.full((8, 8, 3), 9, np.uint8))
+    info = dlpr.inspect(good)
+    linear = info.lossy_prefix
+    lanes = linear + info.bytes_by_part["linear"]
+    return {
+        "empty": b"",
+        "truncated-header": good[:23],
+        "truncated-payload": good[:-1],
+        "truncated-payload-sealed": seal(good[:-1]),
+        "flipped-header": change(good, 9, good[9] ^ 1),
+        "flipped-lossy": change(good, 60, good[60] ^ 16),
+        "flipped-lane": change(good, len(good) - 5, good[-5] ^ 1),
+        "wrong-magic": change(good, 0, 0x45),
+        "wrong-version": seal(change(good, 4, 2)),
+        "unknown-mode": seal(change(good, 5, 3)),
+        "reserved-layout-bit": seal(change(good, 7, 0x40)),
+        "three-channels-hw": seal(change(good, 7, 2)),
+        "no-rows": seal(good[:8] + bytes(4) + good[12:]),
+        "huge": seal(good[:8] + b"\xff" * 8 + good[16:]),
+        "reserved-flag": seal_all(change(good, 32, good[32] | 4)),
+        "patch-exponent-4": seal_all(change(good, 33, 4)),
+        "lane-exponent-6": seal_all(change(good, 34, 6)),
+        "bank-entry-255": seal_all(change(good, 35, 255)),
+        "interval-0": seal_all(change(good, 36, 0)),
+        "unknown-weights": seal_all(good[:24] + bytes(range(8)) + good[32:]),
+        "lossy-checksum": seal(change(good, 48, good[48] ^ 1)),
+        "linear-frac-13": seal(change(good, linear, 13)),
+        "short-lane": seal(change(good, lanes, 3)),
+        "bad-lane-state": seal(good[:-4] + bytes(4)),
+        "wrong-pixels": seal(change(good, 16, good[16] ^ 1)),
+        "trailing-byte": seal(plain + b"\0"),
+    }
+
+
+def write_errors() -> None:
+    """Write the bad streams and what they are refused for."""
+    shutil.rmtree(ERRORS, ignore_errors=True)
+    ERRORS.mkdir(parents=True)
+    table = {}
+    for name, data in error_cases().items():
+        (ERRORS / f"{name}.dlpr").write_bytes(data)
+        try:
+            dlpr.decode(data)
+        except DlprError as error:
+            table[name] = {"error": type(error).__name__, "reason": error.reason, "offset": error.offset}
+        else:
+            raise SystemExit(f"{name} decodes: it is no golden error")
+    (ERRORS / "reasons.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+
+
+def measured_sizes() -> dict[str, int]:
+    """Bytes of every case under the default weights, by name."""
+    cases = {**golden_cases(), **size_cases()}
+    return {name: len(dlpr.encode(image, tau, threads=1, **o)) for name, (image, tau, o) in sorted(cases.items())}
+
+
+def write_sizes() -> None:
+    """Write the regression sizes."""
+    SIZES.parent.mkdir(exist_ok=True)
+    with SIZES.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["case", "bytes"])
+        out.writerows(measured_sizes().items())
+
+
+def format_is_draft(changelog: str) -> bool:
+    """Whether the changelog still calls version 1 of the format a draft."""
+    return re.search(r"^### Format\n(?:(?!^#).*\n)*?- Version 1 is a draft", changelog, re.MULTILINE) is not None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--sizes", action="store_true", help="write the regression sizes anew, nothing else")
+    group.add_argument("--replace-draft", action="store_true", help="make everything anew")
+    args = parser.parse_args(argv)
+    if args.replace_draft:
+        if not format_is_draft((ROOT / "CHANGELOG.md").read_text("utf-8")):
+            print("make_goldens: version 1 of the format is published; its goldens stay as they are", file=sys.stderr)
+            return 2
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+    if not args.sizes:
+        written = [name for name, case in golden_cases().items() if write_golden(name, case)]
+        print(f"{len(written)} goldens written, weights {weights.default_id().hex()}: {', '.join(written) or 'none'}")
+        if args.replace_draft or not (ERRORS / "reasons.json").exists():
+            write_errors()
+            print("golden errors written")
+    if args.sizes or args.replace_draft or not SIZES.exists():
+        write_sizes()
+        print("regression sizes written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
