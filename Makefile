@@ -54,7 +54,10 @@ check-zarr2: $(VENV)/.test
 	build/zarr2/venv/bin/pytest tests/plugins/test_numcodecs.py
 
 asan: $(VENV)/.test
-	@echo "asan: nothing here yet"
+	$(BIN)/cmake -S . -B build/asan -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DDLPR_SANITIZE=ON -DCMAKE_CXX_FLAGS=-D_GLIBCXX_ASSERTIONS
+	$(BIN)/cmake --build build/asan
+	$(BIN)/python tests/asan/fuzz.py build/asan
 
 venv: $(VENV)/.test
 

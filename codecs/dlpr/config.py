@@ -92,6 +92,8 @@ class EncoderOptions:
             raise UnsupportedInputError(f"lanes must be a power of two in 1..32, not {self.lanes!r}", reason="input")
         if not 4 <= self.coefficient_bits <= 12:
             raise UnsupportedInputError("coefficient_bits must be in 4..12", reason="input")
+        if not 0 <= self.coefficient_price <= 1e6:
+            raise UnsupportedInputError("coefficient_price must be in 0..1000000", reason="input")
 
     @classmethod
     def of(cls, options: EncoderOptions | None, changes: dict[str, Any]) -> EncoderOptions:

@@ -226,7 +226,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   if (j.search && !j.no_linear_taps && 8.0 * double(j.linear.size()) > 0.02 * bits) {
     double best = bits + 8.0 * double(j.linear.size()), best_price = price;
     bool last_is_best = true;
-    for (double p = price * 3; p < 3000; p *= 3) {
+    for (double p = std::max(price, 1.0) * 3; p < 3000; p *= 3) {
       auto linear = prepare(p);
       double total = sample({o.bank}, 2048)[0] + 8.0 * double(linear.size());
       last_is_best = total < best;

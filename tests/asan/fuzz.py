@@ -1,0 +1,153 @@
+"""Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer: ``make asan``.
+
+python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
+
+BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
+preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
+checksums are right, on every instruction set in turn. Anything but a typed error ends it with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+TESTS = Path(__file__).resolve().parent.parent
+MARK = "DLPR_ASAN_CHILD"
+REPORTS = ("AddressSanitizer", "UndefinedBehaviorSanitizer", "runtime error:", "Assertion")
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """Import a file under a name."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"fuzz: {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def library(name: str) -> str:
+    """Path of a library of the compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    path = found.stdout.strip()
+    if not os.path.isabs(path):
+        raise SystemExit(f"fuzz: {compiler} has no {name}; install GCC's sanitizer runtime")
+    return path
+
+
+def again(argv: list[str]) -> int:
+    """Run this script with the sanitizer's runtime and look at what it says."""
+    env = dict(os.environ)
+    env[MARK] = "1"
+    # libstdc++ too: the runtime looks for __cxa_throw before the extension brings it
+    env["LD_PRELOAD"] = f"{library('libasan.so')} {library('libstdc++.so')}"
+    env["ASAN_OPTIONS"] = "detect_leaks=0:strict_string_checks=1:detect_stack_use_after_return=1"
+    env["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    done = subprocess.run([sys.executable, __file__, *argv], env=env, stderr=subprocess.PIPE, text=True, check=False)
+    sys.stderr.write(done.stderr)
+    bad = done.returncode != 0 or any(word in done.stderr for word in REPORTS)
+    print("asan:", "FAILED" if bad else "no reports")
+    return int(bad)
+
+
+def picture(rng: Any, np: Any) -> Any:
+    """A small image of some kind and layout."""
+    height, width = (int(v) for v in rng.choice([1, 2, 3, 7, 8, 16, 31, 32, 33, 40, 64, 65, 90], 2))
+    channels = int(rng.choice([1, 3, 3]))
+    y, x = np.mgrid[:height, :width]
+    wave = 128 + rng.integers(0, 200) * np.sin(y / rng.uniform(1, 20) + x / rng.uniform(1, 20))
+    noise = rng.normal(0, rng.choice([0, 1, 5, 80]), (height, width, channels))
+    image = np.clip(wave[..., None] + noise, 0, 255).astype(np.uint8)
+    return np.moveaxis(image, -1, 0) if rng.random() < 0.3 else image
+
+
+def options(rng: Any, bank: int) -> dict[str, Any]:
+    """Random options."""
+    return {
+        "anchor": str(rng.choice(["base", "lossy"])),
+        "lossy_layer": bool(rng.random() < 0.7),
+        "min_lossy_side": int(rng.choice([1, 32])),
+        "patch": int(rng.choice([32, 64, 128, 256])),
+        "lanes": int(rng.choice([1, 2, 4, 8, 16, 32])),
+        "linear_stage": bool(rng.random() < 0.8),
+        "coefficient_bits": int(rng.integers(4, 13)),
+        "coefficient_price": float(rng.choice([0.0, 6.0, 500.0])),
+        "search": bool(rng.random() < 0.5),
+        "bank_entry": int(rng.integers(bank)) if rng.random() < 0.5 else None,
+    }
+
+
+def fuzz(build: Path, seconds: float, seed: int) -> None:
+    """Fuzz for some time."""
+    (extension,) = build.glob("_native*.so")
+    native = load("dlpr._native", extension)
+    import numpy as np
+
+    import dlpr
+    from dlpr import codec
+    from dlpr.errors import BitstreamError
+    from dlpr.exact import weights
+
+    assert codec._native is native, "dlpr was imported with another extension"
+    damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")
+    known = weights.default_id()
+    bank = weights.find(known).sizes.bank
+    models = [codec.native_model(known, simd) for simd in native.simd_available()]
+    rng = np.random.default_rng(seed)
+    start, rounds, forged, refused = time.monotonic(), 0, 0, 0
+    while time.monotonic() - start < seconds:
+        model = models[rounds % len(models)]
+        codec.native_model = lambda *_, model=model: model  # type: ignore[assignment]
+        image, tau = picture(rng, np), int(rng.choice([0, 0, 1, 2, 5, 15, 60, 200, 255]))
+        chosen, threads = options(rng, bank), int(rng.integers(1, 4))
+        data = dlpr.encode(image, tau, threads=threads, **chosen)
+        back = dlpr.decode(data, threads=threads)
+        if int(np.abs(back.astype(int) - image.astype(int)).max()) > tau:
+            raise SystemExit(f"fuzz: round {rounds}: off by more than tau: {image.shape} {tau} {chosen}")
+        rounds += 1
+        coded = dlpr.inspect(data).mode == "coded"
+        for i in range(30):
+            if coded and i % 2:
+                bad = damage.forge(rng, data)
+            else:
+                changed = bytearray(data)
+                for _ in range(int(rng.integers(1, 4))):
+                    changed[int(rng.integers(7, len(changed)))] = int(rng.integers(256))
+                bad = damage.seal(changed)
+            if int.from_bytes(bad[8:12], "little") * int.from_bytes(bad[12:16], "little") > 1 << 18:
+                continue  # legal but slow
+            for layer in ("full", "lossy"):
+                forged += 1
+                try:
+                    dlpr.decode(bad, threads=threads, layer=layer)
+                except BitstreamError:
+                    refused += 1
+    names = ", ".join(native.simd_available())
+    print(f"asan: {rounds} round trips, {forged} forged streams decoded, {refused} refused; {names}; seed {seed}")
+
+
+def main() -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if MARK not in os.environ:
+        return again(sys.argv[1:])
+    fuzz(args.build, args.seconds, args.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
