@@ -102,14 +102,13 @@ def _peer_sizes(encode: Encode, threads: int) -> Callable[[Sequence[U8]], Sequen
 
 
 def ratios(
-    tiles: Tiles, taus: Sequence[int], threads: int, fast: bool, options: dict[str, Any]
+    tiles: Tiles, taus: Sequence[int], threads: int, skip: Sequence[str], options: dict[str, Any]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{"tau N": {codec: {source: bits/px, ..., "macro": mean}}}."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for tau in taus:
         peers = {k: p.encode for k, p in lossless_peers().items()} if tau == 0 else near_lossless_peers(tau)
-        if fast:
-            peers.pop("JPEG XL e9", None)
+        peers = {name: encode for name, encode in peers.items() if not any(s in name for s in skip)}
         rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads, options))}
         rows |= {name: sizes(tiles, _peer_sizes(encode, threads)) for name, encode in peers.items()}
         for r in rows.values():
@@ -184,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--tau", type=int, nargs="*", default=[0, 1, 2, 3, 5])
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fast", action="store_true", help="without JPEG XL effort 9 (0.1 MP/s)")
+    p.add_argument("--no-peers", action="store_true", help="dlpr alone")
     p.add_argument("--no-speed", action="store_true")
     p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="encoder option, e.g. patch=64")
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -197,12 +197,13 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(f"bench: no slide at {args.slide}; name one with --slide or a folder with --images", file=sys.stderr)
         return 2
+    skip = [""] if args.no_peers else ["e9"] if args.fast else []
     options = {name: json.loads(value) for name, _, value in (o.partition("=") for o in args.option)}
     result: dict[str, Any] = {
         "sources": list(tiles),
         "tiles": sum(len(t) for t in tiles.values()),
         "threads": args.threads,
-        "ratio": ratios(tiles, args.tau, args.threads, args.fast, options),
+        "ratio": ratios(tiles, args.tau, args.threads, skip, options),
         "speed": {} if args.no_speed else speed(tiles, args.threads),
     }
     print(json.dumps(result, indent=1) if args.json else table(result))
