@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dlpr import _native, bitstream
 from dlpr.bitstream import CodedPayload, Header, Mode, Stream
-from dlpr.config import EncoderOptions
+from dlpr.config import DEFAULT_PATCH, EncoderOptions
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.exact import weights as weights_store
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
@@ -68,7 +68,7 @@ def _as_chunk(image: npt.ArrayLike, tau: int, o: EncoderOptions) -> _Chunk:
     planes = to_planes(a, layout)
     blocks = -(-height // 64) * -(-width // 64)
     lossy = o.lossy_layer and min(height, width) >= o.min_lossy_side and blocks <= bitstream.MAX_LOSSY_BLOCKS
-    patch = o.patch_for(height, width)
+    patch = o.patch or DEFAULT_PATCH
     options = {
         "tau": int(tau),
         "lossy": int(lossy),
