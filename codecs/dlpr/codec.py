@@ -121,8 +121,8 @@ def encode_batch(
     Returns
     -------
     list of bytes
-        Streams in the order of ``images``. The bytes depend on the image, tau, options and weights alone, not on threads,
-        the rest of the batch or the instruction set.
+        Streams in the order of ``images``. The bytes depend on the image, tau, options and weights alone, not on
+        threads, the rest of the batch or the instruction set.
 
     Raises
     ------

@@ -88,6 +88,14 @@ class EncoderOptions:
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
+        for name in ("patch", "lanes", "coefficient_bits", "bank_entry", "min_lossy_side"):
+            value = getattr(self, name)
+            if value is not None and type(value) is not int:
+                raise UnsupportedInputError(f"{name} must be an integer, not {value!r}", reason="input")
+        if not isinstance(self.coefficient_price, (int, float)):
+            raise UnsupportedInputError(
+                f"coefficient_price must be a number, not {self.coefficient_price!r}", reason="input"
+            )
         if self.anchor not in ("base", "lossy"):
             raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
         if self.patch not in (None, 32, 64, 128, 256):
