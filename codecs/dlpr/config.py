@@ -55,8 +55,8 @@ class SlideProfile:
         }
 
 
-DEFAULT_PATCH = 128
-"""docs/decisions/0002: two threads decode a 256 px tile in half the time, for about 0.2 % of size."""
+DEFAULT_PATCH = 256
+"""docs/decisions/0002: smaller patches decode in parallel within a chunk, but cost size."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class EncoderOptions:
     anchor: str = "base"
     """Where the grid of 2 tau + 1 levels stands: "base" (one colour per chunk) or "lossy" (x~, as in the paper)."""
     patch: int | None = None
-    """Side of the independently coded patches, 32, 64, 128 or 256; None chooses (128)."""
+    """Side of the independently coded patches, 32, 64, 128 or 256; None chooses (256)."""
     lanes: int = 1
     """Entropy coder lanes in a patch, 1..32, a power of two: more decode faster on a GPU, each costs about 6 bytes."""
     linear_stage: bool = True

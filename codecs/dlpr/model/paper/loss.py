@@ -22,6 +22,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from dlpr.model.paper.model import Dlpr, DlprResult
 
+CLIP = 1.0
+"""Largest norm of the gradient of each objective."""
+
 
 @dataclass
 class Loss:
@@ -92,7 +95,10 @@ def optimisers(model: Dlpr, lr: float = 1e-4, auxiliary_lr: float = 1e-3) -> Opt
 
 
 def train_step(model: Dlpr, opt: Optimisers, x: Tensor, lam: float = 0.0, tau: int | None = None) -> Loss:
-    """One step on a batch x [b, 3, h, w]; ``tau`` None draws SQRC's from 1..classes (torch's global generator)."""
+    """One step on a batch x [b, 3, h, w]; gradients that are not finite change nothing.
+
+    ``tau`` None draws SQRC's from 1..classes (torch's global generator).
+    """
     model.train()
     if tau is None:
         tau = int(torch.randint(1, model.cfg.tau_classes + 1, ()))
@@ -102,8 +108,7 @@ def train_step(model: Dlpr, opt: Optimisers, x: Tensor, lam: float = 0.0, tau: i
     loss = rate_distortion(model(x, tau), x, lam)
     auxiliary = model.lic.z_model.loss()
     torch.autograd.backward([loss.total + loss.sqrc + auxiliary])
-    for group in parameter_groups(model):
-        nn.utils.clip_grad_norm_(group, 1.0)
-    for part in parts:
-        part.step()
+    for part, group in zip(parts, parameter_groups(model), strict=True):
+        if nn.utils.clip_grad_norm_(group, CLIP).isfinite():
+            part.step()
     return loss

@@ -24,7 +24,8 @@ from dlpr.model.paper.profile import Family
 
 UNIT = 127.5
 """Levels in one unit of the network's means and scales."""
-LOG_SCALE_MIN = -7.0
+LOG_SCALE_RANGE = (-7.0, 7.0)
+"""Of the reference below; above, so that an overshooting step cannot overflow."""
 
 
 def quantise(r: Tensor, tau: int) -> Tensor:
@@ -59,7 +60,7 @@ class MixtureParameters:
         """From the network's output [..., 10 K]."""
         k = raw.shape[-1] // 10
         mean, log_scale, coefficient = (t.unflatten(-1, (3, k)) for t in raw[..., : 9 * k].split(3 * k, -1))
-        scale = torch.exp(log_scale.clamp_min(LOG_SCALE_MIN)) * UNIT
+        scale = torch.exp(log_scale.clamp(*LOG_SCALE_RANGE)) * UNIT
         return cls(family, mean * UNIT, scale, torch.tanh(coefficient), raw[..., 9 * k :].log_softmax(-1))
 
     def locations(self, previous: Tensor) -> Tensor:
