@@ -19,6 +19,15 @@ from dlpr.model.paper.context import (  # noqa: E402
 CONTEXTS = [(k, n) for k in (3, 5, 7, 9) for n in range(1, (k + 3) // 2 + 1)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors: threads that wait for each other on a busy machine cost ten times the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_the_published_contexts():
     assert [len(taps(7, n)) for n in (5, 4, 3, 2, 1)] == [24, 23, 22, 21, 21]
     assert [step_count(n, 9) for n in (5, 4, 3, 2, 1)] == [41, 33, 25, 17, 9]

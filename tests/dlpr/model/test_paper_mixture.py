@@ -15,6 +15,15 @@ from dlpr.model.paper.profile import Family  # noqa: E402
 FAMILIES = list(Family)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors: threads that wait for each other on a busy machine cost ten times the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def some_parameters(family, n=4, k=5, seed=0):
     torch.manual_seed(seed)
     raw = torch.randn(n, 10 * k)

@@ -22,6 +22,15 @@ from dlpr.model.paper.profile import Family, PaperProfile  # noqa: E402
 from dlpr.model.paper.swin import SwinAttention, WindowAttention, join, partition, shifted_mask  # noqa: E402
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors: threads that wait for each other on a busy machine cost ten times the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_parameters_and_cost_of_the_reference():
     with torch.device("meta"):
         table = dict(Dlpr().parameter_table())
