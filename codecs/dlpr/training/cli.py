@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     ex.add_argument("run", type=Path, help="folder given to fit as --out")
     ex.add_argument("--weights", type=Path, help="folder of the shipped weights (default: the package's)")
     ex.add_argument("--dev", type=Path, help="development images, one sub-folder for each source")
+    ex.add_argument("--note", default="", help="what a reader of the training card should know beside the command")
     ex.add_argument("--per-source", type=int, default=3, help="dev tiles of each source")
     return p
 
@@ -92,6 +93,7 @@ def export(args: argparse.Namespace) -> None:
             phases[phase] = {"steps": s["step"], "config": {k: v for k, v in s["config"].items() if k != "profile"}}
     card: dict[str, Any] = {
         "command": "dlpr-train fit IMAGES --out RUN; dlpr-train export RUN --dev DEV",
+        "note": args.note,
         "data": sorted(p.stem for p in (args.run / "blocks").glob("*.npz")),
         "phases": phases,
         "largest_sum": {b.name: b.acc for b in bounds},
