@@ -85,6 +85,10 @@ def export(args: argparse.Namespace) -> None:
     profile, tensors, bounds = export_model(model, _prior(args.run / "blocks"))
     data = store.dump(profile, tensors)
     sha = hashlib.sha256(data).hexdigest()
+    folder = args.weights or Path(store.__file__).parent.parent / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = f"slide-{sha[:16]}.dlpw"
+    (folder / file).write_bytes(data)
     phases = {}
     for phase in ("rc", "sqrc"):
         path = args.run / f"{phase}.pt"
@@ -105,10 +109,6 @@ def export(args: argparse.Namespace) -> None:
         rows = evaluate.compare_float(model, bytes.fromhex(sha[:16]), tiles)
         card["dev_quantisation"] = {"by_source": [asdict(r) for r in rows], **evaluate.summary(rows)}
         print(json.dumps(evaluate.summary(rows), indent=1))
-    folder = args.weights or Path(store.__file__).parent.parent / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = f"slide-{sha[:16]}.dlpw"
-    (folder / file).write_bytes(data)
     entry = {"id": sha[:16], "file": file, "sha256": sha, "profile": "slide", "card": card}
     manifest = {"default": sha[:16], "weights": [entry]}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
