@@ -50,6 +50,16 @@ def lossless_peers() -> dict[str, Peer]:
     return peers
 
 
+def jpegxl_own_threads(threads: int) -> Peer:
+    """JPEG XL e7 as it is usually called: one tile after another, the library's own threads inside."""
+    import imagecodecs as ic
+
+    return Peer(
+        lambda a: ic.jpegxl_encode(a, lossless=True, effort=7, numthreads=threads),
+        lambda data: ic.jpegxl_decode(data, numthreads=threads),
+    )
+
+
 def near_lossless_peers(tau: int) -> dict[str, Encode]:
     """Codecs with a bound on the error: JPEG-LS NEAR and JPEG XL after quantising to the 2 tau + 1 grid."""
     import imagecodecs as ic
@@ -156,6 +166,9 @@ def speed(tiles: Tiles, threads: int, repeats: int = 3, count: int = 64) -> dict
         for name, peer in lossless_peers().items():
             if name != "JPEG XL e9":  # 0.1 MP/s
                 out[name] = _peer_speed(peer, batch, pool, repeats)
+    with ThreadPoolExecutor(1) as one:
+        own_threads = jpegxl_own_threads(threads)
+        out["JPEG XL e7, tile after tile"] = _peer_speed(own_threads, batch, one, repeats)
     return out
 
 

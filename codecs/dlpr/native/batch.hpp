@@ -170,7 +170,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
       }
   }
   Moments moments;
-  for (auto& pc : patches) add_moments(moments, pc->samples, n > (1u << 18) ? 4 : 2, kn);
+  for (auto& pc : patches) add_moments(moments, pc->samples, kn);
   FitOptions fit;
   if (j.no_linear_taps) fit.max_taps = 0;
   // Everything that follows from the price of a coefficient: predictors, residuals, interval.
@@ -210,11 +210,11 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     if (j.only_bank >= 0) {
       entries = {j.only_bank};
     } else {
-      const auto rough = sample(entries, 512);
+      const auto rough = sample(entries, 384);
       std::sort(entries.begin(), entries.end(), [&](int x, int y) { return rough[x] < rough[y] || (rough[x] == rough[y] && x < y); });
-      entries.resize(std::min<size_t>(3, entries.size()));
+      entries.resize(std::min<size_t>(2, entries.size()));
     }
-    const auto cost = sample(entries, 2048);
+    const auto cost = sample(entries, 1024);
     const size_t best = std::min_element(cost.begin(), cost.end()) - cost.begin();
     o.bank = entries[best];
     return cost[best];

@@ -47,7 +47,7 @@ inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double 
     PatchSamples s(h, w, base.data());
     fill_patch(s, x.data(), w * 3);
     Moments m;
-    add_moments(m, s, 2, kernels());
+    add_moments(m, s, kernels());
     FitOptions o;
     o.coef_bits = coef_bits, o.floor_var = floor_var;
     ls = fit_linear(m, frac, o);
@@ -88,7 +88,9 @@ inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> bas
     for (size_t k = 0; k < n; ++k) {
       int y = where.data()[2 * k], i = where.data()[2 * k + 1];
       if (y < 0 || i < 0 || y >= h || i >= w) continue;
-      causal_features(s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], local + 3 * k, out + k * kFeatLossy);
+      int16_t f[kFeatures];
+      causal_features(kernels(), s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], local + 3 * k, f);
+      for (int q = 0; q < kFeatLossy; ++q) out[k * kFeatLossy + q] = f[kFeatPlace.at[q]];
     }
   }
   return nb::make_tuple(a, b);

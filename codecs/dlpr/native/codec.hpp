@@ -108,7 +108,7 @@ class PatchCoder {
   void gather(int y, int x, int16_t* f, int& pred0) const {
     int16_t base[3];
     pred0 = prediction(y, x, 0);
-    causal_features(samples, residuals, y, x, pred0, base, f);
+    causal_features(kn_, samples, residuals, y, x, pred0, base, f);
     if (!o_.lossy) {
       std::memset(f + kFeatLossy, 0, sizeof(int16_t) * (kFeatures - kFeatLossy));
       return;

@@ -6,7 +6,9 @@
 //   left of row y              the first pixel of row y-1 (the base colour for row 0)
 //   right of row y             the last pixel of row y
 #pragma once
+#include "kernels.hpp"
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace dlpr {
@@ -83,20 +85,36 @@ inline void put_residual(int16_t* slot, int c, int e16, const int16_t* log_table
   slot[3 + c] = int16_t(log_table[a > kPredMax ? kPredMax : a] - 64);
 }
 
-// The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk).
+// Where the kernels keep each feature: taps and near positions in the order of the samples in memory, so that a pixel's
+// window is copied row by row. Weights are laid out the same way (PixelNet); the format's order is that of the index.
+struct FeaturePlaces {
+  int at[kFeatures];
+  FeaturePlaces() {
+    for (int i = 0; i < kFeatures; ++i) at[i] = i;
+    constexpr int kTapRow[4] = {57, 42, 21, 0};   // first value of rows 0, -1, -2, -3
+    constexpr int kNearRow[3] = {54, 30, 0};      // of rows 0, -1, -2
+    for (int t = 0; t < kTaps; ++t)
+      for (int c = 0; c < 3; ++c) at[kFeatTaps + 3 * t + c] = kFeatTaps + kTapRow[-kTapDy[t]] + (kTapDx[t] + 3) * 3 + c;
+    for (int t = 0; t < kNear; ++t)
+      for (int c = 0; c < 6; ++c) at[kFeatNear + 6 * t + c] = kFeatNear + kNearRow[-kNearDy[t]] + (kNearDx[t] + 2) * 6 + c;
+  }
+};
+inline const FeaturePlaces kFeatPlace;
+
+// The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk), in kernel order.
 // pred0 = the linear stage's prediction for channel 0, in 1/16 level.
-inline void causal_features(const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0, int16_t base[3], int16_t* f) {
+inline void causal_features(const Kernels& kn, const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0, int16_t base[3], int16_t* f) {
   const int16_t* p = s.at(y, x);
   for (int c = 0; c < 3; ++c) base[c] = int16_t((p[-3 + c] + p[-s.stride + c] + 1) >> 1);
-  for (int t = 0; t < kTaps; ++t) {
-    const int16_t* q = p + kTapDy[t] * s.stride + kTapDx[t] * 3;
-    for (int c = 0; c < 3; ++c) f[kFeatTaps + 3 * t + c] = int16_t(4 * (q[c] - base[c]));
-  }
+  int16_t* taps = f + kFeatTaps;
+  kn.relative(p - 3 * s.stride - 9, base, 21, taps);
+  kn.relative(p - 2 * s.stride - 9, base, 21, taps + 21);
+  kn.relative(p - s.stride - 9, base, 15, taps + 42);
+  kn.relative(p - 9, base, 9, taps + 57);
   const int16_t* e = r.at(y, x);
-  for (int t = 0; t < kNear; ++t) {
-    const int16_t* q = e + kNearDy[t] * r.stride + kNearDx[t] * 6;
-    for (int c = 0; c < 6; ++c) f[kFeatNear + 6 * t + c] = q[c];
-  }
+  std::memcpy(f + kFeatNear, e - 2 * r.stride - 12, 30 * sizeof(int16_t));
+  std::memcpy(f + kFeatNear + 30, e - r.stride - 12, 24 * sizeof(int16_t));
+  std::memcpy(f + kFeatNear + 54, e - 12, 12 * sizeof(int16_t));
   f[kFeatPred] = int16_t(clampi(4 * pred0 - 64 * base[0], -kActMax, kActMax));
 }
 

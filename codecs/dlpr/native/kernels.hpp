@@ -32,14 +32,18 @@ struct Kernels {
   const char* name;
   // upper triangle of acc (72 x 72) += rows^T rows for 8 rows of 72 values, |value| <= 256
   void (*gram8)(const int16_t* rows, int32_t* acc);
-  // acc[n][cout] = a[n][2*pairs] . w; weights packed [pairs][cout][2]; cout a multiple of 16, a has row stride a_stride
-  void (*dense)(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc);
+  // acc[n][cout] = init[cout] + a[n][2*pairs] . w; weights packed [pairs][cout][2]; cout a multiple of 16, a has row stride a_stride
+  void (*dense)(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc);
   // as dense, but added to acc
   void (*dense_add)(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc);
   // out[i][c] = clamp((sat16(round_shift(acc, shift[c])) * mult[c] + 2048 >> 12) + bias[c], -limit, limit), row by row
   void (*requant)(const int32_t* acc, int n, int cout, const int32_t* shift, const int16_t* mult, const int16_t* bias, int limit, int16_t* out);
   // out = v < 0 ? v >> 3 : v, over count values (count a multiple of 16)
   void (*leaky)(const int16_t* in, int count, int16_t* out);
+  // t = clamp(t + h, -2047, 2047), over count values (count a multiple of 16)
+  void (*add_clamp)(int16_t* t, const int16_t* h, int count);
+  // out[i] = 4 (in[i] - base[i % 3]), i < count
+  void (*relative)(const int16_t* in, const int16_t* base, int count, int16_t* out);
   // sum of samples times coefficients over four rows of the window that ends at p (kSpans loads of 16, see linear.hpp)
   int32_t (*window)(const int16_t* p, int stride, const int16_t* coef);
   // parameters of one sample's distribution from the network's outputs

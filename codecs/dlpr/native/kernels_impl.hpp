@@ -44,10 +44,10 @@ inline __m512i mac(__m512i s, __m512i a, __m512i b) { return _mm512_dpwssd_epi32
 inline __m512i mac(__m512i s, __m512i a, __m512i b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
 #endif
 template <int NB, int R>
-void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
+void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
   __m512i s[R][NB];
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < NB; ++b) s[r][b] = add ? _mm512_loadu_si512(acc + r * cout + b * 16) : _mm512_setzero_si512();
+    for (int b = 0; b < NB; ++b) s[r][b] = _mm512_loadu_si512(init ? init + b * 16 : acc + r * cout + b * 16);
   for (int k = 0; k < pairs; ++k) {
     __m512i wv[NB];
     for (int b = 0; b < NB; ++b) wv[b] = _mm512_loadu_si512(w + (size_t(k) * cout + b * 16) * 2);
@@ -64,10 +64,10 @@ void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, in
 constexpr int kWide = 16;
 #elif defined(__AVX2__)
 template <int NB, int R>
-void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
+void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
   __m256i s[R][NB];
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < NB; ++b) s[r][b] = add ? _mm256_loadu_si256((const __m256i*)(acc + r * cout + b * 8)) : _mm256_setzero_si256();
+    for (int b = 0; b < NB; ++b) s[r][b] = _mm256_loadu_si256((const __m256i*)(init ? init + b * 8 : acc + r * cout + b * 8));
   for (int k = 0; k < pairs; ++k) {
     __m256i wv[NB];
     for (int b = 0; b < NB; ++b) wv[b] = _mm256_loadu_si256((const __m256i*)(w + (size_t(k) * cout + b * 8) * 2));
@@ -87,34 +87,34 @@ constexpr int kWide = 8;
 #if defined(__AVX2__)
 // Columns are taken in groups of NB registers; weights of one group are at w + column*2 with the full cout as stride.
 template <int NB>
-void dense_cols(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
+void dense_cols(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
   constexpr int R = kWide == 16 ? (NB >= 5 ? 4 : NB == 4 ? 5 : 8) : (NB >= 2 ? 6 : 8);
   int i = 0;
-  for (; i + R <= n; i += R) dense_block<NB, R>(a + i * a_stride, a_stride, w, pairs, cout, acc + i * cout, add);
-  for (; i < n; ++i) dense_block<NB, 1>(a + i * a_stride, a_stride, w, pairs, cout, acc + i * cout, add);
+  for (; i + R <= n; i += R) dense_block<NB, R>(a + i * a_stride, a_stride, w, pairs, cout, init, acc + i * cout);
+  for (; i < n; ++i) dense_block<NB, 1>(a + i * a_stride, a_stride, w, pairs, cout, init, acc + i * cout);
 }
-void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
+void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
   int col = 0;
   constexpr int kMaxNb = kWide == 16 ? 5 : 2;
   while (col < cout) {
     int left = (cout - col) / kWide, nb = left > kMaxNb ? (left == kMaxNb + 1 ? (kMaxNb + 1) / 2 : kMaxNb) : left;
     const int16_t* wc = w + size_t(col) * 2;
     switch (nb) {
-      case 1: dense_cols<1>(a, a_stride, n, wc, pairs, cout, acc + col, add); break;
-      case 2: dense_cols<2>(a, a_stride, n, wc, pairs, cout, acc + col, add); break;
-      case 3: dense_cols<3>(a, a_stride, n, wc, pairs, cout, acc + col, add); break;
-      case 4: dense_cols<4>(a, a_stride, n, wc, pairs, cout, acc + col, add); break;
-      default: dense_cols<5>(a, a_stride, n, wc, pairs, cout, acc + col, add); break;
+      case 1: dense_cols<1>(a, a_stride, n, wc, pairs, cout, init ? init + col : nullptr, acc + col); break;
+      case 2: dense_cols<2>(a, a_stride, n, wc, pairs, cout, init ? init + col : nullptr, acc + col); break;
+      case 3: dense_cols<3>(a, a_stride, n, wc, pairs, cout, init ? init + col : nullptr, acc + col); break;
+      case 4: dense_cols<4>(a, a_stride, n, wc, pairs, cout, init ? init + col : nullptr, acc + col); break;
+      default: dense_cols<5>(a, a_stride, n, wc, pairs, cout, init ? init + col : nullptr, acc + col); break;
     }
     col += nb * kWide;
   }
 }
 #else
-void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc, bool add) {
+void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
   for (int i = 0; i < n; ++i) {
     int32_t* s = acc + i * cout;
-    if (!add)
-      for (int c = 0; c < cout; ++c) s[c] = 0;
+    if (init)
+      for (int c = 0; c < cout; ++c) s[c] = init[c];
     for (int k = 0; k < pairs; ++k) {
       int32_t a0 = a[i * a_stride + 2 * k], a1 = a[i * a_stride + 2 * k + 1];
       const int16_t* wk = w + size_t(k) * cout * 2;
@@ -124,11 +124,12 @@ void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pair
 }
 #endif
 
-void dense(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc) {
-  dense_any(a, a_stride, n, w, pairs, cout, acc, false);
+// With init the sums start there, without at acc.
+void dense(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+  dense_any(a, a_stride, n, w, pairs, cout, init, acc);
 }
 void dense_add(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc) {
-  dense_any(a, a_stride, n, w, pairs, cout, acc, true);
+  dense_any(a, a_stride, n, w, pairs, cout, nullptr, acc);
 }
 
 void requant(const int32_t* acc, int n, int cout, const int32_t* shift, const int16_t* mult, const int16_t* bias, int limit, int16_t* out) {
@@ -160,6 +161,19 @@ void requant(const int32_t* acc, int n, int cout, const int32_t* shift, const in
 
 void leaky(const int16_t* in, int count, int16_t* out) {
   for (int i = 0; i < count; ++i) out[i] = int16_t(in[i] < 0 ? in[i] >> 3 : in[i]);
+}
+
+void add_clamp(int16_t* t, const int16_t* h, int count) {
+  for (int i = 0; i < count; ++i) {
+    const int v = t[i] + h[i];  // both within 2047: int16 holds the sum
+    t[i] = int16_t(v > 2047 ? 2047 : v < -2047 ? -2047 : v);
+  }
+}
+
+void relative(const int16_t* in, const int16_t* base, int count, int16_t* out) {
+  int16_t pattern[24];
+  for (int i = 0; i < 24; i += 3) pattern[i] = base[0], pattern[i + 1] = base[1], pattern[i + 2] = base[2];
+  for (int i = 0; i < count; ++i) out[i] = int16_t(4 * (in[i] - pattern[i]));
 }
 
 // rows -3, -2: 32 values from dx = -3; rows -1, 0: 16 values
@@ -286,7 +300,7 @@ void cumulative8(const uint32_t* logistic, const Mixture& m, const GridRange& r,
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, window, mixture, cumulative8};
+const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, add_clamp, relative, window, mixture, cumulative8};
 
 }  // namespace DLPR_ISA
 }  // namespace dlpr

@@ -69,9 +69,11 @@ inline void apply(const Kernels& kn, const Layer& l, const Map& in, int stride, 
   std::vector<int16_t> row(size_t(ow) * l.padded + 32);
   const int lead = l.k / 2;
   for (int y = 0; y < oh; ++y) {
-    for (int x = 0; x < ow; ++x) std::memcpy(&acc[size_t(x) * l.padded], l.acc_bias.data(), sizeof(int32_t) * l.padded);
-    for (int ky = 0; ky < l.k; ++ky)
-      kn.dense_add(in.at(y * stride + ky - lead, -lead), stride * in.c, ow, &l.weight[size_t(ky) * l.pairs * l.padded * 2], l.pairs, l.padded, acc.data());
+    for (int ky = 0; ky < l.k; ++ky) {
+      const int16_t *row_in = in.at(y * stride + ky - lead, -lead), *w = &l.weight[size_t(ky) * l.pairs * l.padded * 2];
+      if (ky == 0) kn.dense(row_in, stride * in.c, ow, w, l.pairs, l.padded, l.acc_bias.data(), acc.data());
+      else kn.dense_add(row_in, stride * in.c, ow, w, l.pairs, l.padded, acc.data());
+    }
     kn.requant(acc.data(), ow, l.padded, l.shift.data(), l.mult.data(), l.bias.data(), 2047, row.data());
     if (act != Act::none) kn.leaky(row.data(), ow * l.padded, row.data());
     for (int x = 0; x < ow; ++x) {

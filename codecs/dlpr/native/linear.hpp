@@ -69,8 +69,8 @@ struct Moments {
   int64_t* of(int cls) { return g.data() + size_t(cls) * kMomentCols * kMomentCols; }
 };
 
-// Add a patch (all of its samples known) to the moments of the four parity classes. Rows y with y % row_step < 2 only.
-inline void add_moments(Moments& m, const PatchSamples& s, int row_step, const Kernels& k) {
+// Add a patch (all of its samples known) to the moments of the four parity classes. All rows: half of them cost 1 % of size.
+inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
   constexpr int kBatch = 8;
   std::vector<int16_t> rows(kBatch * kMomentCols), zero(kMomentCols, 0);
   std::vector<int32_t> acc(size_t(kMaxClasses) * kMomentCols * kMomentCols, 0);
@@ -80,7 +80,6 @@ inline void add_moments(Moments& m, const PatchSamples& s, int row_step, const K
   };
   int since = 0;
   for (int y = 0; y < s.h; ++y) {
-    if (y % row_step > 1) continue;
     for (int par = 0; par < 2 && par < s.w; ++par) {
       int cls = (y & 1) * 2 + par, fill = 0;
       for (int x = par; x < s.w; x += 2) {

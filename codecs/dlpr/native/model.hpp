@@ -62,7 +62,7 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
     w.assign(size_t(kPairs) * padded * 2, 0);
     for (int o = 0; o < hidden; ++o)
       for (int i = 0; i < kFeatures; ++i)
-        w[(size_t(i / 2) * padded + o) * 2 + (i & 1)] = i < kFeatTrunk ? masked[o * kFeatTrunk + i] : u[(hidden * parity + o) * kTrunk + i - kFeatTrunk];
+        w[(size_t(kFeatPlace.at[i] / 2) * padded + o) * 2 + (kFeatPlace.at[i] & 1)] = i < kFeatTrunk ? masked[o * kFeatTrunk + i] : u[(hidden * parity + o) * kTrunk + i - kFeatTrunk];
   }
   const int32_t* pos = static_cast<const int32_t*>(t(name + ".position").data);
   position.assign(size_t(64) * padded, 0);
@@ -112,15 +112,13 @@ inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const
   for (int i = 0; i <= blocks; ++i) {
     const Layer& l = layers[i];
     if (i == blocks)
-      for (int j = 0; j < n * padded; ++j) t[j] = int16_t(clampi(t[j] + h[j], -kActMax, kActMax));
-    for (int r = 0; r < n; ++r) std::memcpy(acc + size_t(r) * padded, l.acc_bias.data(), sizeof(int32_t) * padded);
-    kn.dense_add(t, padded, n, l.weight.data(), padded / 2, padded, acc);
+      kn.add_clamp(t, h, n * padded);
+    kn.dense(t, padded, n, l.weight.data(), padded / 2, padded, l.acc_bias.data(), acc);
     kn.requant(acc, n, padded, l.shift.data(), c.mult[i + 1].data(), c.bias[i + 1].data(), kActMax, t);
     kn.leaky(t, n * padded, t);
   }
   const Layer& l = layers[blocks + 1];
-  for (int r = 0; r < n; ++r) std::memcpy(acc + size_t(r) * kOutPadded, l.acc_bias.data(), sizeof(int32_t) * kOutPadded);
-  kn.dense_add(t, padded, n, l.weight.data(), padded / 2, kOutPadded, acc);
+  kn.dense(t, padded, n, l.weight.data(), padded / 2, kOutPadded, l.acc_bias.data(), acc);
   kn.requant(acc, n, kOutPadded, l.shift.data(), c.mult[blocks + 2].data(), c.bias[blocks + 2].data(), 8191, out);
 }
 
