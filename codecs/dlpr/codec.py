@@ -21,6 +21,7 @@ from dlpr.config import DEFAULT_PATCH, EncoderOptions
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.exact import weights as weights_store
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
+from dlpr.quantise import quantise
 
 U8 = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
@@ -172,15 +173,12 @@ def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:
     """What the decoder will give."""
     if c.header.tau == 0:
         return c.planes
-    anchor = np.array(part["base"][: c.planes.shape[2]], np.int32)
+    anchor = np.array(part["base"][: c.planes.shape[2]])
     if c.options["anchor_lossy"]:
         h = c.header
         x_tilde = _native.decode_lossy_layer(native_model(weights_id), h.height, h.width, part["lossy_part"])
-        anchor = x_tilde[..., : c.planes.shape[2]].astype(np.int32)
-    step = 2 * c.header.tau + 1
-    r = c.planes.astype(np.int32) - anchor
-    q = np.sign(r) * ((np.abs(r) + c.header.tau) // step)
-    return np.asarray(np.clip(anchor + q * step, 0, 255), np.uint8)
+        anchor = x_tilde[..., : c.planes.shape[2]]
+    return quantise(c.planes, anchor, c.header.tau)[0]
 
 
 def _pack_coded(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> bytes:

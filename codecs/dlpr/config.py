@@ -64,7 +64,7 @@ class EncoderOptions:
     """What an encoder may choose. None of it changes what a decoder needs to know."""
 
     lossy_layer: bool = True
-    """Write the lossy layer, so that a preview can be decoded from the first bytes (about half a per cent of size)."""
+    """Write the lossy layer, so that a preview can be decoded from the first bytes (its cost: docs/decisions/0004)."""
     anchor: str = "base"
     """Where the grid of 2 tau + 1 levels stands: "base" (one colour per chunk) or "lossy" (x~, as in the paper)."""
     patch: int | None = None

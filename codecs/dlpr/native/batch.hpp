@@ -209,6 +209,10 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     for (int k = 0; k < m.profile.bank; ++k) entries[k] = k;
     if (j.only_bank >= 0) {
       entries = {j.only_bank};
+      if (!j.search) {  // nothing is compared
+        o.bank = j.only_bank;
+        return 0.0;
+      }
     } else {
       const auto rough = sample(entries, 384);
       std::sort(entries.begin(), entries.end(), [&](int x, int y) { return rough[x] < rough[y] || (rough[x] == rough[y] && x < y); });

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from dlpr import _native
 from dlpr.exact.tables import CODING_ORDER
+from dlpr.quantise import quantise
 
 U8 = npt.NDArray[np.uint8]
 SIMULATIONS = ("clean", "jpeg444", "jpeg420", "nearest", "rgbjpeg", "background")
@@ -36,18 +37,10 @@ class Block:
     """For tau >= 1: where each sample's grid stands, [h,w,3]."""
 
 
-def quantise(x: U8, anchor: npt.NDArray[np.int32], tau: int) -> tuple[U8, npt.NDArray[np.int32]]:
-    """Paper's Q_tau around an anchor: reconstruction and the centre of each sample's bin before clamping."""
-    step = 2 * tau + 1
-    r = x.astype(np.int32) - anchor
-    centre = anchor + np.sign(r) * ((np.abs(r) + tau) // step) * step
-    return np.clip(centre, 0, 255).astype(np.uint8), centre
-
-
 def quantised_block(block: Block, tau: int, x_tilde: U8 | None = None) -> Block:
     """The block as SQRC sees it: reconstructed around the base colour, or around x~, with its own linear stage."""
     anchor = np.broadcast_to(block.base, block.x.shape) if x_tilde is None else x_tilde
-    rec, _ = quantise(block.x, anchor.astype(np.int32), tau)
+    rec, _ = quantise(block.x, anchor, tau)
     pred, *_ = _native.linear_block(rec, block.base, 8)
     return Block(rec, pred, block.base, tau, block.x, np.ascontiguousarray(anchor))
 

@@ -25,7 +25,8 @@ from dlpr.config import SlideProfile
 from dlpr.exact.tables import log_table
 from dlpr.model.lic import LossyCodec
 from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor
-from dlpr.training.data import Block, quantise, quantised_block
+from dlpr.quantise import quantise
+from dlpr.training.data import Block, quantised_block
 
 LOG_TABLE = log_table()
 OPEN = np.float32(1e6)
@@ -102,7 +103,7 @@ def bin_edges(block: Block, window: tuple[slice, slice]) -> tuple[Any, Any]:
     if block.true is None or block.anchor is None:
         centre = block.x[window].astype(np.int32)
     else:
-        _, centre = quantise(block.true[window], block.anchor[window].astype(np.int32), block.tau)
+        _, centre = quantise(block.true[window], block.anchor[window], block.tau)
     lower = np.where(centre - block.tau <= 0, -OPEN, centre - block.tau - 0.5).astype(np.float32)
     upper = np.where(centre + block.tau >= 255, OPEN, centre + block.tau + 0.5).astype(np.float32)
     return lower, upper
