@@ -9,6 +9,10 @@ import pytest
 @pytest.mark.parametrize(
     ("name", "requirement"),
     [
+        ("dlpr", "numpy"),
+        ("dlpr.codec", "numpy"),
+        ("dlpr.layout", "numpy"),
+        ("dlpr.quantise", "numpy"),
         ("dlpr.plugins", "numpy"),
         ("dlpr.plugins.numcodecs", "numcodecs"),
         ("dlpr.plugins.zarr", "zarr.abc.codec"),
