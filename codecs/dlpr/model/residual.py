@@ -16,6 +16,8 @@ channel also depends on the residuals of the channels before it::
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,22 @@ from dlpr.model.lic import leaky
 
 CAUSAL_FEATURES = 133
 LOSSY_FEATURES = 15
+
+
+class Conditioned(NamedTuple):
+    """Weights of b crops with their conditioning folded in; C = hidden.
+
+    first [b,148,C], u [b,4,24,C] by pixel parity, place [b,64,C] by position in the 8x8 grid, w [b,blocks+1,C,C],
+    bias [b,blocks+1,C], out [b,C,75], out_bias [b,75].
+    """
+
+    first: Tensor
+    u: Tensor
+    place: Tensor
+    w: Tensor
+    bias: Tensor
+    out: Tensor
+    out_bias: Tensor
 
 
 class ResidualCompressor(nn.Module):
@@ -67,8 +85,8 @@ class ResidualCompressor(nn.Module):
         out: Tensor = self.masked(features) + u + self.position.view(64, -1)[position]
         return out
 
-    def forward(self, first: Tensor, entry: Tensor, tau_class: Tensor | None = None) -> Tensor:
-        """Mixture parameters [b,n,75] from :meth:`first` [b,n,C], bank entry [b] and, for SQRC, tau class [b]."""
+    def conditioned(self, entry: Tensor, tau_class: Tensor | None = None) -> Conditioned:
+        """Weights of each crop, conditioning folded in; bank entry [b] and, for SQRC, tau class [b]."""
         scale, shift = 1 + self.bank_scale[entry], self.bank_shift[entry]
         out_scale: Tensor | None = None
         out_shift = self.bank_out[entry]
@@ -77,19 +95,35 @@ class ResidualCompressor(nn.Module):
             shift = shift * self.tau_scale[tau_class] + self.tau_shift[tau_class]
             out_scale = self.tau_out_scale[tau_class]
             out_shift = out_shift * out_scale + self.tau_out_shift[tau_class]
-
-        def conditioned(layer: nn.Linear, t: Tensor, mul: Tensor | None, add: Tensor) -> Tensor:
-            # scale and shift folded into the weights of each crop: no pass over the activations
-            w, c = layer.weight.T[None].expand(t.shape[0], -1, -1), layer.bias[None].expand(t.shape[0], -1)
-            if mul is not None:
-                w, c = w * mul[:, None], c * mul
-            return torch.baddbmm((c + add)[:, None], t, w)
-
-        n = self.cfg.blocks + 1
+        b, c = scale.shape[0], self.cfg.hidden
         hidden = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
-        h = torch.addcmul(shift[:, None, 0], first, scale[:, None, 0])
+        w = torch.stack([layer.weight.T for layer in hidden])
+        bias = torch.stack([layer.bias for layer in hidden])
+        u = self.u_head.weight.view(4, c, -1).transpose(1, 2)
+        out = self.out.weight.T[None].expand(b, -1, -1)
+        out_bias = self.out.bias[None].expand(b, -1)
+        if out_scale is not None:
+            out, out_bias = out * out_scale[:, None], out_bias * out_scale
+        return Conditioned(
+            first=self.masked.weight.T * scale[:, None, 0],
+            u=u * scale[:, None, None, 0],
+            place=self.position.view(64, -1) * scale[:, None, 0] + shift[:, None, 0],
+            w=w * scale[:, 1:, None],
+            bias=bias * scale[:, 1:] + shift[:, 1:],
+            out=out,
+            out_bias=out_bias + out_shift,
+        )
+
+    def forward(self, first: Tensor, entry: Tensor, tau_class: Tensor | None = None) -> Tensor:
+        """Mixture parameters [b,n,75] from :meth:`first` [b,n,C], bank entry [b] and, for SQRC, tau class [b]."""
+        scale, shift = 1 + self.bank_scale[entry, 0], self.bank_shift[entry, 0]
+        if tau_class is not None:
+            scale = scale * self.tau_scale[tau_class, 0]
+            shift = shift * self.tau_scale[tau_class, 0] + self.tau_shift[tau_class, 0]
+        k = self.conditioned(entry, tau_class)
+        h = torch.addcmul(shift[:, None], first, scale[:, None])
         t = leaky(h)
         for i in range(self.cfg.blocks):
-            t = leaky(conditioned(hidden[i], t, scale[:, i + 1], shift[:, i + 1]))
-        t = leaky(conditioned(hidden[-1], t + h, scale[:, n], shift[:, n]))
-        return conditioned(self.out, t, out_scale, out_shift)
+            t = leaky(torch.baddbmm(k.bias[:, None, i], t, k.w[:, i]))
+        t = leaky(torch.baddbmm(k.bias[:, None, -1], t + h, k.w[:, -1]))
+        return torch.baddbmm(k.out_bias[:, None], t, k.out)

@@ -36,17 +36,18 @@ inline __attribute__((always_inline)) float log_fast(float x) {  // natural log 
 }
 inline __attribute__((always_inline)) float sigmoid(float x) { return 1.f / (1.f + exp_fast(-x)); }
 
-// planes of parameters in one row: mean 15, log scale 15, mean coefficient 15, scale coefficient 15, logit 15; each 3 x 5.
+// Rows of params and grad stand stride >= 75 apart. Planes of parameters in one row: mean 15, log scale 15, mean coefficient 15, scale coefficient 15, logit 15; each 3 x 5.
 // The coefficients of slot 0 carry channel 0 to 1, slot 1 carries 0 to 2, slot 2 carries 1 to 2.
 __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double nll_rows(
-    const float* params, const float* e, const float* dn, const float* up, const uint8_t* used, long n, float* grad, float* per_row) {
+    const float* params, const float* e, const float* dn, const float* up, const uint8_t* used, long n, long stride,
+    float* grad, float* per_row) {
   constexpr int K = kComponents, NB = kNllBlock;
   double total = 0;
   float P[kOutputs][NB], G[kOutputs][NB], E[3][NB], D[3][NB], U[3][NB], LG[2][NB], bits[NB];
   for (long o = 0; o < n; o += NB) {
     int m = int(n - o < NB ? n - o : NB);
     for (int i = 0; i < NB; ++i) {
-      const float* src = params + (o + (i < m ? i : 0)) * kOutputs;
+      const float* src = params + (o + (i < m ? i : 0)) * stride;
       for (int j = 0; j < kOutputs; ++j) P[j][i] = src[j];
       long q = (o + (i < m ? i : 0)) * 3;
       for (int c = 0; c < 3; ++c) E[c][i] = e[q + c], D[c][i] = dn[q + c], U[c][i] = up[q + c];
@@ -100,7 +101,7 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
       total += bits[i];
       if (per_row) per_row[o + i] = bits[i];
       if (grad)
-        for (int j = 0; j < kOutputs; ++j) grad[(o + i) * kOutputs + j] = G[j][i];
+        for (int j = 0; j < kOutputs; ++j) grad[(o + i) * stride + j] = G[j][i];
     }
   }
   return total;

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from dlpr.errors import DlprError, UnsupportedInputError
+
 
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="dlpr-train", description=(__doc__ or "").split("\n", maxsplit=1)[0])
@@ -28,6 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--per-source", type=int, default=110, help="256x256 blocks of each source")
     fit.add_argument("--per-simulation", type=int, default=150, help="blocks of each kind of simulated scanner")
     fit.add_argument("--threads", type=int, default=2)
+    fit.add_argument(
+        "--held-out", type=Path, help="folder of images that training must not hold: refused by their bytes"
+    )
+    fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
     ex = sub.add_parser("export", help="write the weights file")
     ex.add_argument("run", type=Path, help="folder given to fit as --out")
@@ -40,11 +46,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def fit(args: argparse.Namespace) -> None:
     """Train both phases."""
-    from dlpr.training.data import build_blocks
+    from dlpr.training.data import build_blocks, shared_images
     from dlpr.training.loop import TrainConfig, train
+
+    if args.held_out and (shared := shared_images(args.images, args.held_out)):
+        raise UnsupportedInputError(
+            f"{shared[0].relative_to(args.images)} is also in {args.held_out}: take it out of the training images "
+            f"({len(shared)} in all)",
+            reason="input",
+        )
 
     groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
+    cfg = replace(cfg, device=args.device)
     rc = train(cfg, groups, args.out)
     train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
 
@@ -122,6 +136,9 @@ def main(argv: list[str] | None = None) -> int:
         (fit if args.command == "fit" else export)(args)
     except ImportError as e:
         print(f"dlpr-train: {e.name} is missing: pip install 'dlpr-wsi[train]'", file=sys.stderr)
+        return 1
+    except DlprError as e:
+        print(f"dlpr-train: {e}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ source, never by pixel. Blocks start on the 8-pixel grid, where the JPEG grid of
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,16 @@ def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
     elif kind == "nearest":
         out = _nearest_chroma_jpeg(out, quality, 2, int(rng.choice([1, 2])))
     return out
+
+
+def shared_images(train: Path, held_out: Path) -> list[Path]:
+    """Images of ``train`` whose file is byte for byte in ``held_out`` too, whatever its name or source."""
+
+    def digest(path: Path) -> bytes:
+        return hashlib.sha256(path.read_bytes()).digest()
+
+    held = {digest(p) for files in list_sources(held_out).values() for p in files}
+    return [p for files in list_sources(train).values() for p in files if digest(p) in held]
 
 
 def real_blocks(files: list[Path], count: int, rng: np.random.Generator, size: int = 256) -> list[Block]:

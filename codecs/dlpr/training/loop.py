@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -27,6 +27,7 @@ from dlpr.model.lic import LossyCodec
 from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor
 from dlpr.quantise import quantise
 from dlpr.training.data import Block, quantised_block
+from dlpr.training.likelihood import network_bits
 
 LOG_TABLE = log_table()
 OPEN = np.float32(1e6)
@@ -52,6 +53,7 @@ class TrainConfig:
     clip: float = 1.0
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
     profile: SlideProfile = field(default_factory=SlideProfile)
 
 
@@ -65,27 +67,13 @@ class SlideModel(nn.Module):
         self.sqrc = ResidualCompressor(cfg, cfg.tau_classes)
 
 
-class MixtureBits(torch.autograd.Function):
-    """Bits of samples under the mixture, summed; forward and backward in one native pass."""
-
-    @staticmethod
-    def forward(ctx: Any, params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, threads: int) -> Tensor:
-        """Params [n,75]; e, lower, upper [n,3] in levels relative to the prediction."""
-        args = [t.detach().contiguous().numpy() for t in (params, e, lower, upper)]
-        total, _, grad = _native.mixture_nll(*args, np.ones(3, np.uint8), threads)
-        ctx.save_for_backward(torch.from_numpy(grad))
-        return torch.tensor(total / math.log(2))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the stored gradient."""
-        (g,) = ctx.saved_tensors
-        return g * (grads[0] / math.log(2)), None, None, None, None
-
-
 @dataclass
 class Batch:
     """x [b,3,h,w] float levels; features int16 [b,cells,4,133] and what belongs to those pixels."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     x: Tensor
     features: Tensor
@@ -128,9 +116,9 @@ def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int) ->
         "features": features.reshape(len(cells), 4, CAUSAL_FEATURES),
         "local": local.reshape(len(cells), 4, 3),
         "where": np.stack([py, px], 1).reshape(len(cells), 4, 2),
-        "e": rec[ry, rx].astype(np.float32) - p,
-        "lower": lo[ry, rx] - p,
-        "upper": hi[ry, rx] - p,
+        "e": (rec[ry, rx].astype(np.float32) - p).reshape(len(cells), 4, 3),
+        "lower": (lo[ry, rx] - p).reshape(len(cells), 4, 3),
+        "upper": (hi[ry, rx] - p).reshape(len(cells), 4, 3),
     }
 
 
@@ -168,8 +156,9 @@ def near_lossless_groups(groups: dict[str, list[Block]], lic: LossyCodec, seed: 
                 h, w = (n // 64 * 64 for n in b.x.shape[:2])
                 b = Block(np.ascontiguousarray(b.x[:h, :w]), b.pred[:h, :w], b.base)
                 with torch.no_grad():
-                    x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float()
-                    x_tilde = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
+                    x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
+                    x_hat = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0)
+                    x_tilde = x_hat.cpu().numpy().astype(np.uint8)
             out[name].append(quantised_block(b, int(rng.choice(TAUS)), x_tilde))
     return out
 
@@ -234,11 +223,14 @@ def step_loss(
     trunk = trunk * keep.view(-1, 1, 1)
     position = batch.where[..., 0] % 8 * 8 + batch.where[..., 1] % 8
     net = model.sqrc if sqrc else model.rc
-    first = net.first(torch.cat([batch.features.float() / 64, lossy], -1), trunk, position)
-    params = net(first.flatten(1, 2), batch.entry, batch.tau_class if sqrc else None)
-    flat = [t.flatten(0, 1) for t in (params, batch.e, batch.lower, batch.upper)]
-    total: Tensor = MixtureBits.apply(*flat, cfg.threads)  # type: ignore[no-untyped-call]
-    bits = total / flat[0].shape[0]
+    total = network_bits(
+        net,
+        (batch.features, lossy, trunk, position),
+        (batch.e, batch.lower, batch.upper),
+        (batch.entry, batch.tau_class if sqrc else None),
+        cfg.threads,
+    )
+    bits = total / position.numel()
     area = batch.x.numel() / 3
     mse = F.mse_loss(lic.x_tilde, batch.x)
     rate = (lic.bits_y + lic.bits_z) / area
@@ -266,9 +258,9 @@ class Run:
     def start(cls, cfg: TrainConfig, path: Path, init: Path | None) -> Run:
         """Fresh or resumed."""
         torch.manual_seed(cfg.seed)
-        model = SlideModel(cfg.profile)
+        model = SlideModel(cfg.profile).to(cfg.device)
         if init:
-            model.load_state_dict(torch.load(init, weights_only=True)["ema"])
+            model.load_state_dict(torch.load(init, weights_only=True, map_location=cfg.device)["ema"])
         if cfg.phase == "sqrc":
             model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
         fast: list[Tensor] = []
@@ -279,11 +271,11 @@ class Run:
         run = cls(model, torch.optim.Adam([{"params": slow}, {"params": fast}], cfg.lr), {})
         run.ema = {k: v.clone() for k, v in model.state_dict().items()}
         if path.exists():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location=cfg.device)
             model.load_state_dict(state["model"])
             run.opt.load_state_dict(state["opt"])
             run.ema, run.step = state["ema"], state["step"]
-            torch.set_rng_state(state["rng"])
+            torch.set_rng_state(state["rng"].cpu())
         return run
 
     def parameters(self) -> list[Tensor]:
@@ -324,6 +316,7 @@ def train(
 ) -> Path:
     """Train one phase; returns the checkpoint. Run again with the same arguments to go on after a kill."""
     torch.set_num_threads(cfg.threads)
+    device = torch.device(cfg.device)
     out.mkdir(parents=True, exist_ok=True)
     path, log = out / f"{cfg.phase}.pt", out / f"{cfg.phase}.csv"
     run = Run.start(cfg, path, init)
@@ -342,8 +335,8 @@ def train(
         while run.step < cfg.steps:
             lr = learning_rate(cfg, run.step)
             run.opt.param_groups[0]["lr"], run.opt.param_groups[1]["lr"] = lr, 3 * lr
-            batch = queue.get()
-            keep = (torch.rand(batch.x.shape[0]) >= cfg.drop_lossy).float()
+            batch = queue.get().to(device)
+            keep = (torch.rand(batch.x.shape[0]) >= cfg.drop_lossy).float().to(device)
             parts = step_loss(run.model, batch, cfg, not sqrc and run.step < cfg.lic_steps, keep)
             run.opt.zero_grad(set_to_none=True)
             parts["loss"].backward()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +97,77 @@ def test_simulated_scanners(kind: str) -> None:
     assert sim.dtype == np.uint8
     assert sim.ndim == 3
     assert min(sim.shape[:2]) >= 128
+
+
+@pytest.mark.parametrize("tau_classes", [0, 8])
+def test_fused_pass_equals_torch(tau_classes: int) -> None:
+    import torch
+
+    from dlpr.config import SlideProfile
+    from dlpr.model.residual import ResidualCompressor
+    from dlpr.training.likelihood import mixture_bits, network_bits
+
+    torch.manual_seed(0)
+    net = ResidualCompressor(SlideProfile(), tau_classes)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    b, cells = 3, 29
+    causal = torch.randint(-300, 300, (b, cells, 4, 133), dtype=torch.int16)
+    lossy = torch.randn(b, cells, 4, 15, requires_grad=True)
+    trunk = torch.randn(b, cells, 24, requires_grad=True)
+    place = torch.randint(0, 64, (b, cells, 4))
+    e = 3 * torch.randn(b, cells, 4, 3)
+    lower = torch.where(e < -6, torch.tensor(-loop.OPEN), e - 0.5)  # an open bin at the end of the grid
+    condition = (torch.tensor([0, 3, 5]), torch.tensor([0, 1, 7]) if tau_classes else None)
+    fused = network_bits(net, (causal, lossy, trunk, place), (e, lower, e + 0.5), condition, 2)
+    first = net.first(torch.cat([causal.float() / 64, lossy], -1), trunk, place)
+    params = net(first.flatten(1, 2), *condition)
+    plain = mixture_bits(params.flatten(0, 1), *(t.reshape(-1, 3) for t in (e, lower, e + 0.5)))
+    assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
+    wanted = [lossy, trunk, *net.parameters()]
+    for a, g in zip(torch.autograd.grad(fused, wanted), torch.autograd.grad(plain, wanted), strict=True):
+        assert torch.allclose(a, g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
+
+
+OPENED = """
+import sys
+from pathlib import Path
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+from dlpr.training import cli
+code = cli.main(["fit", sys.argv[1], "--out", sys.argv[2], "--steps", "1", "--lic-steps", "1", "--sqrc-steps", "1",
+                 "--per-source", "1", "--per-simulation", "1", "--threads", "1"])
+roots = [Path(a).resolve() for a in sys.argv[1:]]
+below = [sum(r in Path(p).resolve().parents for p in opened if isinstance(p, str)) for r in roots]
+print(code, *below)
+"""
+
+
+def test_training_opens_nothing_but_its_images(images: Path, tmp_path: Path) -> None:
+    dev = tmp_path / "dev"
+    shutil.copytree(images, dev)
+    train = tmp_path / "train"
+    shutil.copytree(images, train)
+    args = [sys.executable, "-c", OPENED, str(train), str(tmp_path / "run"), str(dev)]
+    out = subprocess.run(args, capture_output=True, text=True, check=True)
+    code, trained, written, looked = out.stdout.split()[-4:]
+    assert code == "0"
+    assert int(trained) > 0, "the hook saw no image at all"
+    assert int(written) > 0
+    assert looked == "0"
+
+
+def test_refuses_to_train_on_an_image_held_out(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "dev" / "other name"
+    held.mkdir(parents=True)
+    shutil.copy(images / "b" / "image.png", held / "copy.png")
+    fit = ["fit", str(images), "--out", str(tmp_path / "run"), "--held-out", str(tmp_path / "dev")]
+    assert cli.main(fit) == 1
+    assert "b/image.png" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_sources_are_sub_folders(images: Path) -> None:

@@ -1,0 +1,165 @@
+// Training only: the per-pixel network of one crop, forward, code length and backward, in blocks that stay in the cache.
+// Float, in the order of dlpr/model/residual.py; the exact integer network is in model.hpp.
+#pragma once
+#include "likelihood.hpp"
+#include <algorithm>
+#include <atomic>
+
+namespace dlpr {
+
+typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+// C[i,:] (+)= sum_l A(i,l) B[l,:] for MI rows and 16 NV columns; A(i,l) = a[i rs + l cs].
+template <int MI, int NV, bool Add>
+inline __attribute__((always_inline)) void gemm_tile(int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+  v16 acc[MI][NV];
+  for (int i = 0; i < MI; ++i)
+    for (int v = 0; v < NV; ++v) {
+      if (Add) acc[i][v] = *reinterpret_cast<const v16*>(c + i * ldc + 16 * v);
+      else acc[i][v] = v16{};
+    }
+  for (int l = 0; l < depth; ++l) {
+    v16 w[NV];
+    for (int v = 0; v < NV; ++v) w[v] = *reinterpret_cast<const v16*>(b + l * ldb + 16 * v);
+    for (int i = 0; i < MI; ++i) {
+      float s = a[i * rs + l * cs];
+      for (int v = 0; v < NV; ++v) acc[i][v] += s * w[v];
+    }
+  }
+  for (int i = 0; i < MI; ++i)
+    for (int v = 0; v < NV; ++v) *reinterpret_cast<v16*>(c + i * ldc + 16 * v) = acc[i][v];
+}
+
+template <int NV, bool Add>
+inline __attribute__((always_inline)) void gemm_columns(int rows, int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+  int i = 0;
+  for (; i + 6 <= rows; i += 6) gemm_tile<6, NV, Add>(depth, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc);
+  for (; i + 2 <= rows; i += 2) gemm_tile<2, NV, Add>(depth, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc);
+  for (; i < rows; ++i) gemm_tile<1, NV, Add>(depth, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc);
+}
+
+// columns: a multiple of 16.
+template <bool Add>
+inline __attribute__((always_inline)) void gemm(int rows, int columns, int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+  int j = 0;
+  for (; j + 48 <= columns; j += 48) gemm_columns<3, Add>(rows, depth, a, rs, cs, b + j, ldb, c + j, ldc);
+  for (; j + 16 <= columns; j += 16) gemm_columns<1, Add>(rows, depth, a, rs, cs, b + j, ldb, c + j, ldc);
+}
+
+constexpr int kNetCells = 24;              // 2x2 cells in a block
+constexpr int kNetRows = 4 * kNetCells;    // pixels in a block
+constexpr int kOutPad = 80;                // outputs, padded to vectors
+constexpr int kLossyIn = 15;
+
+struct NetSizes {
+  int cells, causal, trunk, hidden, layers;  // layers: hidden layers, the last one after the skip connection
+  int trunk_pad() const { return (trunk + 15) / 16 * 16; }
+};
+
+// One crop: its inputs, its weights (conditioning folded in) and where the gradients go. Row-major.
+struct NetCrop {
+  const int16_t* causal;   // [4 cells, causal], divided by 64 here
+  const float* lossy;      // [4 cells, 15]
+  const float* trunk;      // [cells, trunk]
+  const int64_t* position; // [4 cells] in 0..63
+  const float *e, *lower, *upper;                          // [4 cells, 3]
+  const float *first, *u, *place, *w, *b, *out, *out_bias; // [causal+15,h] [4,trunk,h] [64,h] [layers,h,h] [layers,h] [h,75] [75]
+  float *g_lossy, *g_trunk;                                // inputs' gradients; null where not wanted
+  float *g_first, *g_u, *g_place, *g_w, *g_b, *g_out, *g_out_bias;
+};
+
+__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double net_crop(const NetSizes& z, const NetCrop& n) {
+  const int H = z.hidden, L = z.layers, C = z.causal, F = C + kLossyIn, T = z.trunk, TP = z.trunk_pad();
+  constexpr float slope = 0.125f;
+  const uint8_t used[3] = {1, 1, 1};
+  std::vector<float> wt(size_t(L) * H * H), ot(size_t(kOutPad) * H, 0.f), of(size_t(H) * kOutPad, 0.f), lt(size_t(H) * 16, 0.f), ut(size_t(4) * H * TP, 0.f);
+  for (int l = 0; l < L; ++l)
+    for (int i = 0; i < H; ++i)
+      for (int j = 0; j < H; ++j) wt[(size_t(l) * H + j) * H + i] = n.w[(size_t(l) * H + i) * H + j];
+  for (int i = 0; i < H; ++i)
+    for (int j = 0; j < kOutputs; ++j) of[size_t(i) * kOutPad + j] = ot[size_t(j) * H + i] = n.out[size_t(i) * kOutputs + j];
+  for (int i = 0; i < kLossyIn; ++i)
+    for (int j = 0; j < H; ++j) lt[size_t(j) * 16 + i] = n.first[size_t(C + i) * H + j];
+  for (int q = 0; q < 4; ++q)
+    for (int i = 0; i < T; ++i)
+      for (int j = 0; j < H; ++j) ut[(size_t(q) * H + j) * TP + i] = n.u[(size_t(q) * T + i) * H + j];
+  std::vector<float> f(size_t(kNetRows) * F), a(size_t(L + 1) * kNetRows * H), h(size_t(kNetRows) * H), skip(size_t(kNetRows) * H);
+  std::vector<float> o(size_t(kNetRows) * kOutPad), go(size_t(kNetRows) * kOutPad), d(size_t(kNetRows) * H), d2(size_t(kNetRows) * H);
+  std::vector<float> gout(size_t(H) * kOutPad, 0.f), gl(size_t(kNetRows) * 16), gt(size_t(kNetCells) * TP);
+  double total = 0;
+  for (int c0 = 0; c0 < z.cells; c0 += kNetCells) {
+    const int cells = std::min(kNetCells, z.cells - c0), rows = 4 * cells;
+    const long at = 4L * c0;
+    for (int i = 0; i < rows; ++i) {
+      const int16_t* src = n.causal + (at + i) * C;
+      float* dst = f.data() + size_t(i) * F;
+      for (int j = 0; j < C; ++j) dst[j] = float(src[j]) * (1.f / 64.f);
+      std::memcpy(dst + C, n.lossy + (at + i) * kLossyIn, kLossyIn * sizeof(float));
+      std::memcpy(h.data() + size_t(i) * H, n.place + n.position[at + i] * H, size_t(H) * sizeof(float));
+    }
+    gemm<true>(rows, H, F, f.data(), F, 1, n.first, H, h.data(), H);
+    for (int q = 0; q < 4; ++q) gemm<true>(cells, H, T, n.trunk + long(c0) * T, T, 1, n.u + size_t(q) * T * H, H, h.data() + q * H, 4L * H);
+    auto act = [&](int l) { return a.data() + size_t(l) * kNetRows * H; };
+    for (int i = 0; i < rows * H; ++i) a[size_t(i)] = h[size_t(i)] > 0 ? h[size_t(i)] : slope * h[size_t(i)];
+    for (int l = 0; l < L; ++l) {
+      const float* in = act(l);
+      float* y = act(l + 1);
+      if (l == L - 1) {
+        for (int i = 0; i < rows * H; ++i) skip[size_t(i)] = in[i] + h[size_t(i)];
+        in = skip.data();
+      }
+      for (int i = 0; i < rows; ++i) std::memcpy(y + size_t(i) * H, n.b + size_t(l) * H, size_t(H) * sizeof(float));
+      gemm<true>(rows, H, H, in, H, 1, n.w + size_t(l) * H * H, H, y, H);
+      for (int i = 0; i < rows * H; ++i) y[i] = y[i] > 0 ? y[i] : slope * y[i];
+    }
+    for (int i = 0; i < rows; ++i) {
+      std::memcpy(o.data() + size_t(i) * kOutPad, n.out_bias, kOutputs * sizeof(float));
+      std::fill_n(o.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);
+    }
+    gemm<true>(rows, kOutPad, H, act(L), H, 1, of.data(), kOutPad, o.data(), kOutPad);
+    total += nll_rows(o.data(), n.e + at * 3, n.lower + at * 3, n.upper + at * 3, used, rows, kOutPad, go.data(), nullptr);
+    if (!n.g_first) continue;
+    for (int i = 0; i < rows; ++i) {
+      std::fill_n(go.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);
+      for (int j = 0; j < kOutputs; ++j) n.g_out_bias[j] += go[size_t(i) * kOutPad + j];
+    }
+    gemm<true>(H, kOutPad, rows, act(L), 1, H, go.data(), kOutPad, gout.data(), kOutPad);
+    gemm<false>(rows, H, kOutPad, go.data(), kOutPad, 1, ot.data(), H, d.data(), H);
+    for (int l = L - 1; l >= 0; --l) {
+      const float *y = act(l + 1), *in = l == L - 1 ? skip.data() : act(l);
+      float* gb = n.g_b + size_t(l) * H;
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < H; ++j) {
+          float& v = d[size_t(i) * H + j];
+          v *= y[size_t(i) * H + j] > 0 ? 1.f : slope;
+          gb[j] += v;
+        }
+      gemm<true>(H, H, rows, in, 1, H, d.data(), H, n.g_w + size_t(l) * H * H, H);
+      gemm<false>(rows, H, H, d.data(), H, 1, wt.data() + size_t(l) * H * H, H, d2.data(), H);
+      std::swap(d, d2);
+      if (l == L - 1) std::copy_n(d.data(), rows * H, skip.data());  // gradient that goes around the hidden layers
+    }
+    for (int i = 0; i < rows * H; ++i) d[size_t(i)] = skip[size_t(i)] + d[size_t(i)] * (h[size_t(i)] > 0 ? 1.f : slope);
+    for (int i = 0; i < rows; ++i) {
+      float* gp = n.g_place + n.position[at + i] * H;
+      for (int j = 0; j < H; ++j) gp[j] += d[size_t(i) * H + j];
+    }
+    gemm<true>(F, H, rows, f.data(), 1, F, d.data(), H, n.g_first, H);
+    for (int q = 0; q < 4; ++q) gemm<true>(T, H, cells, n.trunk + long(c0) * T, 1, T, d.data() + q * H, 4L * H, n.g_u + size_t(q) * T * H, H);
+    if (n.g_lossy) {
+      gemm<false>(rows, 16, H, d.data(), H, 1, lt.data(), 16, gl.data(), 16);
+      for (int i = 0; i < rows; ++i) std::memcpy(n.g_lossy + (at + i) * kLossyIn, gl.data() + size_t(i) * 16, kLossyIn * sizeof(float));
+    }
+    if (n.g_trunk) {
+      std::fill(gt.begin(), gt.end(), 0.f);
+      for (int q = 0; q < 4; ++q) gemm<true>(cells, TP, H, d.data() + q * H, 4L * H, 1, ut.data() + size_t(q) * H * TP, TP, gt.data(), TP);
+      for (int i = 0; i < cells; ++i) std::memcpy(n.g_trunk + (long(c0) + i) * T, gt.data() + size_t(i) * TP, size_t(T) * sizeof(float));
+    }
+  }
+  if (n.g_first)
+    for (int i = 0; i < H; ++i)
+      for (int j = 0; j < kOutputs; ++j) n.g_out[size_t(i) * kOutputs + j] = gout[size_t(i) * kOutPad + j];
+  return total;
+}
+
+}  // namespace dlpr
