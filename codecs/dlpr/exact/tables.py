@@ -20,10 +20,22 @@ def log_table() -> npt.NDArray[np.int16]:
     return np.asarray(np.rint(64 * np.log2(1 + a / 16)), np.int16)
 
 
-def logistic_table() -> npt.NDArray[np.uint32]:
-    """Logistic function at (i - 384)/32, 16 bits, and in the high half the step to the next entry, uint32 [768]."""
+def cdf_table(family: str = "logistic") -> npt.NDArray[np.uint32]:
+    """Distribution function at (i - 384)/32, 16 bits, and in the high half the step to the next entry, uint32 [768].
+
+    The format's weights hold the logistic one; "gaussian" and "laplace" (scale 1 each) are for ablations, whose weights
+    carry the other table under the same name.
+    """
     t = (np.arange(769, dtype=np.float64) - 384) / 32
-    low = np.rint(65535 / (1 + np.exp(-t))).astype(np.int64)
+    if family == "logistic":
+        f = 1 / (1 + np.exp(-t))
+    elif family == "gaussian":
+        f = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in t])
+    elif family == "laplace":
+        f = np.where(t < 0, 0.5 * np.exp(np.minimum(t, 0)), 1 - 0.5 * np.exp(-np.maximum(t, 0)))
+    else:
+        raise ValueError(f'unknown family {family!r}: "logistic", "gaussian" or "laplace"')
+    low = np.rint(65535 * f).astype(np.int64)
     low[768] = 65535
     return (low[:768] | (np.diff(low) << 16)).astype(np.uint32)
 
@@ -71,7 +83,7 @@ def all_tables() -> dict[str, npt.NDArray[np.generic]]:
     g_range, g_offset, g_cdf = gauss_tables()
     return {
         "table.log": log_table(),
-        "table.logistic": logistic_table(),
+        "table.logistic": cdf_table(),
         "table.scale_mant": mant,
         "table.scale_shift": shift,
         "table.exp": exp_table(),

@@ -16,6 +16,7 @@ channel also depends on the residuals of the channels before it::
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,23 @@ from dlpr.model.lic import leaky
 
 CAUSAL_FEATURES = 133
 LOSSY_FEATURES = 15
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Parts of the residual compressor that an ablation takes out; what is off stays zero in training and export."""
+
+    u: bool = True
+    """Features u of the lossy layer."""
+    x_tilde: bool = True
+    """x~ around the pixel."""
+    components: int = 5
+    """Components of the mixture that may carry weight, 1..5; 1 is the paper's single logistic."""
+    family: str = "logistic"
+    """Distribution of a component: "logistic", "gaussian" or "laplace"."""
+
+
+OFF_LOGIT = -12.0
 
 
 class Conditioned(NamedTuple):
@@ -74,6 +92,20 @@ class ResidualCompressor(nn.Module):
             self.out.bias[:15] = (k - 2) * 0.2
             self.out.bias[15:30] = k * 0.6 - 0.3
             self.bank_shift[1:].normal_(0, 0.01)
+
+    @torch.no_grad()
+    def restrict(self, switches: Switches) -> None:
+        """Zero what is switched off, in place."""
+        if not switches.u:
+            self.u_head.weight.zero_()
+        if not switches.x_tilde:
+            self.masked.weight[:, CAUSAL_FEATURES:] = 0
+        k = self.cfg.components
+        if switches.components < k:
+            off = torch.arange(12 * k, 15 * k).view(3, k)[:, switches.components :].flatten()
+            self.out.weight[off], self.out.bias[off], self.bank_out[:, off] = 0, OFF_LOGIT, 0
+            if self.tau_classes:
+                self.tau_out_scale[:, off], self.tau_out_shift[:, off] = 1, 0
 
     def first(self, features: Tensor, trunk: Tensor, position: Tensor) -> Tensor:
         """First layer before conditioning.

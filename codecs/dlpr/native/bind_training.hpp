@@ -97,48 +97,21 @@ inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> bas
   return nb::make_tuple(a, b);
 }
 
-// Code length in nats of n pixels (sum), per pixel [n], and its gradient [n, 75]. e, lower, upper: float32 [n, 3] in levels
-// relative to the prediction; used: uint8 [3], channels that count.
-inline nb::tuple mixture_nll(In<float> params, In<float> e, In<float> lower, In<float> upper, In<uint8_t> used, int threads) {
-  size_t n = params.shape(0);
-  float *grad, *row;
-  auto agrad = new_array<float>({n, size_t(kOutputs)}, &grad);
-  auto arow = new_array<float>({n}, &row);
-  std::vector<double> part(size_t(threads > 0 ? threads : 1), 0.0);
-  {
-    nb::gil_scoped_release free_gil;
-    std::vector<std::thread> pool;
-    size_t t = part.size(), step = (n + t - 1) / t;
-    for (size_t i = 0; i < t; ++i) {
-      auto work = [&, i] {
-        size_t a = i * step, b = a + step < n ? a + step : n;
-        if (a < b) part[i] = nll_rows(params.data() + a * kOutputs, e.data() + a * 3, lower.data() + a * 3, upper.data() + a * 3, used.data(), long(b - a), kOutputs, grad + a * kOutputs, row + a);
-      };
-      if (i + 1 < t) pool.emplace_back(work);
-      else work();
-    }
-    for (auto& th : pool) th.join();
-  }
-  double total = 0;
-  for (double p : part) total += p;
-  return nb::make_tuple(total, arow, agrad);
-}
-
 // Code length in nats under the per-pixel network, summed over b crops, and its gradient, crop by crop. Inputs: causal int16
-// [b,cells,4,causal], lossy float32 [b,cells,4,15], trunk [b,cells,t], position int64 [b,cells,4], samples [b,cells,4,3] as in
-// mixture_nll. Weights with the conditioning of each crop folded in: first [b,causal+15,h], u [b,4,t,h], place [b,64,h],
+// [b,cells,4,causal], lossy float32 [b,cells,4,15], trunk [b,cells,t], position int64 [b,cells,4], samples e, lower, upper
+// [b,cells,4,3] in levels relative to the prediction. Weights with the conditioning of each crop folded in: first [b,causal+15,h], u [b,4,t,h], place [b,64,h],
 // w [b,layers,h,h], bias [b,layers,h], out [b,h,75], out_bias [b,75]; h a multiple of 16. Gives (nats, gradients of lossy,
 // trunk, first, u, place, w, bias, out, out_bias); without input_gradients the first two are empty.
 inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> trunk, In<int64_t> position, In<float> e, In<float> lower, In<float> upper,
                                In<float> first, In<float> u, In<float> place, In<float> w, In<float> bias, In<float> out, In<float> out_bias, bool input_gradients,
-                               int threads) {
+                               int threads, int family) {
   if (causal.ndim() != 4 || trunk.ndim() != 3 || w.ndim() != 4) throw nb::value_error("causal [b,cells,4,n], trunk [b,cells,t] and w [b,layers,h,h] expected");
   const size_t B = causal.shape(0), cells = causal.shape(1), C = causal.shape(3), T = trunk.shape(2), L = w.shape(1), H = w.shape(3), n = B * cells * 4;
   const bool fits = causal.shape(2) == 4 && lossy.size() == n * kLossyIn && trunk.size() == B * cells * T && position.size() == n && e.size() == n * 3 &&
                     lower.size() == n * 3 && upper.size() == n * 3 && first.size() == B * (C + kLossyIn) * H && u.size() == B * 4 * T * H &&
                     place.size() == B * 64 * H && w.size() == B * L * H * H && bias.size() == B * L * H && out.size() == B * H * kOutputs &&
-                    out_bias.size() == B * kOutputs && H % 16 == 0 && L >= 1;
-  if (!fits) throw nb::value_error("shapes of inputs and weights do not belong together, or the width is no multiple of 16");
+                    out_bias.size() == B * kOutputs && H % 16 == 0 && L >= 1 && family >= kLogistic && family <= kGaussian;
+  if (!fits) throw nb::value_error("shapes of inputs and weights do not belong together, or the width is no multiple of 16, or the family is unknown");
   for (size_t i = 0; i < n; ++i)
     if (position.data()[i] < 0 || position.data()[i] > 63) throw nb::value_error("position must be in 0..63");
   float *g[9];
@@ -154,7 +127,7 @@ inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> tr
   std::vector<double> part(B, 0.0);
   {
     nb::gil_scoped_release free_gil;
-    const NetSizes sizes{int(cells), int(C), int(T), int(H), int(L)};
+    const NetSizes sizes{int(cells), int(C), int(T), int(H), int(L), family};
     std::atomic<size_t> next{0};
     auto work = [&] {
       for (size_t i; (i = next++) < B;) {
@@ -183,7 +156,6 @@ inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> tr
 inline void bind_training(nb::module_& m) {
   m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02);
   m.def("block_features", &dlpr::block_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a);
-  m.def("mixture_nll", &dlpr::mixture_nll, "params"_a, "e"_a, "lower"_a, "upper"_a, "used"_a, "threads"_a = 1);
   m.def("pixel_net_nll", &dlpr::pixel_net_nll, "causal"_a, "lossy"_a, "trunk"_a, "position"_a, "e"_a, "lower"_a, "upper"_a, "first"_a, "u"_a, "place"_a, "w"_a,
-        "bias"_a, "out"_a, "out_bias"_a, "input_gradients"_a = true, "threads"_a = 1);
+        "bias"_a, "out"_a, "out_bias"_a, "input_gradients"_a = true, "threads"_a = 1, "family"_a = 0);
 }

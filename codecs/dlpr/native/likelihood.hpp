@@ -36,9 +36,26 @@ inline __attribute__((always_inline)) float log_fast(float x) {  // natural log 
 }
 inline __attribute__((always_inline)) float sigmoid(float x) { return 1.f / (1.f + exp_fast(-x)); }
 
+enum Family { kLogistic, kLaplace, kGaussian };
+
+// Distribution function and density of a component with mean 0 and scale 1. Gaussian: Abramowitz and Stegun 7.1.26.
+template <int F>
+inline __attribute__((always_inline)) void cdf_pdf(float x, float& cdf, float& pdf) {
+  if (F == kLogistic) {
+    cdf = sigmoid(x), pdf = cdf * (1.f - cdf);
+  } else if (F == kLaplace) {
+    pdf = 0.5f * exp_fast(-fabsf(x)), cdf = x < 0 ? pdf : 1.f - pdf;
+  } else {
+    float g = exp_fast(-0.5f * x * x), t = 1.f / (1.f + 0.23164190f * fabsf(x));
+    float tail = 0.5f * g * t * (.254829592f + t * (-.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    pdf = 0.39894228f * g, cdf = x < 0 ? tail : 1.f - tail;
+  }
+}
+
 // Rows of params and grad stand stride >= 75 apart. Planes of parameters in one row: mean 15, log scale 15, mean coefficient 15, scale coefficient 15, logit 15; each 3 x 5.
 // The coefficients of slot 0 carry channel 0 to 1, slot 1 carries 0 to 2, slot 2 carries 1 to 2.
-__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double nll_rows(
+template <int F>
+inline __attribute__((always_inline)) double nll_rows_of(
     const float* params, const float* e, const float* dn, const float* up, const uint8_t* used, long n, long stride,
     float* grad, float* per_row) {
   constexpr int K = kComponents, NB = kNllBlock;
@@ -77,11 +94,10 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
           float xa = s * ca, xb = s * cb;
           xa = xa > 40.f ? 40.f : (xa < -40.f ? -40.f : xa);
           xb = xb > 40.f ? 40.f : (xb < -40.f ? -40.f : xb);
-          float Sa = sigmoid(xa), Sb = sigmoid(xb);
-          float da = Sa * (1.f - Sa), db = Sb * (1.f - Sb), pk = Sa - Sb;
+          float Sa, Sb, da, db, Ta, Tb, unused;
+          cdf_pdf<F>(xa, Sa, da), cdf_pdf<F>(xb, Sb, db), cdf_pdf<F>(-xa, Ta, unused), cdf_pdf<F>(-xb, Tb, unused);
           // the difference of two values near 1 is lost in float: take it on the small side
-          float pk2 = sigmoid(-xb) - sigmoid(-xa);
-          pk = xb > 0.f ? pk2 : pk;
+          float pk = xb > 0.f ? Tb - Ta : Sa - Sb;
           Pk[k][i] = pk, tot[i] += w[k][i] * pk, dm[k][i] = -s * (da - db), dl[k][i] = -(da * xa - db * xb);
         }
       for (int i = 0; i < NB; ++i) bits[i] -= log_fast(tot[i]);
@@ -105,6 +121,14 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
     }
   }
   return total;
+}
+
+__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double nll_rows(
+    const float* params, const float* e, const float* dn, const float* up, const uint8_t* used, long n, long stride,
+    float* grad, float* per_row, int family) {
+  if (family == kLaplace) return nll_rows_of<kLaplace>(params, e, dn, up, used, n, stride, grad, per_row);
+  if (family == kGaussian) return nll_rows_of<kGaussian>(params, e, dn, up, used, n, stride, grad, per_row);
+  return nll_rows_of<kLogistic>(params, e, dn, up, used, n, stride, grad, per_row);
 }
 
 }  // namespace dlpr

@@ -53,6 +53,7 @@ constexpr int kLossyIn = 15;
 
 struct NetSizes {
   int cells, causal, trunk, hidden, layers;  // layers: hidden layers, the last one after the skip connection
+  int family;
   int trunk_pad() const { return (trunk + 15) / 16 * 16; }
 };
 
@@ -117,7 +118,7 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
       std::fill_n(o.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);
     }
     gemm<true>(rows, kOutPad, H, act(L), H, 1, of.data(), kOutPad, o.data(), kOutPad);
-    total += nll_rows(o.data(), n.e + at * 3, n.lower + at * 3, n.upper + at * 3, used, rows, kOutPad, go.data(), nullptr);
+    total += nll_rows(o.data(), n.e + at * 3, n.lower + at * 3, n.upper + at * 3, used, rows, kOutPad, go.data(), nullptr, z.family);
     if (!n.g_first) continue;
     for (int i = 0; i < rows; ++i) {
       std::fill_n(go.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);

@@ -2,6 +2,7 @@
 
 dlpr-train fit IMAGES --out RUN            LIC and RC, then SQRC; run it again to go on after a kill
 dlpr-train export RUN [--dev DIR]          weights file and manifest entry; --dev adds results to the training card
+dlpr-train ablate IMAGES --dev DEV --out RUN [--rows ...] [--table FILE]    networks that differ in one thing, compared
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
+    ab = sub.add_parser("ablate", help="train and compare networks that differ in one thing; leave one source out")
+    ab.add_argument("images", type=Path, help="folder with one sub-folder of images for each source")
+    ab.add_argument("--dev", type=Path, required=True, help="development images, one sub-folder for each source")
+    ab.add_argument("--out", type=Path, required=True, help="folder of checkpoints and results")
+    ab.add_argument("--rows", nargs="+", metavar="NAME", help="rows to run (default: all)")
+    ab.add_argument("--table", type=Path, help="write the rows done so far as Markdown")
+    ab.add_argument("--steps", type=int, default=1500)
+    ab.add_argument("--lic-steps", type=int, default=700)
+    ab.add_argument("--sqrc-steps", type=int, default=700)
+    ab.add_argument("--per-source", type=int, default=3, help="dev tiles of each source")
+    ab.add_argument("--blocks-per-source", type=int, default=110)
+    ab.add_argument("--blocks-per-simulation", type=int, default=150)
+    ab.add_argument("--threads", type=int, default=2)
+    ab.add_argument("--seed", type=int, default=0)
     ex = sub.add_parser("export", help="write the weights file")
     ex.add_argument("run", type=Path, help="folder given to fit as --out")
     ex.add_argument("--weights", type=Path, help="folder of the shipped weights (default: the package's)")
@@ -129,11 +144,22 @@ def export(args: argparse.Namespace) -> None:
     print(f"{folder / file}: {len(data)} bytes, id {sha[:16]}")
 
 
+def ablate(args: argparse.Namespace) -> None:
+    """Rows of the ablation table."""
+    from dlpr.training import ablation
+
+    names = {f.name for f in fields(ablation.Setting)}
+    setting = ablation.Setting(**{k: v for k, v in vars(args).items() if k in names})
+    ablation.run_rows(ablation.chosen_rows(args.rows), setting, _prior)
+    if args.table:
+        args.table.write_text(ablation.table(setting))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``dlpr-train``."""
     args = _parser().parse_args(argv)
     try:
-        (fit if args.command == "fit" else export)(args)
+        {"fit": fit, "export": export, "ablate": ablate}[args.command](args)
     except ImportError as e:
         print(f"dlpr-train: {e.name} is missing: pip install 'dlpr-wsi[train]'", file=sys.stderr)
         return 1

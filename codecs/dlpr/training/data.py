@@ -189,10 +189,15 @@ def simulated_blocks(
     return out
 
 
-def build_blocks(root: Path, cache: Path, per_source: int, per_simulation: int, seed: int) -> dict[str, list[Block]]:
-    """Blocks by group: each source under its name, each kind of simulated scanner as ``sim:<kind>``; cached on disk."""
+def build_blocks(
+    root: Path, cache: Path, per_source: int, per_simulation: int, seed: int, without: str | None = None
+) -> dict[str, list[Block]]:
+    """Blocks by group: each source under its name, each kind of simulated scanner as ``sim:<kind>``; cached on disk.
+
+    ``without`` leaves a source out, of the simulated scanners too; give such a set a cache of its own.
+    """
     groups: dict[str, list[Block]] = {}
-    sources = list_sources(root)
+    sources = {name: files for name, files in list_sources(root).items() if name != without}
     cache.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate([*sources, *(f"sim:{k}" for k in SIMULATIONS)]):
         path = cache / f"{name.replace(':', '_')}-{per_source}-{per_simulation}-{seed}.npz"

@@ -20,8 +20,22 @@ FLOOR = 1.0 / 65536
 """Least probability of a sample, so that no sample costs more than 16 bits in training."""
 
 
-def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Bits of samples under the logistic mixture, summed, in torch.
+FAMILIES = ("logistic", "laplace", "gaussian")
+"""Distributions of a component, in the order of the native pass."""
+
+
+def cdf(family: str, t: Tensor) -> Tensor:
+    """Distribution function of a component with mean 0 and scale 1."""
+    if family == "gaussian":
+        return 0.5 * torch.erfc(-t * 0.70710678)
+    if family == "laplace":
+        tail = 0.5 * torch.exp(-t.abs())
+        return torch.where(t < 0, tail, 1 - tail)
+    return torch.sigmoid(t)
+
+
+def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, family: str = "logistic") -> Tensor:
+    """Bits of samples under the mixture, summed, in torch.
 
     params [n,75]: mean, log-scale, mean and scale coefficients, logits, each 3 x 5; e, lower, upper [n,3]: the sample
     and the edges of its bin in levels relative to the prediction.
@@ -39,7 +53,7 @@ def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor) -> Ten
         a = (s * (upper[:, c, None] - mu)).clamp(-40, 40)
         b = (s * (lower[:, c, None] - mu)).clamp(-40, 40)
         # the difference of two values near 1 is lost in float: take it on the small side
-        p = torch.where(b > 0, torch.sigmoid(-b) - torch.sigmoid(-a), torch.sigmoid(a) - torch.sigmoid(b))
+        p = torch.where(b > 0, cdf(family, -b) - cdf(family, -a), cdf(family, a) - cdf(family, b))
         bits = bits - torch.log2((torch.softmax(logit[:, c], -1) * p).sum(-1) + FLOOR).sum()
     return bits
 
@@ -49,14 +63,14 @@ class FusedBits(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, threads: int, causal: Tensor, position: Tensor, samples: tuple[Tensor, ...], *net: Tensor
+        ctx: Any, threads: int, family: str, causal: Tensor, position: Tensor, samples: tuple[Tensor, ...], *net: Tensor
     ) -> Tensor:
         """``net``: lossy features, trunk, then the fields of :class:`~dlpr.model.residual.Conditioned`."""
         lossy, trunk, *weights = (t.detach().contiguous().numpy() for t in net)
         inputs = (t.contiguous().numpy() for t in samples)
-        wanted = any(ctx.needs_input_grad[4:6])
+        wanted = any(ctx.needs_input_grad[5:7])
         nats, *grads = _native.pixel_net_nll(
-            causal.numpy(), lossy, trunk, position.numpy(), *inputs, *weights, wanted, threads
+            causal.numpy(), lossy, trunk, position.numpy(), *inputs, *weights, wanted, threads, FAMILIES.index(family)
         )
         ctx.wanted = wanted
         ctx.shapes = [t.shape for t in net]
@@ -71,7 +85,7 @@ class FusedBits(torch.autograd.Function):
             (g * factor).view(shape) if ctx.wanted or i > 1 else None
             for i, (g, shape) in enumerate(zip(ctx.saved_tensors, ctx.shapes, strict=True))
         ]
-        return None, None, None, None, *out
+        return None, None, None, None, None, *out
 
 
 def network_bits(
@@ -80,6 +94,7 @@ def network_bits(
     samples: tuple[Tensor, Tensor, Tensor],
     condition: tuple[Tensor, Tensor | None],
     threads: int,
+    family: str = "logistic",
 ) -> Tensor:
     """Bits of all samples, summed.
 
@@ -89,8 +104,8 @@ def network_bits(
     causal, lossy, trunk, position = inputs
     if causal.device.type == "cpu":
         weights: Conditioned = net.conditioned(*condition)
-        bits: Tensor = FusedBits.apply(threads, causal, position, samples, lossy, trunk, *weights)  # type: ignore[no-untyped-call]
+        bits: Tensor = FusedBits.apply(threads, family, causal, position, samples, lossy, trunk, *weights)  # type: ignore[no-untyped-call]
         return bits
     first = net.first(torch.cat([causal.float() / 64, lossy], -1), trunk, position)
     params = net(first.flatten(1, 2), *condition)
-    return mixture_bits(params.flatten(0, 1), *(s.reshape(-1, 3) for s in samples))
+    return mixture_bits(params.flatten(0, 1), *(s.reshape(-1, 3) for s in samples), family=family)

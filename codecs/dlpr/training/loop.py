@@ -24,7 +24,7 @@ from dlpr import _native
 from dlpr.config import SlideProfile
 from dlpr.exact.tables import log_table
 from dlpr.model.lic import LossyCodec
-from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor
+from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor, Switches
 from dlpr.quantise import quantise
 from dlpr.training.data import Block, quantised_block
 from dlpr.training.likelihood import network_bits
@@ -52,6 +52,8 @@ class TrainConfig:
     ema: float = 0.999
     clip: float = 1.0
     seed: int = 0
+    taus: tuple[int, ...] = (1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15)
+    switches: Switches = field(default_factory=Switches)
     threads: int = 2
     device: str = "cpu"
     profile: SlideProfile = field(default_factory=SlideProfile)
@@ -141,10 +143,9 @@ def collate(crops: list[dict[str, Any]], entries: list[int], taus: list[int], cl
     )
 
 
-TAUS = (1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 7, 8, 10, 15)
-
-
-def near_lossless_groups(groups: dict[str, list[Block]], lic: LossyCodec, seed: int) -> dict[str, list[Block]]:
+def near_lossless_groups(
+    groups: dict[str, list[Block]], lic: LossyCodec, seed: int, taus: tuple[int, ...]
+) -> dict[str, list[Block]]:
     """Every block at one random tau, one in four around its x~ (which the LIC in its final state gives)."""
     rng = np.random.default_rng([seed, 7])
     out: dict[str, list[Block]] = {}
@@ -159,7 +160,7 @@ def near_lossless_groups(groups: dict[str, list[Block]], lic: LossyCodec, seed: 
                     x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
                     x_hat = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0)
                     x_tilde = x_hat.cpu().numpy().astype(np.uint8)
-            out[name].append(quantised_block(b, int(rng.choice(TAUS)), x_tilde))
+            out[name].append(quantised_block(b, int(rng.choice(taus)), x_tilde))
     return out
 
 
@@ -229,6 +230,7 @@ def step_loss(
         (batch.e, batch.lower, batch.upper),
         (batch.entry, batch.tau_class if sqrc else None),
         cfg.threads,
+        cfg.switches.family,
     )
     bits = total / position.numel()
     area = batch.x.numel() / 3
@@ -263,6 +265,7 @@ class Run:
             model.load_state_dict(torch.load(init, weights_only=True, map_location=cfg.device)["ema"])
         if cfg.phase == "sqrc":
             model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
+        (model.sqrc if cfg.phase == "sqrc" else model.rc).restrict(cfg.switches)
         fast: list[Tensor] = []
         slow: list[Tensor] = []
         for m in [model.lic, model.rc] if cfg.phase == "rc" else [model.sqrc]:
@@ -321,17 +324,18 @@ def train(
     path, log = out / f"{cfg.phase}.pt", out / f"{cfg.phase}.csv"
     run = Run.start(cfg, path, init)
     sqrc = cfg.phase == "sqrc"
-    sampler = Sampler(near_lossless_groups(groups, run.model.lic, cfg.seed) if sqrc else groups, cfg)
+    sampler = Sampler(near_lossless_groups(groups, run.model.lic, cfg.seed, cfg.taus) if sqrc else groups, cfg)
     queue: Queue[Batch] = Queue(3)
     stop = threading.Event()
     threading.Thread(target=_feed, args=(sampler, range(run.step, cfg.steps), queue, stop), daemon=True).start()
     fresh = not log.exists()
     mean: dict[str, float] = {}
-    started = time.time()
+    started = since = time.time()
+    pixels = 0
     with log.open("a", newline="") as f:
         writer = csv.writer(f)
         if fresh:
-            writer.writerow(["step", "seconds", "bits", "rate", "mse", "lr"])
+            writer.writerow(["step", "seconds", "bits", "rate", "mse", "lr", "px_per_s"])
         while run.step < cfg.steps:
             lr = learning_rate(cfg, run.step)
             run.opt.param_groups[0]["lr"], run.opt.param_groups[1]["lr"] = lr, 3 * lr
@@ -342,14 +346,19 @@ def train(
             parts["loss"].backward()
             nn.utils.clip_grad_norm_(run.parameters(), cfg.clip)
             run.opt.step()
+            if cfg.switches != Switches():
+                (run.model.sqrc if sqrc else run.model.rc).restrict(cfg.switches)
             run.average(cfg)
             run.step += 1
+            pixels += batch.e.numel() // 3
             for k in ("bits", "rate", "mse"):
                 v = float(parts[k].detach())
                 mean[k] = v if k not in mean else 0.99 * mean[k] + 0.01 * v
             if run.step % every == 0 or run.step == cfg.steps:
                 bits = [round(mean[k], 4) for k in ("bits", "rate", "mse")]
-                row = [run.step, round(time.time() - started, 1), *bits, f"{lr:.2e}"]
+                now = time.time()
+                row = [run.step, round(now - started, 1), *bits, f"{lr:.2e}", round(pixels / max(now - since, 1e-9))]
+                since, pixels = now, 0
                 writer.writerow(row)
                 f.flush()
                 print(*row, flush=True)

@@ -99,8 +99,8 @@ def test_simulated_scanners(kind: str) -> None:
     assert min(sim.shape[:2]) >= 128
 
 
-@pytest.mark.parametrize("tau_classes", [0, 8])
-def test_fused_pass_equals_torch(tau_classes: int) -> None:
+@pytest.mark.parametrize(("tau_classes", "family"), [(0, "logistic"), (8, "logistic"), (0, "gaussian"), (0, "laplace")])
+def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     import torch
 
     from dlpr.config import SlideProfile
@@ -120,10 +120,10 @@ def test_fused_pass_equals_torch(tau_classes: int) -> None:
     e = 3 * torch.randn(b, cells, 4, 3)
     lower = torch.where(e < -6, torch.tensor(-loop.OPEN), e - 0.5)  # an open bin at the end of the grid
     condition = (torch.tensor([0, 3, 5]), torch.tensor([0, 1, 7]) if tau_classes else None)
-    fused = network_bits(net, (causal, lossy, trunk, place), (e, lower, e + 0.5), condition, 2)
+    fused = network_bits(net, (causal, lossy, trunk, place), (e, lower, e + 0.5), condition, 2, family)
     first = net.first(torch.cat([causal.float() / 64, lossy], -1), trunk, place)
     params = net(first.flatten(1, 2), *condition)
-    plain = mixture_bits(params.flatten(0, 1), *(t.reshape(-1, 3) for t in (e, lower, e + 0.5)))
+    plain = mixture_bits(params.flatten(0, 1), *(t.reshape(-1, 3) for t in (e, lower, e + 0.5)), family)
     assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
     wanted = [lossy, trunk, *net.parameters()]
     for a, g in zip(torch.autograd.grad(fused, wanted), torch.autograd.grad(plain, wanted), strict=True):
@@ -168,6 +168,34 @@ def test_refuses_to_train_on_an_image_held_out(
     assert cli.main(fit) == 1
     assert "b/image.png" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_ablation_rows_in_real_bytes(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    import torch
+
+    monkeypatch.delenv("DLPR_WEIGHTS_PATH", raising=False)
+    small = ["--steps", "3", "--lic-steps", "1", "--sqrc-steps", "2", "--threads", "1", "--per-source", "1"]
+    small += ["--blocks-per-source", "1", "--blocks-per-simulation", "1"]
+    ablate = ["ablate", str(images), "--dev", str(images), "--out", str(tmp_path / "run"), *small]
+    table = tmp_path / "ablations.md"
+    assert cli.main([*ablate, "--rows", "k-1", "laplace", "patch-64", "sqrc", "--table", str(table)]) == 0
+    results = {
+        p.parent.name: json.loads(p.read_text())["bits_per_px"] for p in (tmp_path / "run").glob("*/result.json")
+    }
+    assert set(results) == {"base", "k-1", "laplace", "patch-64", "sqrc"}
+    assert results["patch-64"]["0"] != results["base"]["0"]
+    assert results["laplace"]["0"] != results["base"]["0"]
+    assert results["k-1"]["0"] != results["base"]["0"]
+    out = torch.load(tmp_path / "run" / "k-1" / "rc.pt", weights_only=True)["ema"]["rc.out.weight"]
+    assert not out[61:65].any()
+    assert out[60].any()
+    assert table.read_text().count("| `") == 5
+    stamp = (tmp_path / "run" / "base" / "result.json").stat().st_mtime_ns
+    assert cli.main([*ablate, "--rows", "base"]) == 0
+    assert (tmp_path / "run" / "base" / "result.json").stat().st_mtime_ns == stamp, "a finished row was done again"
+    assert cli.main([*ablate, "--rows", "nothing"]) == 1
 
 
 def test_sources_are_sub_folders(images: Path) -> None:
