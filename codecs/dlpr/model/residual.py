@@ -62,6 +62,12 @@ class Conditioned(NamedTuple):
     out_bias: Tensor
 
 
+def rounded(weight: Tensor, top: Tensor) -> Tensor:
+    """Weights in 127 steps up to ``top``, the largest of their row; the gradient goes straight through."""
+    step = (top / 127).clamp(min=1e-12).detach()
+    return weight + (torch.round(weight / step) * step - weight).detach()
+
+
 class ResidualCompressor(nn.Module):
     """Per-pixel network. ``tau_classes`` = 0 makes RC, >= 1 makes SQRC with that many conditions."""
 
@@ -73,6 +79,8 @@ class ResidualCompressor(nn.Module):
         self.position = nn.Parameter(torch.zeros(8, 8, c))
         self.hidden = nn.ModuleList([nn.Linear(c, c) for _ in range(cfg.blocks + 1)])
         self.out = nn.Linear(c, cfg.outputs)
+        self.rounded = False
+        """Weights rounded to int8 in the forward pass, straight through in the backward one."""
         n = cfg.blocks + 2
         self.bank_scale = nn.Parameter(torch.zeros(cfg.bank, n, c))
         self.bank_shift = nn.Parameter(torch.zeros(cfg.bank, n, c))
@@ -113,9 +121,22 @@ class ResidualCompressor(nn.Module):
         features [b,cells,4,148] (four pixels of each 2x2 cell), trunk [b,cells,24], position [b,cells,4] in 0..63.
         """
         b, cells = trunk.shape[:2]
-        u = self.u_head(trunk).view(b, cells, 4, -1)
-        out: Tensor = self.masked(features) + u + self.position.view(64, -1)[position]
+        masked, u_head, _, _ = self._weights()
+        u = (trunk @ u_head.flatten(0, 1).T).view(b, cells, 4, -1)
+        out: Tensor = features @ masked.T + u + self.position.view(64, -1)[position]
         return out
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights masked [C,148], u [4,C,24], hidden [blocks+1,C,C] and out [75,C]; rounded if asked to be."""
+        masked, u = self.masked.weight, self.u_head.weight.view(4, self.cfg.hidden, -1)
+        hidden = torch.stack([layer.weight for layer in self.hidden if isinstance(layer, nn.Linear)])
+        out: Tensor = self.out.weight
+        if self.rounded:
+            top = torch.maximum(masked.abs().amax(1), u.abs().amax((0, 2)))
+            masked, u = rounded(masked, top[:, None]), rounded(u, top[:, None])
+            hidden = rounded(hidden, hidden.abs().amax(2, keepdim=True))
+            out = rounded(out, out.abs().amax(1, keepdim=True))
+        return masked, u, hidden, out
 
     def conditioned(self, entry: Tensor, tau_class: Tensor | None = None) -> Conditioned:
         """Weights of each crop, conditioning folded in; bank entry [b] and, for SQRC, tau class [b]."""
@@ -127,17 +148,16 @@ class ResidualCompressor(nn.Module):
             shift = shift * self.tau_scale[tau_class] + self.tau_shift[tau_class]
             out_scale = self.tau_out_scale[tau_class]
             out_shift = out_shift * out_scale + self.tau_out_shift[tau_class]
-        b, c = scale.shape[0], self.cfg.hidden
-        hidden = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
-        w = torch.stack([layer.weight.T for layer in hidden])
-        bias = torch.stack([layer.bias for layer in hidden])
-        u = self.u_head.weight.view(4, c, -1).transpose(1, 2)
-        out = self.out.weight.T[None].expand(b, -1, -1)
+        b = scale.shape[0]
+        masked, u, w, out = self._weights()
+        w, u = w.transpose(1, 2), u.transpose(1, 2)
+        bias = torch.stack([layer.bias for layer in self.hidden if isinstance(layer, nn.Linear)])
+        out = out.T[None].expand(b, -1, -1)
         out_bias = self.out.bias[None].expand(b, -1)
         if out_scale is not None:
             out, out_bias = out * out_scale[:, None], out_bias * out_scale
         return Conditioned(
-            first=self.masked.weight.T * scale[:, None, 0],
+            first=masked.T * scale[:, None, 0],
             u=u * scale[:, None, None, 0],
             place=self.position.view(64, -1) * scale[:, None, 0] + shift[:, None, 0],
             w=w * scale[:, 1:, None],

@@ -108,4 +108,5 @@ def network_bits(
         return bits
     first = net.first(torch.cat([causal.float() / 64, lossy], -1), trunk, position)
     params = net(first.flatten(1, 2), *condition)
-    return mixture_bits(params.flatten(0, 1), *(s.reshape(-1, 3) for s in samples), family=family)
+    e, lower, upper = (s.reshape(-1, 3) for s in samples)
+    return mixture_bits(params.flatten(0, 1), e, lower, upper, family)

@@ -47,6 +47,7 @@ class TrainConfig:
     lam: float = 0.002
     drop_lossy: float = 0.15
     neutral: float = 0.15
+    rounded: float = 0.25
     simulated: float = 0.4
     background: float = 0.07
     ema: float = 0.999
@@ -339,6 +340,8 @@ def train(
         while run.step < cfg.steps:
             lr = learning_rate(cfg, run.step)
             run.opt.param_groups[0]["lr"], run.opt.param_groups[1]["lr"] = lr, 3 * lr
+            net = run.model.sqrc if sqrc else run.model.rc
+            net.rounded = run.step >= (1 - cfg.rounded) * cfg.steps
             batch = queue.get().to(device)
             keep = (torch.rand(batch.x.shape[0]) >= cfg.drop_lossy).float().to(device)
             parts = step_loss(run.model, batch, cfg, not sqrc and run.step < cfg.lic_steps, keep)
@@ -347,7 +350,7 @@ def train(
             nn.utils.clip_grad_norm_(run.parameters(), cfg.clip)
             run.opt.step()
             if cfg.switches != Switches():
-                (run.model.sqrc if sqrc else run.model.rc).restrict(cfg.switches)
+                net.restrict(cfg.switches)
             run.average(cfg)
             run.step += 1
             pixels += batch.e.numel() // 3

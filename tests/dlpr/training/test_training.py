@@ -130,6 +130,25 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
         assert torch.allclose(a, g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
 
 
+def test_rounded_weights_are_those_exported(images: Path, blocks: Path, tmp_path: Path) -> None:
+    import torch
+
+    from dlpr.config import SlideProfile
+    from dlpr.exact.export import export_model
+    from dlpr.training.cli import _prior
+
+    torch.manual_seed(1)
+    model = loop.SlideModel(SlideProfile())
+    _, tensors, _ = export_model(model, _prior(blocks))
+    model.rc.rounded = True
+    masked, _, hidden, out = (t.detach().numpy() for t in model.rc._weights())
+    for name, weight in (("rc.masked", masked), ("rc.hidden.1", hidden[1]), ("rc.out", out)):
+        exported = tensors[f"{name}.weight"].astype(np.float64)
+        exported = exported.reshape(weight.shape)
+        step = np.abs(weight).max(1) / np.abs(exported).max(1)
+        assert np.abs(exported * step[:, None] - weight).max() < 1e-6, name
+
+
 OPENED = """
 import sys
 from pathlib import Path
