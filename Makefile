@@ -12,7 +12,7 @@ BIN     := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
            $(shell find codecs/dlpr dlpr_wsi -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: help demo test lint types pytest check-full asan check-zarr2 bench venv clean
+.PHONY: help demo test lint types pytest check-full asan check-zarr2 bench results venv clean
 help:
 	@echo "make demo        convert examples/CMU-1-Small-Region.svs at tau 0, 1, 3; verify; compare with JPEG XL"
 	@echo "make test        ruff, mypy, pytest: what CI runs"
@@ -21,6 +21,7 @@ help:
 	@echo "make check-zarr2 the wheel in a fresh environment with zarr 2.18"
 	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench       ratio and speed beside other codecs (ARGS=--json)"
+	@echo "make results     docs/results: every codec on the sets below DATA, tables and plots (an hour)"
 	@echo "make venv        .venv with everything for development"
 
 demo: $(VENV)/.run
@@ -28,6 +29,12 @@ demo: $(VENV)/.run
 
 bench: $(VENV)/.run
 	$(BIN)/python -m dlpr.bench $(ARGS)
+
+# DATA holds dev/ (one sub-folder for each source) and kodak/. The sources named have no relative in training.
+DATA ?= ../shared/data
+results: $(VENV)/.test
+	$(BIN)/dlpr-eval --set histology=$(DATA)/dev --set kodak=$(DATA)/kodak --out docs/results \
+	  --unseen deepliif kather5000 mitkovetta mopadi skimage_ihc $(ARGS)
 
 test: lint types pytest
 

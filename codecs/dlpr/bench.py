@@ -14,62 +14,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import dlpr
+from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
 
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
-Encode = Callable[[U8], bytes | bytearray]
 SLIDE = Path("examples/CMU-1-Small-Region.svs")
-
-
-class Peer(NamedTuple):
-    """A codec of imagecodecs, one thread."""
-
-    encode: Encode
-    decode: Callable[[Any], Any]
-
-
-def lossless_peers() -> dict[str, Peer]:
-    """Lossless codecs by name."""
-    import imagecodecs as ic
-
-    def jpegxl(effort: int) -> Encode:
-        return lambda a: ic.jpegxl_encode(a, lossless=True, effort=effort, numthreads=1)
-
-    peers = {f"JPEG XL e{e}": Peer(jpegxl(e), ic.jpegxl_decode) for e in (7, 9)}
-    peers["JPEG-LS"] = Peer(lambda a: ic.jpegls_encode(a, level=0), ic.jpegls_decode)
-    peers["JPEG 2000"] = Peer(lambda a: ic.jpeg2k_encode(a, level=0, reversible=True, mct=True), ic.jpeg2k_decode)
-    peers["WebP"] = Peer(lambda a: ic.webp_encode(a, lossless=True, level=100), ic.webp_decode)
-    if ic.HTJ2K.available:
-        peers["HTJ2K"] = Peer(lambda a: ic.htj2k_encode(a, level=0, reversible=True), ic.htj2k_decode)
-    return peers
-
-
-def jpegxl_own_threads(threads: int) -> Peer:
-    """JPEG XL e7 as it is usually called: one tile after another, the library's own threads inside."""
-    import imagecodecs as ic
-
-    return Peer(
-        lambda a: ic.jpegxl_encode(a, lossless=True, effort=7, numthreads=threads),
-        lambda data: ic.jpegxl_decode(data, numthreads=threads),
-    )
-
-
-def near_lossless_peers(tau: int) -> dict[str, Encode]:
-    """Codecs with a bound on the error: JPEG-LS NEAR and JPEG XL after quantising to the 2 tau + 1 grid."""
-    import imagecodecs as ic
-
-    step = 2 * tau + 1
-
-    def quantised(a: U8) -> bytes:
-        return bytes(ic.jpegxl_encode(((a.astype(np.int32) + tau) // step).astype(np.uint8), lossless=True, effort=7))
-
-    return {"JPEG-LS NEAR": lambda a: ic.jpegls_encode(a, level=tau), "quantise, JPEG XL e7": quantised}
 
 
 def slide_tiles(path: Path, size: int = 256) -> Tiles:
@@ -117,10 +72,10 @@ def ratios(
     """{"tau N": {codec: {source: bits/px, ..., "macro": mean}}}."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for tau in taus:
-        peers = {k: p.encode for k, p in lossless_peers().items()} if tau == 0 else near_lossless_peers(tau)
-        peers = {name: encode for name, encode in peers.items() if not any(s in name for s in skip)}
+        peers = lossless_peers() if tau == 0 else near_lossless_peers(tau)
+        peers = {name: peer for name, peer in peers.items() if not any(s in name for s in skip)}
         rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads, options))}
-        rows |= {name: sizes(tiles, _peer_sizes(encode, threads)) for name, encode in peers.items()}
+        rows |= {name: sizes(tiles, _peer_sizes(peer.encode, threads)) for name, peer in peers.items()}
         for r in rows.values():
             r["macro"] = statistics.fmean(r.values())
         out[f"tau {tau}"] = rows
