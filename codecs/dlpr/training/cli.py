@@ -34,6 +34,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--held-out", type=Path, help="folder of images that training must not hold: refused by their bytes"
     )
+    fit.add_argument("--init", type=Path, help="checkpoint rc.pt whose averaged networks to start from")
+    fit.add_argument(
+        "--config", action="append", default=[], metavar="NAME=JSON", help="field of TrainConfig, phase rc"
+    )
     fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
     ab = sub.add_parser("ablate", help="train and compare networks that differ in one thing; leave one source out")
@@ -70,11 +74,21 @@ def fit(args: argparse.Namespace) -> None:
             f"({len(shared)} in all)",
             reason="input",
         )
-
-    groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
     cfg = replace(cfg, device=args.device)
-    rc = train(cfg, groups, args.out)
+    known = {f.name for f in fields(TrainConfig)} - {"phase", "profile", "switches", "taus"}
+    for item in args.config:
+        name, _, value = item.partition("=")
+        try:
+            changed = {name: json.loads(value)} if name in known else {}
+        except json.JSONDecodeError:
+            changed = {}
+        if not changed:
+            says = f"--config {item}: NAME=JSON expected, NAME one of {', '.join(sorted(known))}"
+            raise UnsupportedInputError(says, reason="input")
+        cfg = replace(cfg, **changed)
+    groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
+    rc = train(cfg, groups, args.out, init=args.init)
     train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
 
 

@@ -189,6 +189,20 @@ def test_refuses_to_train_on_an_image_held_out(
     assert not (tmp_path / "run").exists()
 
 
+def test_fit_from_a_checkpoint(images: Path, blocks: Path, tmp_path: Path) -> None:
+    import torch
+
+    rc = loop.train(config(steps=2), build_blocks(images, blocks, 1, 1, 0), tmp_path / "before")
+    fit = ["fit", str(images), "--out", str(tmp_path / "run"), "--init", str(rc), "--lic-steps", "0", "--steps", "1"]
+    fit += ["--sqrc-steps", "1", "--per-source", "1", "--per-simulation", "1", "--threads", "1", "--config", "batch=1"]
+    assert cli.main(fit) == 0
+    before, after = (torch.load(p, weights_only=True)["ema"] for p in (rc, tmp_path / "run" / "rc.pt"))
+    assert all(torch.equal(v, after[k]) for k, v in before.items() if k.startswith("lic."))
+    assert not torch.equal(before["rc.out.weight"], after["rc.out.weight"])
+    assert cli.main([*fit, "--config", "nothing=1"]) == 1
+    assert cli.main([*fit, "--config", "lr=fast"]) == 1
+
+
 def test_ablation_rows_in_real_bytes(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
