@@ -1,9 +1,24 @@
 // Bindings of the JPEG layer, a translation unit of their own.
-#include "bind_training.hpp"
+#include "jpeg_parse.hpp"
 #include "jpeg_synthesis.hpp"
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+namespace nb = nanobind;
+using namespace nb::literals;
+
 namespace dlpr {
+
+template <class T>
+using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+nb::ndarray<nb::numpy, T> adopt(T* p, std::initializer_list<size_t> shape) {
+  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
+  return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
+}
 
 // (height, width, phase y, phase x, transform, sampling v, h, box, crop, tables uint16 [components, 64])
 JpegFields jpeg_fields(nb::tuple t) {
@@ -37,8 +52,8 @@ struct JpegArrays {
 nb::object jpeg_synthesise_array(nb::tuple fields, nb::list arrays) {
   const JpegFields f = jpeg_fields(fields);
   const JpegArrays a(f, arrays);
-  uint8_t* p;
-  auto out = new_array<uint8_t>({size_t(f.H), size_t(f.W), size_t(f.components)}, &p);
+  uint8_t* p = new uint8_t[size_t(f.H) * f.W * f.components];
+  auto out = adopt(p, {size_t(f.H), size_t(f.W), size_t(f.components)});
   {
     nb::gil_scoped_release free_gil;
     const int order[3] = {0, 1, 2};
@@ -47,9 +62,31 @@ nb::object jpeg_synthesise_array(nb::tuple fields, nb::list arrays) {
   return nb::cast(out);
 }
 
+// (error text, height, width, (sampling v, h), (jfif, adobe transform or -1, component ids), tables, coefficients)
+nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
+  ParsedJpeg out;
+  {
+    nb::gil_scoped_release free_gil;
+    jpeg_parse(reinterpret_cast<const uint8_t*>(tables.c_str()), tables.size(), reinterpret_cast<const uint8_t*>(data.c_str()), data.size(), out);
+  }
+  const JpegFields& f = out.fields;
+  nb::list quant, coefficients, ids;
+  for (int c = 0; out.error.empty() && c < f.components; ++c) {
+    uint16_t* t = new uint16_t[64];
+    std::copy_n(f.tables[c], 64, t);
+    quant.append(adopt(t, {8, 8}));
+    int16_t* q = new int16_t[out.q[c].size()];
+    std::copy(out.q[c].begin(), out.q[c].end(), q);
+    coefficients.append(adopt(q, {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
+    ids.append(out.ids[c]);
+  }
+  return nb::make_tuple(out.error, f.H, f.W, nb::make_tuple(f.sv, f.sh), nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
+}
+
 }  // namespace dlpr
 
 void bind_jpeg(nb::module_& m) {
   using namespace dlpr;
   m.def("jpeg_synthesise", &jpeg_synthesise_array, "fields"_a, "coefficients"_a);
+  m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);
 }
