@@ -100,9 +100,13 @@ inline float median(std::vector<float>& v) {
 inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain, float threshold, int around = 0) {
   std::vector<float> by[64];
   TableGuess best;
-  for (const auto& b : blocks)
+  for (const auto& b : blocks) {
+    bool any = false;
     for (int k = 1; k < 64; ++k)
-      if (std::fabs(b[k]) > threshold) by[k].push_back(std::fabs(b[k])), ++best.count;
+      if (std::fabs(b[k]) > threshold) by[k].push_back(std::fabs(b[k])), ++best.count, any = true;
+    // In a constant block every sample is rounded alike, so that its mean is off by up to half a level.
+    if (any && std::fabs(b[0]) > threshold) by[0].push_back(std::fabs(b[0])), ++best.count;
+  }
   if (best.count < 20) return best;
   double standard[64] = {}, total_best = -1e30;
   const int from = around ? std::max(around - 2, 10) : 10, to = around ? std::min(around + 2, 100) : 100;
@@ -110,7 +114,7 @@ inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, 
     uint16_t q[64];
     standard_table(chroma, quality, q);
     double each[64] = {}, total = 0;
-    for (int k = 1; k < 64; ++k) {
+    for (int k = 0; k < 64; ++k) {
       for (float a : by[k]) each[k] += gain(a, q[k]);
       total += each[k];
     }
@@ -124,7 +128,7 @@ inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, 
   // Frequencies with a step of their own.
   const bool fits = total_best / best.count > 0.1;
   double total = 0;
-  for (int k = 1; k < 64; ++k) {
+  for (int k = 0; k < 64; ++k) {
     double top = -1e30;
     int step = best.q[k];
     if (by[k].size() >= 4 && median(by[k]) > 2.5f * threshold) {
@@ -140,19 +144,6 @@ inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, 
   }
   best.mean = float(total / best.count);
   return best;
-}
-
-// The step of DC coefficients, from their distribution: best multiple, or that of the standard table.
-inline void guess_dc(const std::vector<std::array<float, 64>>& blocks, const CombGain& gain, TableGuess& t) {
-  double top = -1e30, at_standard = 0;
-  int step = t.q[0] ? t.q[0] : 1;
-  for (int q = 2; q <= 128; ++q) {
-    double g = 0;
-    for (const auto& b : blocks) g += gain(std::fabs(b[0]), q);
-    if (q == t.q[0]) at_standard = g;
-    if (g > top) top = g, step = q;
-  }
-  if (at_standard <= clearly(gain, t.q[0], blocks.size()) && top > at_standard + 12 && top > clearly(gain, step, blocks.size())) t.q[0] = uint16_t(step), t.quality = 0;
 }
 
 // Samples that are 0 or 255 may have been cut off: they say nothing of coefficients.
@@ -230,6 +221,72 @@ inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clip
   if (score[order[0]] < 0.8f) return {};
   order.resize(score[order[1]] > 0.4f * score[order[0]] ? 2 : 1);
   return order;
+}
+
+// The same for images that are almost flat: most blocks of their JPEG are constant, so that samples change at the
+// blocks' edges only. -1 if they do not.
+inline int guess_flat_grid(const FloatPlane& p) {
+  int down[8] = {}, across[8] = {};
+  for (int y = 0; y < p.h; ++y)
+    for (int x = 0; x < p.w; ++x) {
+      if (x) across[x % 8] += p.row(y)[x] != p.row(y)[x - 1];
+      if (y) down[y % 8] += p.row(y)[x] != p.row(y - 1)[x];
+    }
+  auto edge = [](const int* count) {
+    const int top = int(std::max_element(count, count + 8) - count);
+    int rest = 0;
+    for (int i = 0; i < 8; ++i) rest += i == top ? 0 : count[i];
+    return count[top] >= 64 && 3 * count[top] > rest ? top : -1;  // chance: a seventh
+  };
+  const int y = edge(down), x = edge(across);
+  return y < 0 || x < 0 ? -1 : 8 * y + x;
+}
+
+// Standard table of an almost flat image, from the levels that its constant blocks take (a step leaves 8 of them for
+// each `step` levels) and from the few coefficients there are. Blocks begin at (y0, x0) of every plane.
+inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes, int y0, int x0, const ClippedCount& clipped, const CombGain& gain, float threshold) {
+  std::vector<float> by[64];
+  std::vector<std::array<bool, 256>> levels;
+  for (const FloatPlane* p : planes) {
+    std::array<int, 256> count{};
+    for (int y = y0; y + 8 <= p->h; y += 8)
+      for (int x = x0; x + 8 <= p->w; x += 8) {
+        const float first = p->row(y)[x];
+        bool constant = true;
+        for (int i = 0; i < 8 && constant; ++i)
+          for (int k = 0; k < 8; ++k) constant = constant && p->row(y + i)[x + k] == first;
+        if (constant) {
+          ++count[size_t(std::min(std::max(first + 128, 0.f), 255.f))];
+          continue;
+        }
+        if (clipped.in(y, x, y + 8, x + 8)) continue;
+        float d[64];
+        dct()(p->row(y) + x, p->w, d);
+        for (int k = 1; k < 64; ++k)
+          if (std::fabs(d[k]) > threshold) by[k].push_back(std::fabs(d[k]));
+      }
+    levels.emplace_back();
+    for (int v = 1; v < 255; ++v) levels.back()[size_t(v)] = count[size_t(v)] >= 2;
+  }
+  TableGuess best;
+  double top = 3;  // nats; little, but the synthesis is compared with the pixels
+  for (int quality = 10; quality <= 95; ++quality) {
+    uint16_t q[64];
+    standard_table(false, quality, q);
+    std::array<bool, 256> possible{};
+    for (int k = -1024; k <= 1024; ++k) possible[size_t(std::min(std::max(((4 * k * q[0] + 16) >> 5) + 128, 0), 255))] = true;
+    double score = 0;
+    for (const auto& level : levels)
+      for (int v = 1; v < 255; ++v)
+        if (level[size_t(v)]) score += possible[size_t(v)] ? std::log(std::max(q[0] / 8.0, 1.0)) : -6;
+    for (int k = 1; k < 64; ++k)
+      for (float a : by[k]) score += gain(a, q[k]);
+    if (score > top) {
+      top = score, best.quality = best.nearest = quality, best.count = 20, best.mean = float(score / double(planes.size()));
+      std::copy_n(q, 64, best.q);
+    }
+  }
+  return best;
 }
 
 }  // namespace dlpr

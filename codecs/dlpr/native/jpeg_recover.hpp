@@ -122,7 +122,6 @@ inline void guess_chroma(Sampling& s, const FloatPlane* planes, const ClippedCou
     TableGuess& t = s.tables[c];
     t = guess_table(blocks, true, gain, threshold, around);
     if (t.count < 20) continue;
-    if (!around) guess_dc(blocks, gain, t);
     total += double(t.mean) * t.count, count += t.count;
     own = own || t.quality == 0;
   }
@@ -391,8 +390,16 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
     for (int t = channels == 3; t >= 0; --t) {
       const auto blocks = block_coefficients(t ? ycc[0] : rgb[channels == 3], g / 8, g % 8, 1, 1, clipped, h, w, 250);
       TableGuess guess = guess_table(blocks, false, narrow, 0.9f);
-      guess_dc(blocks, narrow, guess);
       if (guess.count >= 20 && guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
+    }
+  }
+  if (best.mean < 0.15f) {
+    const int g = guess_flat_grid(luma);
+    if (g < 0) return nullptr;
+    for (int t = channels == 3; t >= 0; --t) {
+      const std::vector<const FloatPlane*> planes = t ? std::vector<const FloatPlane*>{&ycc[0]} : channels == 3 ? std::vector<const FloatPlane*>{&rgb[0], &rgb[1], &rgb[2]} : std::vector<const FloatPlane*>{&rgb[0]};
+      const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f);
+      if (guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
   }
   if (best.mean < 0.15f) return nullptr;
