@@ -100,6 +100,7 @@ struct Sampling {
   int v, h, box, y0, x0;  // y0, x0: where an MCU begins in the window, below its size
   TableGuess tables[2];
   double gain = -1e30;
+  bool own = false;  // a table is not standard; such fit by chance more easily
 };
 
 // Tables and fit of one way to sample chroma.
@@ -110,7 +111,7 @@ inline void guess_chroma(Sampling& s, const FloatPlane* planes, const ClippedCou
   const float threshold = halves == 0 ? 1.f : halves == 1 ? 1.6f : 2.f;
   double total = 0;
   int count = 0;
-  bool own = false;  // a table that is not standard fits by chance more easily
+  s.own = false;
   for (int c = 0; c < 2; ++c) {
     const FloatPlane& full = planes[1 + c];
     const int oy = s.y0 % s.v, ox = s.x0 % s.h;  // rows and columns before the first whole pair
@@ -123,9 +124,9 @@ inline void guess_chroma(Sampling& s, const FloatPlane* planes, const ClippedCou
     t = guess_table(blocks, true, gain, threshold, around);
     if (t.count < 20) continue;
     total += double(t.mean) * t.count, count += t.count;
-    own = own || t.quality == 0;
+    s.own = s.own || t.quality == 0;
   }
-  s.gain = count ? (own ? 0.4 : 1) * total / count : 0;
+  s.gain = count ? (s.own ? 0.4 : 1) * total / count : 0;
 }
 
 // How chroma was sampled: the way back that leaves coefficients on multiples of some table. Most likely first.
@@ -135,7 +136,7 @@ inline std::vector<Sampling> guess_sampling(const FloatPlane* planes, int grid_y
     for (int h = 1; h <= 2; ++h)
       for (int box = 0; box <= (v * h > 1); ++box)
         for (int ky = 0; ky < v; ++ky)
-          for (int kx = 0; kx < h; ++kx) all.push_back({v, h, box, grid_y + 8 * ky, grid_x + 8 * kx, {}, 0});
+          for (int kx = 0; kx < h; ++kx) all.push_back({v, h, box, grid_y + 8 * ky, grid_x + 8 * kx, {}, 0, false});
   auto better = [](const Sampling& a, const Sampling& b) { return a.gain > b.gain; };
   for (Sampling& s : all) guess_chroma(s, planes, clipped, quality);
   std::stable_sort(all.begin(), all.end(), better);
@@ -405,10 +406,10 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
   if (best.mean < 0.15f) return nullptr;
   f.transform = transform;
   std::copy_n(best.q, 64, f.tables[0]);
-  std::vector<Sampling> ways{{1, 1, 0, y0, x0, {}, 0}};
+  std::vector<Sampling> ways{{1, 1, 0, y0, x0, {}, 0, false}};
   if (transform) ways = guess_sampling(ycc, y0, x0, clipped, best.nearest);
-  // One that fits well is right. Where chroma says little, synthesis decides.
-  if (ways[0].gain > 0.15) ways.resize(1);
+  // Standard tables that fit well are right. Where chroma says little, synthesis decides.
+  if (ways[0].gain > 0.15 && !ways[0].own) ways.resize(1);
   std::vector<std::unique_ptr<Recovered>> found;
   for (const Sampling& s : ways) {
     auto r = std::make_unique<Recovered>(*out);
