@@ -1,6 +1,7 @@
 // Bindings of the JPEG layer, a translation unit of their own.
+#include "jpeg_codec.hpp"
 #include "jpeg_parse.hpp"
-#include "jpeg_synthesis.hpp"
+#include "parallel.hpp"
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -20,16 +21,22 @@ nb::ndarray<nb::numpy, T> adopt(T* p, std::initializer_list<size_t> shape) {
   return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
 }
 
-// (height, width, phase y, phase x, transform, sampling v, h, box, crop, tables uint16 [components, 64])
-JpegFields jpeg_fields(nb::tuple t) {
+// (height, width, phase y, phase x, transform, sampling v, h, box, crop, and tables uint16 [components, 64] or the number
+// of components)
+JpegFields jpeg_fields(nb::tuple t, bool with_tables = true) {
   if (t.size() != 10) throw nb::value_error("JPEG fields");
   JpegFields f;
   int* into[] = {&f.H, &f.W, &f.phase_y, &f.phase_x, &f.transform, &f.sv, &f.sh, &f.box, &f.crop};
   for (int i = 0; i < 9; ++i) *into[i] = nb::cast<int>(t[i]);
-  auto tables = nb::cast<In<uint16_t>>(t[9]);
-  if (tables.ndim() != 2 || tables.shape(0) > 3 || tables.shape(1) != 64) throw nb::value_error("JPEG tables");
-  f.components = int(tables.shape(0));
-  for (int c = 0; c < f.components; ++c) std::copy_n(tables.data() + 64 * c, 64, f.tables[c]);
+  if (with_tables) {
+    auto tables = nb::cast<In<uint16_t>>(t[9]);
+    if (tables.ndim() != 2 || tables.shape(0) > 3 || tables.shape(1) != 64) throw nb::value_error("JPEG tables");
+    f.components = int(tables.shape(0));
+    for (int c = 0; c < f.components; ++c) std::copy_n(tables.data() + 64 * c, 64, f.tables[c]);
+  } else {
+    f.components = nb::cast<int>(t[9]);
+    for (auto& table : f.tables) std::fill(table, table + 64, uint16_t(1));
+  }
   if (!f.good()) throw nb::value_error("JPEG field out of range");
   return f;
 }
@@ -83,10 +90,83 @@ nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
   return nb::make_tuple(out.error, f.H, f.W, nb::make_tuple(f.sv, f.sh), nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
 }
 
+nb::bytes as_bytes(const std::vector<uint8_t>& v) { return nb::bytes(reinterpret_cast<const char*>(v.data()), v.size()); }
+
+// jobs: list of (fields, coefficients, planes uint8 [H,W,components] in coding order, tau, most) -> list of
+// (lossy part, residual part, reconstruction), or None where more than `most` of the samples have a residual.
+nb::list jpeg_encode_batch(nb::list jobs, int threads) {
+  std::vector<JpegEncodeJob> work(jobs.size());
+  std::vector<JpegArrays> arrays;
+  std::vector<In<uint8_t>> planes;
+  arrays.reserve(work.size());
+  for (size_t i = 0; i < work.size(); ++i) {
+    nb::tuple t = nb::cast<nb::tuple>(jobs[i]);
+    JpegEncodeJob& j = work[i];
+    j.f = jpeg_fields(nb::cast<nb::tuple>(t[0]));
+    arrays.emplace_back(j.f, nb::cast<nb::list>(t[1]));
+    planes.push_back(nb::cast<In<uint8_t>>(t[2]));
+    const auto& x = planes.back();
+    j.tau = nb::cast<int>(t[3]), j.most = nb::cast<double>(t[4]);
+    if (x.ndim() != 3 || int(x.shape(0)) != j.f.H || int(x.shape(1)) != j.f.W || int(x.shape(2)) != j.f.components || j.tau < 0 || j.tau > 255) throw nb::value_error("JPEG planes");
+    std::copy_n(arrays.back().q, 3, j.q);
+    j.x = x.data();
+  }
+  {
+    nb::gil_scoped_release free_gil;
+    parallel_for(int(work.size()), threads, [&](int i) { jpeg_encode(work[i]); });
+  }
+  nb::list out;
+  for (auto& j : work) {
+    if (!j.done) {
+      out.append(nb::none());
+      continue;
+    }
+    uint8_t* p = new uint8_t[j.out.size()];
+    std::copy(j.out.begin(), j.out.end(), p);
+    out.append(nb::make_tuple(as_bytes(j.lossy), as_bytes(j.residual), adopt(p, {size_t(j.f.H), size_t(j.f.W), size_t(j.f.components)})));
+  }
+  return out;
+}
+
+// jobs: list of (fields with the number of components, tau, lossy part, residual part or None for the JPEG alone)
+// -> list of (planes uint8 [H,W,components] in coding order, "") or (None, error text).
+nb::list jpeg_decode_batch(nb::list jobs, int threads) {
+  std::vector<JpegDecodeJob> work(jobs.size());
+  std::vector<const char*> errors(jobs.size(), "");
+  std::vector<nb::bytes> keep;
+  for (size_t i = 0; i < work.size(); ++i) {
+    nb::tuple t = nb::cast<nb::tuple>(jobs[i]);
+    JpegDecodeJob& j = work[i];
+    j.f = jpeg_fields(nb::cast<nb::tuple>(t[0]), false);
+    j.tau = nb::cast<int>(t[1]), j.lossy_only = t[3].is_none();
+    if (j.tau < 0 || j.tau > 255) throw nb::value_error("tau");
+    auto view = [&](nb::handle h, const uint8_t*& p, size_t& n) {
+      keep.push_back(nb::cast<nb::bytes>(h));
+      p = reinterpret_cast<const uint8_t*>(keep.back().c_str()), n = keep.back().size();
+    };
+    view(t[2], j.lossy, j.lossy_size);
+    if (!j.lossy_only) view(t[3], j.residual, j.residual_size);
+  }
+  {
+    nb::gil_scoped_release free_gil;
+    parallel_for(int(work.size()), threads, [&](int i) { errors[i] = jpeg_decode(work[i]); });
+  }
+  nb::list out;
+  for (size_t i = 0; i < work.size(); ++i) {
+    const JpegFields& f = work[i].f;
+    nb::object planes = nb::none();
+    if (!*errors[i]) planes = nb::cast(adopt(work[i].out.release(), {size_t(f.H), size_t(f.W), size_t(f.components)}));
+    out.append(nb::make_tuple(planes, errors[i]));
+  }
+  return out;
+}
+
 }  // namespace dlpr
 
 void bind_jpeg(nb::module_& m) {
   using namespace dlpr;
   m.def("jpeg_synthesise", &jpeg_synthesise_array, "fields"_a, "coefficients"_a);
+  m.def("jpeg_encode_batch", &jpeg_encode_batch, "jobs"_a, "threads"_a);
+  m.def("jpeg_decode_batch", &jpeg_decode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);
 }

@@ -1,4 +1,4 @@
-// A loop on several threads.
+// Threads of a batch.
 #pragma once
 #include <algorithm>
 #include <atomic>
