@@ -69,9 +69,7 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
     # libjpeg repeats chroma of up to two columns instead of filtering it
     narrow = sampling[1] == 2 and width <= 4
     upsampling = Upsampling.BOX if narrow else Upsampling.FANCY
-    return JpegImage(
-        height, width, (0, 0), transform, sampling, upsampling, True, tuple(steps), tuple(coefficients)
-    )
+    return JpegImage(height, width, (0, 0), transform, sampling, upsampling, True, tuple(steps), tuple(coefficients))
 
 
 def window(image: JpegImage, top: int, left: int, height: int, width: int) -> JpegImage:
