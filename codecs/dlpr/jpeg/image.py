@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
+from dlpr.jpeg.fields import ColourTransform, Upsampling
 from dlpr.layout import MAX_PIXELS
 
 __all__ = ["COEFFICIENT_MAX", "Coefficients", "ColourTransform", "JpegImage", "Table", "Upsampling"]
@@ -21,24 +21,6 @@ Coefficients = npt.NDArray[np.int16]
 
 COEFFICIENT_MAX = 2047
 """Largest magnitude of a quantised coefficient."""
-
-
-class ColourTransform(IntEnum):
-    """What the components are."""
-
-    NONE = 0
-    """Red, green, blue; or grey."""
-    YCBCR = 1
-    """Luma and two chroma components as in JFIF."""
-
-
-class Upsampling(IntEnum):
-    """How chroma is brought to the size of luma."""
-
-    FANCY = 0
-    """libjpeg's triangle filters."""
-    BOX = 1
-    """Every sample is repeated."""
 
 
 @dataclass(frozen=True, eq=False)
