@@ -22,6 +22,7 @@ from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.exact import weights as weights_store
 from dlpr.jpeg.image import JpegImage
 from dlpr.jpeg.parse import SourceJpeg
+from dlpr.jpeg.recover import recover_batch
 from dlpr.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
 from dlpr.quantise import quantise
@@ -29,6 +30,8 @@ from dlpr.quantise import quantise
 U8 = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
 Source = bytes | SourceJpeg | JpegImage
+MOST_RESIDUAL_SEARCHED = 0.8
+"""Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""
 
 
 def usable_threads(threads: int | None) -> int:
@@ -127,7 +130,7 @@ def encode_batch(
         For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.jpeg.parse.SourceJpeg` where
         tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes the
         smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or is of
-        a kind that cannot be used, changes nothing.
+        a kind that cannot be used, changes nothing. Without one it is searched in the pixels, unless ``jpeg="given"``.
 
     Returns
     -------
@@ -187,26 +190,43 @@ def encode_batch(
 
 
 def _jpeg_batch(
-    chunks: Sequence[_Chunk], members: Sequence[int], sources: Sequence[Source | None] | None, o: EncoderOptions, threads: int
+    chunks: Sequence[_Chunk],
+    members: Sequence[int],
+    sources: Sequence[Source | None] | None,
+    o: EncoderOptions,
+    threads: int,
 ) -> dict[int, tuple[bytes, int]]:
     """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
-    if sources is None:
-        return {}
-    if len(sources) != len(chunks):
+    if sources is not None and len(sources) != len(chunks):
         raise UnsupportedInputError(
             f"{len(sources)} source JPEGs for {len(chunks)} images: give one, or None, for each", reason="input"
         )
     if o.jpeg == "never":
         return {}
-    candidates: dict[int, JpegCandidate] = {}
-    for i in members:
-        source = sources[i]
+    given: dict[int, JpegCandidate] = {}
+    for i in members if sources is not None else ():
+        source = None if sources is None else sources[i]
         h = chunks[i].header
         image = None if source is None else image_of(source, h.height, h.width)
         if image is not None:
-            candidates[i] = JpegCandidate(h, chunks[i].planes, image)
-    streams = jpeg_streams(list(candidates.values()), threads)
-    return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
+            given[i] = JpegCandidate(h, chunks[i].planes, image)
+    out = {i: s for i, s in zip(given, jpeg_streams(list(given.values()), threads), strict=True) if s is not None}
+    if o.jpeg != "auto":
+        return out
+    unknown = [i for i in members if i not in out]
+    found = recover_batch([_rgb(chunks[i].planes) for i in unknown], threads)
+    searched = {
+        i: JpegCandidate(chunks[i].header, chunks[i].planes, r.image)
+        for i, r in zip(unknown, found, strict=True)
+        if r is not None
+    }
+    streams = jpeg_streams(list(searched.values()), threads, most_residual=MOST_RESIDUAL_SEARCHED)
+    return out | {i: s for i, s in zip(searched, streams, strict=True) if s is not None}
+
+
+def _rgb(planes: U8) -> U8:
+    """Red, green, blue from coding order; grey as it is."""
+    return planes if planes.shape[2] == 1 else np.ascontiguousarray(planes[..., [1, 0, 2]])
 
 
 def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:

@@ -86,7 +86,8 @@ class EncoderOptions:
     min_lossy_side: int = 32
     """Chunks with a shorter side get no lossy layer."""
     jpeg: str = "auto"
-    """Carry pixels as the JPEG they were decoded from where that is smaller: "auto", or "never"."""
+    """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
+    source is given, "given" takes a given source only, "never" codes pixels."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
@@ -100,8 +101,8 @@ class EncoderOptions:
             )
         if self.anchor not in ("base", "lossy"):
             raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
-        if self.jpeg not in ("auto", "never"):
-            raise UnsupportedInputError(f'jpeg must be "auto" or "never", not {self.jpeg!r}', reason="input")
+        if self.jpeg not in ("auto", "given", "never"):
+            raise UnsupportedInputError(f'jpeg must be "auto", "given" or "never", not {self.jpeg!r}', reason="input")
         if self.patch not in (None, 32, 64, 128, 256):
             raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
         if self.lanes not in (1, 2, 4, 8, 16, 32):

@@ -294,7 +294,9 @@ def decode_coefficients(image: JpegImage, part: Buffer) -> JpegImage:
     tables: list[Table] = []
     for code in codes:
         again = tables[-1] if code == TABLE_AGAIN else None
-        tables.append(_explicit(mix) if code == TABLE_EXPLICIT else again if again is not None else standard_table(code))
+        tables.append(
+            _explicit(mix) if code == TABLE_EXPLICIT else again if again is not None else standard_table(code)
+        )
     order = [1, 0, 2] if n == 3 and image.transform is ColourTransform.NONE else list(range(n))
     grids: list[dict[tuple[int, int], _Block]] = []
     same = image.sampling == (1, 1)
@@ -307,7 +309,10 @@ def decode_coefficients(image: JpegImage, part: Buffer) -> JpegImage:
         for y in rows:
             for x in columns:
                 component.up, component.left = blocks.get((y - 1, x)), blocks.get((y, x - 1))
-                component.up_left, component.up_right = blocks.get((y - 1, x - 1), _NONE), blocks.get((y - 1, x + 1), _NONE)
+                component.up_left, component.up_right = (
+                    blocks.get((y - 1, x - 1), _NONE),
+                    blocks.get((y - 1, x + 1), _NONE),
+                )
                 component.one, component.two = one.get((y, x), _NONE), two.get((y, x), _NONE)
                 blocks[y, x] = component.block()
         grids.append(blocks)

@@ -22,11 +22,13 @@ import numpy.typing as npt
 from dlpr import _native
 from dlpr.jpeg.image import ColourTransform, JpegImage, Upsampling
 
-__all__ = ["MIN_SIDE", "Recovered", "recover_batch"]
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "Recovered", "recover_batch"]
 
 U8 = npt.NDArray[np.uint8]
 MIN_SIDE = 24
 """Smaller images are not searched: they hold too few whole blocks."""
+MAX_PIXELS = 1 << 22
+"""Larger images are not searched: it takes some 80 bytes of memory for each pixel."""
 ROUNDS = 6
 """Corrections after which a fit is taken as it is."""
 
@@ -60,16 +62,20 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
     Returns
     -------
     list of Recovered or None
-        None for an image that shows no trace of a JPEG, or that is smaller than `MIN_SIDE`. The result depends on the
-        image alone.
+        None for an image that shows no trace of a JPEG, has a side below `MIN_SIDE` or more than `MAX_PIXELS` pixels.
+        The result depends on the image alone.
 
     Examples
     --------
     >>> recover_batch([np.zeros((64, 64, 3), np.uint8)])
     [None]
     """
-    found = _native.jpeg_recover_batch([np.ascontiguousarray(i) for i in images], ROUNDS, threads)
-    return [None if f is None else _result(i.shape, *f) for i, f in zip(images, found, strict=True)]
+    out: list[Recovered | None] = [None] * len(images)
+    work = [i for i, image in enumerate(images) if image.shape[0] * image.shape[1] <= MAX_PIXELS]
+    found = _native.jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], ROUNDS, threads)
+    for i, f in zip(work, found, strict=True):
+        out[i] = None if f is None else _result(images[i].shape, *f)
+    return out
 
 
 def _result(

@@ -65,7 +65,9 @@ def image_of(source: bytes | SourceJpeg | JpegImage, height: int, width: int) ->
         return None
 
 
-def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[tuple[bytes, int] | None]:
+def jpeg_streams(
+    candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
+) -> list[tuple[bytes, int] | None]:
     """Code chunks as JPEG and residual.
 
     Parameters
@@ -73,6 +75,8 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
     candidates : sequence of JpegCandidate
     threads : int
         Threads to use; the bytes do not depend on it.
+    most_residual : float
+        Share of samples with a residual above which pixels are taken not to come from the JPEG.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
     for i in fit:
         c = candidates[i]
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
-        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, MOST_RESIDUAL))
+        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
     out: list[tuple[bytes, int] | None] = [None] * len(candidates)
     for i, part in zip(fit, _native.jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
