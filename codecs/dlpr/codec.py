@@ -30,6 +30,9 @@ from dlpr.quantise import quantise
 U8 = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
 Source = bytes | SourceJpeg | JpegImage
+FAR_SMALLER = 0.4
+"""Share of what a simple predictor's residuals take below which a JPEG's stream has no rival: the networks reach about
+0.6 of JPEG-LS."""
 MOST_RESIDUAL_SEARCHED = 0.8
 """Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""
 
@@ -163,10 +166,9 @@ def encode_batch(
             rgb = bytes(colour if len(colour) == 1 else (colour[1], colour[0], colour[2]))
             array = from_planes(_constant_planes(c.header, rgb), c.header.layout)
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
-    for i, (stream, residual) in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
+    for i, stream in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
-        if chunks[i].header.tau == 0 and 4 * residual <= len(stream):
-            hard.remove(i)  # nothing else comes near
+    hard = [i for i in hard if not (out[i] and _far_smaller(len(out[i]), chunks[i]))]
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
@@ -195,8 +197,8 @@ def _jpeg_batch(
     sources: Sequence[Source | None] | None,
     o: EncoderOptions,
     threads: int,
-) -> dict[int, tuple[bytes, int]]:
-    """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
+) -> dict[int, bytes]:
+    """Streams of mode jpeg for those chunks that have one."""
     if sources is not None and len(sources) != len(chunks):
         raise UnsupportedInputError(
             f"{len(sources)} source JPEGs for {len(chunks)} images: give one, or None, for each", reason="input"
@@ -222,6 +224,11 @@ def _jpeg_batch(
     }
     streams = jpeg_streams(list(searched.values()), threads, most_residual=MOST_RESIDUAL_SEARCHED)
     return out | {i: s for i, s in zip(searched, streams, strict=True) if s is not None}
+
+
+def _far_smaller(size: int, c: _Chunk) -> bool:
+    """Whether a stream of ``size`` bytes is so small that the networks need not be tried."""
+    return 8 * size < FAR_SMALLER * float(_native.prediction_bits(c.planes, c.header.tau))
 
 
 def _rgb(planes: U8) -> U8:

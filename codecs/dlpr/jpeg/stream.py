@@ -67,7 +67,7 @@ def image_of(source: bytes | SourceJpeg | JpegImage, height: int, width: int) ->
 
 def jpeg_streams(
     candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
-) -> list[tuple[bytes, int] | None]:
+) -> list[bytes | None]:
     """Code chunks as JPEG and residual.
 
     Parameters
@@ -80,8 +80,8 @@ def jpeg_streams(
 
     Returns
     -------
-    list of (bytes, int) or None
-        Stream and bytes of its residual; None where the pixels are not those of the JPEG (too many samples differ) or
+    list of bytes or None
+        Streams; None where the pixels are not those of the JPEG (too many samples differ) or
         the JPEG has another number of components than the chunk has channels.
     """
     fit = [i for i, c in enumerate(candidates) if _fits(c)]
@@ -90,7 +90,7 @@ def jpeg_streams(
         c = candidates[i]
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
         jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
-    out: list[tuple[bytes, int] | None] = [None] * len(candidates)
+    out: list[bytes | None] = [None] * len(candidates)
     for i, part in zip(fit, _native.jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
             continue
@@ -108,7 +108,7 @@ def jpeg_streams(
             lossy,
             residual,
         )
-        out[i] = bitstream.pack(Stream(header, payload)), len(residual)
+        out[i] = bitstream.pack(Stream(header, payload))
     return out
 
 

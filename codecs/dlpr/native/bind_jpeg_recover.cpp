@@ -1,6 +1,7 @@
 // Binding of the search for the JPEG behind pixels.
 #include "jpeg_recover.hpp"
 #include "parallel.hpp"
+#include "prediction_cost.hpp"
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
@@ -50,8 +51,15 @@ nb::list jpeg_recover_batch(nb::list images, int rounds, int threads) {
   return out;
 }
 
+double prediction_bits_of(nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> x, int tau) {
+  if (tau < 0 || tau > 255) throw nb::value_error("tau");
+  nb::gil_scoped_release free_gil;
+  return prediction_bits(x.data(), int(x.shape(0)), int(x.shape(1)), int(x.shape(2)), tau);
+}
+
 }  // namespace dlpr
 
 void bind_jpeg_recover(nb::module_& m) {
   m.def("jpeg_recover_batch", &dlpr::jpeg_recover_batch, "images"_a, "rounds"_a, "threads"_a);
+  m.def("prediction_bits", &dlpr::prediction_bits_of, "planes"_a, "tau"_a);
 }
