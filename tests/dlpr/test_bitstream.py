@@ -125,7 +125,7 @@ def test_round_trip(s):
 def test_bytes_as_specified():
     data = pack(coded_stream())
     head = struct.unpack_from("<4sBBBBIIII8sBBBBB3sIII", data)
-    assert head[:8] == (b"DLPR", 1, 0, 0, 0, 32, 33, 7)
+    assert head[:8] == (b"DLPR", 2, 0, 0, 0, 32, 33, 7)
     assert head[9:18] == (b"weightid", 1, 5, 1, 3, 20, b"\1\2\3", 5, 11)
     assert head[8] == crc.crc32c(data[24:], crc.crc32c(data[:20]))
     assert head[18] == crc.crc32c(data[:16] + data[24:48] + b"lossy")
@@ -168,8 +168,9 @@ def test_cut_and_flipped(s):
 
 PINNED = [  # (offset, bytes to put there, class, reason, offset of the error) under right checksums
     (0, b"DLPX", "UnsupportedError", "magic", 0),
-    (4, b"\2", "UnsupportedError", "version", 4),
-    (5, b"\3", "UnsupportedError", "unsupported", 5),
+    (4, b"\1", "UnsupportedError", "version", 4),
+    (4, b"\3", "UnsupportedError", "version", 4),
+    (5, b"\4", "UnsupportedError", "unsupported", 5),
     (7, b"\x40", "UnsupportedError", "unsupported", 7),
     (7, b"\3", "UnsupportedError", "unsupported", 7),
     (7, b"\2", "CorruptError", "corrupt", 7),
