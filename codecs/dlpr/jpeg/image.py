@@ -80,7 +80,7 @@ class JpegImage:
             _refuse(f"a window of {self.height} x {self.width} pixels")
         if len(self.tables) not in (1, 3) or len(self.coefficients) != len(self.tables):
             _refuse(f"{len(self.coefficients)} components with {len(self.tables)} tables")
-        if self.transform not in ColourTransform or self.upsampling not in Upsampling:
+        if not isinstance(self.transform, ColourTransform) or not isinstance(self.upsampling, Upsampling):
             _refuse("an unknown transform or upsampling")
         if self.transform is ColourTransform.YCBCR and len(self.tables) != 3:
             _refuse("a colour transform with one component")

@@ -166,6 +166,7 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
     out = []
     for i, (planes, error) in enumerate(_native.jpeg_decode_batch(jobs, threads)):
         if error:
-            raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=bitstream.JPEG_SIZE)
+            at = bitstream.JPEG_SIZE + ("residual" in error and len(jobs[i][2]))
+            raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=at)
         out.append(planes)
     return out
