@@ -5,6 +5,7 @@
 #pragma once
 #include "jpeg_synthesis.hpp"
 #include "jpeg_detect.hpp"
+#include <map>
 #include <memory>
 
 namespace dlpr {
@@ -193,6 +194,72 @@ class Continuation {
   float w_[8][8] = {};
 };
 
+// Integers k that make ||z - A k||^2 + sum (r k)^2 smallest, or nearly: depth first, nearest values first, within a
+// budget of nodes (Schnorr and Euchner, Mathematical Programming 66, 1994). A is [m][8].
+class IntegerLeastSquares {
+ public:
+  IntegerLeastSquares(const double (*a)[8], int m, const double* r) : m_(m) {
+    for (int i = 0; i < m; ++i) std::copy_n(a[i], 8, a_[i]);
+    // Upper triangle R with R'R = A'A + diag(r^2), unknowns in reverse: the last, decided first, is the lowest frequency.
+    double g[8][8];
+    for (int i = 0; i < 8; ++i)
+      for (int k = 0; k < 8; ++k) {
+        g[i][k] = i == k ? r[7 - i] * r[7 - i] + 1e-9 : 0;
+        for (int n = 0; n < m; ++n) g[i][k] += a[n][7 - i] * a[n][7 - k];
+      }
+    for (int i = 0; i < 8; ++i)
+      for (int k = i; k < 8; ++k) {
+        double s = g[i][k];
+        for (int n = 0; n < i; ++n) s -= r_[n][i] * r_[n][k];
+        r_[i][k] = i == k ? std::sqrt(std::max(s, 1e-12)) : s / r_[i][i];
+      }
+  }
+
+  void operator()(const double* z, int* k) const {
+    double y[8];  // R'y = A'z
+    for (int i = 0; i < 8; ++i) {
+      double s = 0;
+      for (int n = 0; n < m_; ++n) s += a_[n][7 - i] * z[n];
+      for (int n = 0; n < i; ++n) s -= r_[n][i] * y[n];
+      y[i] = s / r_[i][i];
+    }
+    int current[8] = {}, best[8] = {}, step[8] = {};
+    double cost[9] = {}, centre[8] = {}, least = 1e300;
+    int level = 7, nodes = 0;
+    auto enter = [&](int i) {
+      double s = y[i];
+      for (int n = i + 1; n < 8; ++n) s -= r_[i][n] * current[n];
+      centre[i] = s / r_[i][i];
+      current[i] = int(std::floor(centre[i] + 0.5));
+      step[i] = centre[i] >= current[i] ? 1 : -1;
+    };
+    enter(level);
+    for (;;) {
+      const double d = r_[level][level] * (centre[level] - current[level]);
+      const double total = cost[level + 1] + d * d;
+      if (total < least && ++nodes < kNodes) {
+        if (level > 0) {
+          cost[level] = total;
+          enter(--level);
+          continue;
+        }
+        least = total;
+        std::copy_n(current, 8, best);
+      } else if (nodes >= kNodes || ++level > 7) {
+        break;
+      }
+      current[level] += step[level];  // 0, 1, -1, 2, -2 ... from the centre
+      step[level] = step[level] > 0 ? -step[level] - 1 : -step[level] + 1;
+    }
+    for (int i = 0; i < 8; ++i) k[7 - i] = best[i];
+  }
+
+ private:
+  static constexpr int kNodes = 400;
+  int m_;
+  double a_[8][8] = {}, r_[8][8] = {};
+};
+
 // Rounds coefficients until the synthesis gives the pixels, or nothing gets better.
 class JpegFit {
  public:
@@ -209,9 +276,11 @@ class JpegFit {
       continue_edges(p, c);
       for (int y = 0; y < f_.rows(c); ++y)
         for (int x0 = 0; x0 < f_.cols(c); ++x0) {
+          const Seen seen = seen_of(c, y, x0);
           float d[64];
           dct()(p.row(8 * y) + 8 * x0, p.w, d);
           round_to(c, y, x0, d, false);
+          if (!seen.whole() && seen.any()) fit_part(c, y, x0, p.row(8 * y) + 8 * x0, p.w, seen);
         }
     }
   }
@@ -241,6 +310,8 @@ class JpegFit {
   int channels_;
   std::vector<uint8_t> shown_;
   std::vector<float> e_;
+  std::array<std::array<double, 64>, 3> power_{};  // mean square of coefficients of whole blocks
+  std::map<std::array<int, 5>, std::unique_ptr<IntegerLeastSquares>> solvers_;
 
   int step_y(int c) const { return c ? f_.sv : 1; }
   int step_x(int c) const { return c ? f_.sh : 1; }
@@ -259,7 +330,19 @@ class JpegFit {
     return p;
   }
 
-  void continue_edges(FloatPlane& p, int c) const {
+  // Rows y0 .. y1 - 1 and columns x0 .. x1 - 1 of a block that the window shows.
+  struct Seen {
+    int y0, y1, x0, x1;
+    int rows() const { return y1 - y0; }
+    int columns() const { return x1 - x0; }
+    bool any() const { return y0 < y1 && x0 < x1; }
+    bool whole() const { return rows() == 8 && columns() == 8; }
+  };
+  Seen seen_of(int c, int y, int x) const {
+    return {std::max(seen_top(c) - 8 * y, 0), std::min(seen_bottom(c) - 8 * y, 8), std::max(seen_left(c) - 8 * x, 0), std::min(seen_right(c) - 8 * x, 8)};
+  }
+
+  void continue_edges(FloatPlane& p, int c) {
     const int top = seen_top(c), left = seen_left(c), bottom = seen_bottom(c), right = seen_right(c);
     double by_row[8] = {}, by_column[8] = {};
     int n = 0;
@@ -268,10 +351,12 @@ class JpegFit {
         float d[64];
         dct()(p.row(y) + x, p.w, d);
         for (int k = 0; k < 64; ++k) {
-          by_row[k / 8] += double(d[k]) * d[k] / 8, by_column[k % 8] += double(d[k]) * d[k] / 8;
+          const double power = double(d[k]) * d[k];
+          by_row[k / 8] += power / 8, by_column[k % 8] += power / 8, power_[c][k] += power;
         }
       }
     if (!n) return;
+    for (double& v : power_[c]) v = v / n + 0.01;
     for (int u = 0; u < 8; ++u) by_row[u] = by_row[u] / n + 0.01, by_column[u] = by_column[u] / n + 0.01;
     auto rows = [&](int block, int first, int count) {
       const Continuation go(by_row, first, count);
@@ -317,7 +402,6 @@ class JpegFit {
     component_planes(e_.data(), f_.H, f_.W, channels_, f_.transform, false, planes);
     for (int c = 0; c < channels_; ++c) {
       const FloatPlane p = own_size(planes[c], c, false);
-      const int top = seen_top(c), left = seen_left(c), bottom = seen_bottom(c), right = seen_right(c);
       for (int y = 0; y < f_.rows(c); ++y)
         for (int x = 0; x < f_.cols(c); ++x) {
           const float* at = p.row(8 * y) + 8 * x;
@@ -325,16 +409,72 @@ class JpegFit {
           for (int i = 0; i < 8 && !any; ++i)
             for (int k = 0; k < 8; ++k) any = any || at[size_t(i) * p.w + k] != 0;
           if (!any) continue;
-          const int y0 = std::max(top - 8 * y, 0), y1 = std::min(bottom - 8 * y, 8), x0 = std::max(left - 8 * x, 0), x1 = std::min(right - 8 * x, 8);
-          if (y0 >= y1 || x0 >= x1) continue;
-          if (y1 - y0 == 8 && x1 - x0 == 8) {
+          const Seen seen = seen_of(c, y, x);
+          if (!seen.any()) continue;
+          if (seen.whole()) {
             float d[64];
             dct()(at, p.w, d);
             round_to(c, y, x, d, true);
+          } else if (seen.rows() < 8 && seen.columns() < 8) {
+            descend(c, y, x, at, p.w, seen.y0, seen.y1, seen.x0, seen.x1);
           } else {
-            descend(c, y, x, at, p.w, y0, y1, x0, x1);
+            float target[64];
+            shown_block(c, y, x, target);
+            for (int i = 0; i < 8; ++i)
+              for (int k = 0; k < 8; ++k) target[8 * i + k] += at[size_t(i) * p.w + k];
+            fit_part(c, y, x, target, 8, seen);
           }
         }
+    }
+  }
+
+  // Samples that a block's coefficients stand for, level 128 taken off, before rounding.
+  void shown_block(int c, int y, int x, float* out) const {
+    const int16_t* q = r_.q[c].data() + (size_t(y) * f_.cols(c) + x) * 64;
+    const auto& m = dct().m;
+    float half[8][8] = {};  // [vertical frequency][column]
+    for (int u = 0; u < 8; ++u)
+      for (int v = 0; v < 8; ++v)
+        if (const float a = float(q[8 * u + v]) * f_.tables[c][8 * u + v]; a != 0)
+          for (int k = 0; k < 8; ++k) half[u][k] += a * m[v][k];
+    for (int i = 0; i < 8; ++i)
+      for (int k = 0; k < 8; ++k) {
+        float sum = 0;
+        for (int u = 0; u < 8; ++u) sum += m[u][i] * half[u][k];
+        out[8 * i + k] = sum;
+      }
+  }
+
+  // A block of which some rows, or else some columns, are not seen. Across, the transform is exact; along, the seen
+  // samples and what coefficients of a frequency usually amount to decide: eight integers at a time.
+  void fit_part(int c, int y, int x, const float* at, size_t stride, const Seen& seen) {
+    if (power_[c][0] == 0) return;  // no whole block to learn from
+    int16_t* q = r_.q[c].data() + (size_t(y) * f_.cols(c) + x) * 64;
+    const auto& m = dct().m;
+    const bool by_rows = seen.rows() < 8;  // if columns are missing too they have been continued
+    const int first = by_rows ? seen.y0 : seen.x0, count = by_rows ? seen.rows() : seen.columns();
+    for (int other = 0; other < 8; ++other) {
+      auto index = [&](int u) { return by_rows ? 8 * u + other : 8 * other + u; };
+      auto& solver = solvers_[{c, int(by_rows), first, count, other}];
+      if (!solver) {
+        const int halves = c == 0 || f_.box ? 0 : f_.sv + f_.sh - 2;
+        const double noise = 0.3 + 0.15 * halves;
+        double a[8][8], ridge[8];
+        for (int u = 0; u < 8; ++u) {
+          for (int i = 0; i < count; ++i) a[i][u] = double(m[u][first + i]) * f_.tables[c][index(u)];
+          ridge[u] = noise * f_.tables[c][index(u)] / std::sqrt(power_[c][size_t(index(u))]);
+        }
+        solver = std::make_unique<IntegerLeastSquares>(a, count, ridge);
+      }
+      double z[8];
+      for (int i = 0; i < count; ++i) {
+        double sum = 0;
+        for (int k = 0; k < 8; ++k) sum += m[other][k] * (by_rows ? at[size_t(first + i) * stride + k] : at[size_t(k) * stride + first + i]);
+        z[i] = sum;
+      }
+      int found[8];
+      (*solver)(z, found);
+      for (int u = 0; u < 8; ++u) q[index(u)] = int16_t(std::min(std::max(found[u], -kJpegCoefficientMax), kJpegCoefficientMax));
     }
   }
 
