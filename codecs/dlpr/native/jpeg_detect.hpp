@@ -2,49 +2,11 @@
 // (docs/decisions/0008-recovered-jpeg.md). Floating point chooses; what is chosen is checked by synthesis.
 #pragma once
 #include "jpeg_image.hpp"
+#include "jpeg_planes.hpp"
 #include <array>
 #include <cmath>
 
 namespace dlpr {
-
-// Samples as floats; level 128 is 0.
-struct FloatPlane {
-  int h = 0, w = 0;
-  std::vector<float> v;
-  FloatPlane() = default;
-  FloatPlane(int h_, int w_) : h(h_), w(w_), v(size_t(h_) * w_) {}
-  float* row(int y) { return v.data() + size_t(y) * w; }
-  const float* row(int y) const { return v.data() + size_t(y) * w; }
-};
-
-struct Dct {
-  float m[8][8];  // orthonormal
-  Dct() {
-    for (int k = 0; k < 8; ++k)
-      for (int n = 0; n < 8; ++n) m[k][n] = float(std::sqrt((k ? 2.0 : 1.0) / 8) * std::cos((2 * n + 1) * k * 3.14159265358979323846 / 16));
-  }
-  // 8x8 samples at p to 64 coefficients.
-  void operator()(const float* p, size_t stride, float* out) const {
-    float t[8][8];
-    for (int y = 0; y < 8; ++y)
-      for (int u = 0; u < 8; ++u) {
-        float s = 0;
-        for (int x = 0; x < 8; ++x) s += m[u][x] * p[y * stride + x];
-        t[y][u] = s;
-      }
-    for (int k = 0; k < 8; ++k) {
-      float s[8] = {};
-      for (int y = 0; y < 8; ++y)
-        for (int u = 0; u < 8; ++u) s[u] += m[k][y] * t[y][u];
-      std::copy_n(s, 8, out + 8 * k);
-    }
-  }
-};
-
-inline const Dct& dct() {
-  static const Dct d;
-  return d;
-}
 
 // IJG's standard tables (ITU-T T.81 annex K), natural order, scaled to a quality.
 inline void standard_table(bool chroma, int quality, uint16_t* out) {
@@ -96,8 +58,8 @@ inline float median(std::vector<float>& v) {
 }
 
 // The table under which coefficients [n][64] look quantised. Those below `threshold` say nothing.
-// `around` a quality: only standard tables near it are tried.
-inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain, float threshold, int around = 0) {
+// `around` a quality: only standard tables near it are tried. `likely` is a quality to take if others fit hardly better.
+inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain, float threshold, int around = 0, int likely = 0) {
   std::vector<float> by[64];
   TableGuess best;
   for (const auto& b : blocks) {
@@ -118,6 +80,7 @@ inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, 
       for (float a : by[k]) each[k] += gain(a, q[k]);
       total += each[k];
     }
+    if (quality == likely) total += 8;
     if (total > total_best) {
       total_best = total, best.quality = best.nearest = quality;
       std::copy_n(q, 64, best.q), std::copy_n(each, 64, standard);
@@ -180,16 +143,16 @@ inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clip
     anchors.clear();
     for (int y = 0; y + 15 <= p.h; y += stride)
       for (int x = 0; x + 15 <= p.w; x += stride) {
-      if (clipped.in(y, x, y + 15, x + 15) > allowed) continue;
-      float s = 0, s2 = 0;
-      for (int r = 0; r < 15; ++r)
-        for (int c = 0; c < 15; ++c) {
-          const float v = p.row(y + r)[x + c];
-          s += v, s2 += v * v;
-        }
-      const float variance = (s2 - s * s / 225) / 225;
-      if (variance > 0.5f) anchors.push_back({y, x, variance});
-    }
+        if (clipped.in(y, x, y + 15, x + 15) > allowed) continue;
+        float s = 0, s2 = 0;
+        for (int r = 0; r < 15; ++r)
+          for (int c = 0; c < 15; ++c) {
+            const float v = p.row(y + r)[x + c];
+            s += v, s2 += v * v;
+          }
+        const float variance = (s2 - s * s / 225) / 225;
+        if (variance > 0.5f) anchors.push_back({y, x, variance});
+      }
     if (anchors.size() >= 24) break;
   }
   if (anchors.size() < 12) return {};
