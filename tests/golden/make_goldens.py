@@ -4,9 +4,9 @@ python tests/golden/make_goldens.py                  add goldens that are missin
 python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
 python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
 
-A golden is a folder v2/<case>/ with input.npy, stream.dlpr and case.json, in mode jpeg also source.npz (the JPEG image): tau and options, the id of the weights, the
-SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made here from
-fixed seeds and from the slide in examples/; the committed input.npy is what counts.
+A golden is a folder v2/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
+tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
+the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files are what counts.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def golden_cases() -> dict[str, Case]:
 def forward(plane: Image, table: Table) -> Coefficients:
     """Quantised coefficients of a plane of whole blocks, in integers that are the same everywhere."""
     k, x = np.mgrid[:8, :8]
-    basis = np.rint(4096 * np.cos((2 * x + 1) * k * np.pi / 16) * np.where(k == 0, np.sqrt(1 / 8), 1 / 2)).astype(np.int64)
+    scale = np.where(k == 0, np.sqrt(1 / 8), 1 / 2)
+    basis = np.rint(4096 * scale * np.cos((2 * x + 1) * k * np.pi / 16)).astype(np.int64)
     rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
     blocks = plane.astype(np.int64).reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3) - 128
     d = (np.einsum("ku,abuv,lv->abkl", basis, blocks, basis) + (1 << 23)) >> 24
@@ -160,7 +161,8 @@ def jpeg_cases() -> dict[str, Case]:
 
 def save_source(path: Path, image: JpegImage) -> None:
     """Write a JPEG image."""
-    fields = (image.height, image.width, *image.phase, image.transform, *image.sampling, image.upsampling, image.crop_edges)
+    choices = (image.transform, *image.sampling, image.upsampling, image.crop_edges)
+    fields = (image.height, image.width, *image.phase, *choices)
     arrays = {f"table{c}": t for c, t in enumerate(image.tables)}
     arrays |= {f"coefficients{c}": q for c, q in enumerate(image.coefficients)}
     np.savez_compressed(path, fields=np.array(fields, np.int64), **arrays)
