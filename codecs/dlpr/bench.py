@@ -1,7 +1,8 @@
 """Ratio and speed beside other codecs, in one run on the same tiles: ``python -m dlpr.bench`` (``make bench``).
 
-By default the tiles are those of the slide in examples/, whose JPEG tiles are coded as such too; ``--images DIR`` takes folders of images, one sub-folder for
-each source, and reports the macro mean over sources. All bytes are real streams, headers included.
+By default the tiles are those of the slide in examples/, whose JPEG tiles are coded as such too; ``--images DIR`` takes
+folders of images, one sub-folder for each source, and reports the macro mean over sources. All bytes are real streams,
+headers included.
 """
 
 from __future__ import annotations

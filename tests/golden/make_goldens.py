@@ -6,7 +6,7 @@ python tests/golden/make_goldens.py --replace-draft  make all anew; only while C
 
 A golden is a folder v2/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
 tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
-the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files are what counts.
+the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
 from __future__ import annotations
