@@ -124,7 +124,12 @@ def test_shapes_that_are_refused(shape):
         jpeg_stream(),
         jpeg_stream(sampling=(2, 2), phase=(15, 15), upsampling=Upsampling.FANCY, crop_edges=False, residual_part=b""),
         jpeg_stream(
-            GREY, transform=ColourTransform.NONE, sampling=(1, 1), upsampling=Upsampling.FANCY, crop_edges=False, phase=(7, 0)
+            GREY,
+            transform=ColourTransform.NONE,
+            sampling=(1, 1),
+            upsampling=Upsampling.FANCY,
+            crop_edges=False,
+            phase=(7, 0),
         ),
     ],
 )
@@ -204,9 +209,7 @@ def test_jpeg_fields_are_checked(changes, offset):
     assert reason_of(pack(jpeg_stream(**changes))) == ("CorruptError", "corrupt", offset)
 
 
-@pytest.mark.parametrize(
-    "s", [stream(), stream(mode=Mode.STORED, payload=bytes(12)), coded_stream(), jpeg_stream()]
-)
+@pytest.mark.parametrize("s", [stream(), stream(mode=Mode.STORED, payload=bytes(12)), coded_stream(), jpeg_stream()])
 def test_cut_and_flipped(s):
     data = pack(s)
     for n in range(len(data)):

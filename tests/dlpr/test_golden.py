@@ -82,7 +82,9 @@ def sha256(data: bytes) -> str:
 def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
     folder = GOLDEN / name
     have = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    assert have - {"source.npz"} == FILES, f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
+    assert have - {"source.npz"} == FILES, (
+        f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
+    )
     case = json.loads((folder / "case.json").read_text("utf-8"))
     return np.load(folder / "input.npy"), (folder / "stream.dlpr").read_bytes(), case
 
@@ -132,9 +134,7 @@ def test_encoder_writes_the_golden(name: str) -> None:
     path = GOLDEN / name / "source.npz"
     source = make_goldens().load_source(path) if path.exists() else None
     again = dlpr.encode(image, case["tau"], weights_id=weights_id, source_jpeg=source, **case["options"])
-    assert again == data, (
-        "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
-    )
+    assert again == data, "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
 
 
 # ---- errors ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import io
 import math
 from dataclasses import replace
 from decimal import Decimal, localcontext
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -43,15 +44,15 @@ def some_image(
     blocks = []
     for c in range(n):
         own = common if c == 0 else common[::v, ::h]
-        q = np.rint((0.7 * own + 0.5 * rng.laplace(0, 1, own.shape)) * fall * rng.choice([0.3, 1], (*own.shape[:2], 1, 1)))
+        q = np.rint(
+            (0.7 * own + 0.5 * rng.laplace(0, 1, own.shape)) * fall * rng.choice([0.3, 1], (*own.shape[:2], 1, 1))
+        )
         blocks.append(np.clip(q, -2047, 2047).astype(np.int16))
     own_table = np.clip(standard_table(60) + rng.integers(-3, 4, (8, 8)), 1, 255).astype(np.uint16)
     choices = [standard_table(int(rng.integers(1, 201))), own_table, np.full((8, 8), 255, np.uint16)]
     tables = tuple(choices[int(rng.integers(3))] if c != 2 or rng.random() < 0.3 else choices[0] for c in range(n))
     up = Upsampling(int(rng.integers(2)))
-    return JpegImage(
-        height, width, phase, transform or NONE, (v, h), up, bool(rng.integers(2)), tables, tuple(blocks)
-    )
+    return JpegImage(height, width, phase, transform or NONE, (v, h), up, bool(rng.integers(2)), tables, tuple(blocks))
 
 
 def spoilt(rng: np.random.Generator, pixels: np.ndarray, share: float = 0.03) -> np.ndarray:
@@ -261,6 +262,14 @@ def forged(rng: np.random.Generator, data: bytes) -> bytes:
     return bitstream.pack(Stream(header, replace(p, lossy_part=bytes(lossy), residual_part=bytes(residual))))
 
 
+def outcome(data: bytes, layer: Literal["full", "lossy"] = "full") -> str | bytes:
+    """Reason of the error, or the samples; any other exception fails the test."""
+    try:
+        return dlpr.decode(data, layer=layer).tobytes()
+    except BitstreamError as error:
+        return error.reason
+
+
 def streams(seed: int, count: int) -> list[bytes]:
     rng = np.random.default_rng(seed)
     images = [some_image(rng, FORMS[i % 5], 28) for i in range(count)]
@@ -274,15 +283,10 @@ def test_forged_streams_raise_or_give_the_pixels() -> None:
     refused = 0
     for i in range(1500):
         data = forged(rng, good[i % 10])
-        try:
-            assert dlpr.decode(data).tobytes() == expected[i % 10]
-        except BitstreamError as error:
-            assert error.reason in {"corrupt", "pixels"}
-            refused += 1
-        try:
-            assert dlpr.decode(data, layer="lossy").dtype == np.uint8
-        except BitstreamError as error:
-            assert error.reason == "corrupt"
+        found = outcome(data)
+        assert found in {"corrupt", "pixels", expected[i % 10]}, i
+        refused += isinstance(found, str)
+        assert outcome(data, "lossy") not in {"pixels", "checksum"}
     assert refused > 1000
 
 
@@ -293,14 +297,13 @@ def test_forgeries_mean_the_same_to_the_reference(monkeypatch: pytest.MonkeyPatc
     outcomes = set()
     for i in range(60):
         data = forged(rng, small[i % len(small)])
-        found = []
-        for decode in (dlpr.decode, reference.decode):
-            try:
-                found.append(decode(data).tobytes())
-            except BitstreamError as error:
-                found.append(error.reason)
-        assert found[0] == found[1], i
-        outcomes.add(type(found[0]))
+        found = outcome(data)
+        try:
+            expected: str | bytes = reference.decode(data).tobytes()
+        except BitstreamError as error:
+            expected = error.reason
+        assert found == expected, i
+        outcomes.add(type(found))
     assert outcomes == {bytes, str}
 
 

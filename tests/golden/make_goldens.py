@@ -4,9 +4,9 @@ python tests/golden/make_goldens.py                  add goldens that are missin
 python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
 python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
 
-A golden is a folder v2/<case>/ with input.npy, stream.dlpr and case.json, in mode jpeg also source.npz (the JPEG image): tau and options, the id of the weights, the
-SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made here from
-fixed seeds and from the slide in examples/; the committed input.npy is what counts.
+A golden is a folder v2/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
+tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
+the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def golden_cases() -> dict[str, Case]:
     """Input, tau and options by name."""
     tissue, edge = slide(900, 1200, 72, 68), slide(60, 300, 64, 64)
     noise = np.random.default_rng(1).integers(0, 256, (16, 17, 3), np.uint8)
-    return {
+    cases: dict[str, Case] = {
         "rgb-tau0": (tissue, 0, {}),
         "rgb-tau1": (tissue[:64, :64], 1, {}),
         "rgb-tau5": (tissue[4:, 8:], 5, {"coefficient_bits": 10}),
@@ -88,12 +88,15 @@ def golden_cases() -> dict[str, Case]:
         "stored": (noise, 0, {}),
         **jpeg_cases(),
     }
+    # The slide is a JPEG inside, which an encoder finds; here its pixels are to be coded.
+    return {name: (image, tau, {"jpeg": "given", **options}) for name, (image, tau, options) in cases.items()}
 
 
 def forward(plane: Image, table: Table) -> Coefficients:
     """Quantised coefficients of a plane of whole blocks, in integers that are the same everywhere."""
     k, x = np.mgrid[:8, :8]
-    basis = np.rint(4096 * np.cos((2 * x + 1) * k * np.pi / 16) * np.where(k == 0, np.sqrt(1 / 8), 1 / 2)).astype(np.int64)
+    scale = np.where(k == 0, np.sqrt(1 / 8), 1 / 2)
+    basis = np.rint(4096 * scale * np.cos((2 * x + 1) * k * np.pi / 16)).astype(np.int64)
     rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
     blocks = plane.astype(np.int64).reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3) - 128
     d = (np.einsum("ku,abuv,lv->abkl", basis, blocks, basis) + (1 << 23)) >> 24
@@ -160,7 +163,8 @@ def jpeg_cases() -> dict[str, Case]:
 
 def save_source(path: Path, image: JpegImage) -> None:
     """Write a JPEG image."""
-    fields = (image.height, image.width, *image.phase, image.transform, *image.sampling, image.upsampling, image.crop_edges)
+    choices = (image.transform, *image.sampling, image.upsampling, image.crop_edges)
+    fields = (image.height, image.width, *image.phase, *choices)
     arrays = {f"table{c}": t for c, t in enumerate(image.tables)}
     arrays |= {f"coefficients{c}": q for c, q in enumerate(image.coefficients)}
     np.savez_compressed(path, fields=np.array(fields, np.int64), **arrays)
@@ -185,9 +189,12 @@ def size_cases() -> dict[str, Case]:
     for name, (x, y) in places.items():
         tile = slide(x, y, 256, 256)
         for tau in (0, 1, 3):
-            out[f"slide-{name}-256-tau{tau}"] = (tile, tau, {})
-    out["slide-tissue-256-patches64"] = (slide(900, 1200, 256, 256), 0, {"patch": 64, "lanes": 8})
-    out["slide-tissue-256-anchor-lossy-tau3"] = (slide(900, 1200, 256, 256), 3, {"anchor": "lossy"})
+            out[f"slide-{name}-256-tau{tau}"] = (tile, tau, {"jpeg": "given"})
+        for tau in (0, 3):
+            out[f"slide-{name}-256-tau{tau}-searched"] = (tile, tau, {})
+    tissue = slide(900, 1200, 256, 256)
+    out["slide-tissue-256-patches64"] = (tissue, 0, {"patch": 64, "lanes": 8, "jpeg": "given"})
+    out["slide-tissue-256-anchor-lossy-tau3"] = (tissue, 3, {"anchor": "lossy", "jpeg": "given"})
     out["ramp-200x150"] = (ramp(200, 150), 0, {})
     out["constant-256"] = (np.full((256, 256, 3), 240, np.uint8), 0, {})
     out["noise-64"] = (np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8), 0, {})

@@ -7,7 +7,8 @@
     linear part --7 (linear.py)--> predictors ---------------+      |
     lanes --10 (rans.py)--> symbols --9 (mixture.py)--> samples <-- network <-- features (8: geometry.py, layers.py)
 
-Streams of mode jpeg: dlpr/jpeg/reference.py. All pixels of one step are computed at once up to their symbols; else nothing is done for speed.
+All pixels of one step are computed at once up to their symbols; else nothing is done for speed. Streams of mode jpeg
+are those of dlpr/jpeg/reference.py.
 """
 
 from __future__ import annotations

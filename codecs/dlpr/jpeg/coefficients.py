@@ -89,17 +89,17 @@ class _Component:
 
     def interior_count(self) -> None:
         """Decode how many of rows and columns 1..7 are not zero."""
-        a, l = self.up.interior if self.up else 0, self.left.interior if self.left else 0
-        both = (a + l + 1) >> 1 if self.up and self.left else a + l
+        a, b = self.up.interior if self.up else 0, self.left.interior if self.left else 0
+        both = (a + b + 1) >> 1 if self.up and self.left else a + b
         n1, n2 = self.one.interior, self.two.interior
         context = (
             0,
             both,
             n1,
-            level(a) * 12 + level(l),
+            level(a) * 12 + level(b),
             level(n1) * 12 + level(both),
             level(n1) * 12 + level(n2),
-            max(a, l),
+            max(a, b),
             min(49, (n1 + n2 + both) >> 1),
         )
         self.place(COUNT, tuple(4 * c for c in context))
@@ -109,8 +109,8 @@ class _Component:
 
     def weighed(self, z: int) -> int:
         """Level of a coefficient in the blocks around."""
-        a, l = (self.up or _NONE).q[z], (self.left or _NONE).q[z]
-        return level((13 * (abs(a) + abs(l)) + 4 * (abs(self.up_left.q[z]) + abs(self.up_right.q[z])) + 8) >> 4)
+        a, b = (self.up or _NONE).q[z], (self.left or _NONE).q[z]
+        return level((13 * (abs(a) + abs(b)) + 4 * (abs(self.up_left.q[z]) + abs(self.up_right.q[z])) + 8) >> 4)
 
     def across(self, z: int, weighed: int) -> tuple[int, bool]:
         """Context of a coefficient in the components before, and whether its sign there is negative."""
@@ -138,7 +138,7 @@ class _Component:
             near += abs(q[z - 9]) if u > 1 and v > 1 else 0
             w, f, r, q1 = self.weighed(z), level(near), level(rest), self.one.q[z]
             cross, negative = self.across(z, w)
-            a, l = abs((self.up or _NONE).q[z]), abs((self.left or _NONE).q[z])
+            a, b = abs((self.up or _NONE).q[z]), abs((self.left or _NONE).q[z])
             context = (
                 12 * k + r,
                 12 * k + w,
@@ -146,7 +146,7 @@ class _Component:
                 12 * r + f,
                 cross,
                 (12 * w + f) * 8 + min(7, rest * 8 // places),
-                (4 * k + min(3, a)) * 4 + min(3, l),
+                (4 * k + min(3, a)) * 4 + min(3, b),
                 12 * k + f,
             )
             self.place(INTERIOR, context)
@@ -156,17 +156,17 @@ class _Component:
 
     def edge_count(self, side: int) -> None:
         """Decode how many of row 0 (side 0) or column 0 (side 1) are not zero, DC aside."""
-        a, l = self.up.edge[side] if self.up else 0, self.left.edge[side] if self.left else 0
+        a, b = self.up.edge[side] if self.up else 0, self.left.edge[side] if self.left else 0
         n1, n2 = self.one.edge[side], self.two.edge[side]
         inner, other = level(self.me.interior), self.me.edge[0] if side else 0
         context = (
             12 * side + inner,
-            (8 * side + a) * 8 + l,
+            (8 * side + a) * 8 + b,
             (8 * side + n1) * 12 + inner,
             (8 * side + n1) * 8 + n2,
             (8 * side + other) * 12 + inner,
-            (8 * side + n1) * 8 + ((a + l + 1) >> 1),
-            (16 * side + a + l) * 8 + other,
+            (8 * side + n1) * 8 + ((a + b + 1) >> 1),
+            (16 * side + a + b) * 8 + other,
             (16 * side + n1 + n2) * 12 + inner,
         )
         self.place(EDGE_COUNT, context)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dlpr import _native
+from dlpr._native import jpeg_recover_batch
 from dlpr.jpeg.image import ColourTransform, JpegImage, Upsampling
 
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "Recovered", "recover_batch"]
@@ -72,7 +72,7 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
     """
     out: list[Recovered | None] = [None] * len(images)
     work = [i for i, image in enumerate(images) if image.shape[0] * image.shape[1] <= MAX_PIXELS]
-    found = _native.jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], ROUNDS, threads)
+    found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], ROUNDS, threads)
     for i, f in zip(work, found, strict=True):
         out[i] = None if f is None else _result(images[i].shape, *f)
     return out

@@ -66,4 +66,5 @@ def decode_planes(stream: Stream, *, lossy: bool = False) -> Bytes8:
     if lossy or not isinstance(stream.payload, JpegPayload):
         return np.ascontiguousarray(jpeg)
     symbols = decode_residual(stream.payload.residual_part, jpeg, image.phase)
-    return np.clip(jpeg.astype(np.int64) + symbols * (2 * stream.header.tau + 1), 0, 255).astype(np.uint8)
+    sums = jpeg.astype(np.int64) + symbols * (2 * stream.header.tau + 1)
+    return np.asarray(np.clip(sums, 0, 255), np.uint8)

@@ -43,11 +43,11 @@ def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
         y0, y1 = max(8 * by - phase[0], 0), min(8 * by + 8 - phase[0], height)
         for bx in range(phase[1] // 8, (phase[1] + width + 7) // 8):
             x0, x1 = max(8 * bx - phase[1], 0), min(8 * bx + 8 - phase[1], width)
-            l, a = flags.get((by, bx - 1), 0), flags.get((by - 1, bx), 0)
+            b, a = flags.get((by, bx - 1), 0), flags.get((by - 1, bx), 0)
             al, ar = flags.get((by - 1, bx - 1), 0), flags.get((by - 1, bx + 1), 0)
             sides = (y0 == 0) | (x0 == 0) << 1 | (y1 == height) << 2 | (x1 == width) << 3
-            near = 2 * l + a
-            mix.context = [0, near, sides, 4 * sides + near, a + l + al + ar, 2 * al + ar, 4 * near + 2 * al + ar, 0]
+            near = 2 * b + a
+            mix.context = [0, near, sides, 4 * sides + near, a + b + al + ar, 2 * al + ar, 4 * near + 2 * al + ar, 0]
             flags[by, bx] = mix.flag(27, 16)
             if flags[by, bx]:
                 for y in range(y0, y1):

@@ -46,9 +46,9 @@ def synthesise(image: JpegImage) -> U8:
     >>> synthesise(image).tolist()
     [[[148], [148], [148]], [[148], [148], [148]]]
     """
-    from dlpr import _native  # the rest of this module works in a tree without the extension
+    from dlpr._native import jpeg_synthesise  # the rest of this module works in a tree without the extension
 
-    pixels: U8 = _native.jpeg_synthesise(native_fields(image), [np.ascontiguousarray(c) for c in image.coefficients])
+    pixels: U8 = jpeg_synthesise(native_fields(image), [np.ascontiguousarray(c) for c in image.coefficients])
     return pixels
 
 
@@ -137,4 +137,4 @@ def _to_rgb(ycc: Ints) -> Ints:
     red = y + ((91881 * cr + 32768) >> 16)
     green = y + ((-22554 * cb - 46802 * cr + 32768) >> 16)
     blue = y + ((116130 * cb + 32768) >> 16)
-    return np.clip(np.stack([red, green, blue], axis=-1), 0, 255)
+    return np.asarray(np.clip(np.stack([red, green, blue], axis=-1), 0, 255), np.int64)
