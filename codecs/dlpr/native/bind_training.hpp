@@ -97,6 +97,41 @@ inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> bas
   return nb::make_tuple(a, b);
 }
 
+// Features of the named pixels under any causal context: taps int32 [t,2] of (dy, dx), the first `near` with residuals too. Outside
+// the block samples are the base colour and residuals 0; the local base is the mean of the two first taps. As block_features otherwise.
+inline nb::tuple context_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> base, In<int16_t> log_table, In<int32_t> where, In<int32_t> taps, int near) {
+  if (x.ndim() != 3 || x.shape(2) != 3 || pred.size() != x.size() || base.size() != 3 || where.ndim() != 2 || where.shape(1) != 2 || taps.ndim() != 2 || taps.shape(1) != 2)
+    throw nb::value_error("x and pred [h,w,3], base [3], where [n,2] and taps [t,2] expected");
+  const int h = int(x.shape(0)), w = int(x.shape(1)), nt = int(taps.shape(0));
+  const size_t n = where.shape(0), row = size_t(3) * nt + size_t(6) * near + 1;
+  if (nt < 2 || near < 0 || near > nt) throw nb::value_error("two taps at least, and no more near ones than taps");
+  if (log_table.shape(0) != size_t(kLogEntries)) throw nb::value_error("log_table must have 4209 entries");
+  int16_t *out, *local;
+  auto a = new_array<int16_t>({n, row}, &out);
+  auto b = new_array<int16_t>({n, 3}, &local);
+  {
+    nb::gil_scoped_release free_gil;
+    auto at = [&](int y, int i) { return y < 0 || i < 0 || y >= h || i >= w ? -1L : (long(y) * w + i) * 3; };
+    for (size_t k = 0; k < n; ++k) {
+      const int y = where.data()[2 * k], i = where.data()[2 * k + 1];
+      const long self = at(y, i);
+      if (self < 0) continue;
+      const auto place = [&](int t) { return at(y + taps.data()[2 * t], i + taps.data()[2 * t + 1]); };
+      const auto sample = [&](long p, int c) { return int(p < 0 ? base.data()[c] : x.data()[p + c]); };
+      int16_t* f = out + k * row;
+      for (int c = 0; c < 3; ++c) local[3 * k + c] = int16_t((sample(place(0), c) + sample(place(1), c) + 1) >> 1);
+      for (int t = 0; t < nt; ++t)
+        for (int c = 0; c < 3; ++c) *f++ = int16_t(4 * (sample(place(t), c) - local[3 * k + c]));
+      for (int t = 0; t < near; ++t, f += 6) {
+        const long p = place(t);
+        for (int c = 0; c < 3 && p >= 0; ++c) put_residual(f, c, 16 * x.data()[p + c] - pred.data()[p + c], log_table.data());
+      }
+      *f = int16_t(clampi(4 * pred.data()[self] - 64 * local[3 * k], -kActMax, kActMax));
+    }
+  }
+  return nb::make_tuple(a, b);
+}
+
 // Code length in nats under the per-pixel network, summed over b crops, and its gradient, crop by crop. Inputs: causal int16
 // [b,cells,4,causal], lossy float32 [b,cells,4,15], trunk [b,cells,t], position int64 [b,cells,4], samples e, lower, upper
 // [b,cells,4,3] in levels relative to the prediction. Weights with the conditioning of each crop folded in: first [b,causal+15,h], u [b,4,t,h], place [b,64,h],
@@ -156,6 +191,7 @@ inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> tr
 inline void bind_training(nb::module_& m) {
   m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02);
   m.def("block_features", &dlpr::block_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a);
+  m.def("context_features", &dlpr::context_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a, "taps"_a, "near"_a);
   m.def("pixel_net_nll", &dlpr::pixel_net_nll, "causal"_a, "lossy"_a, "trunk"_a, "position"_a, "e"_a, "lower"_a, "upper"_a, "first"_a, "u"_a, "place"_a, "w"_a,
         "bias"_a, "out"_a, "out_bias"_a, "input_gradients"_a = true, "threads"_a = 1, "family"_a = 0);
 }
