@@ -33,8 +33,9 @@ inline void fill_patch(PatchSamples& s, const uint8_t* x, int row_stride) {
     }
 }
 
-// Linear stage of one block taken as one patch: (pred16 [H,W,3], classes, coefficients [4,3,68], counts [4,3], bias8 [4,3]).
-inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double coef_bits, double floor_var) {
+// Linear stage of one block taken as one patch, within the limits of FitOptions: (pred16 [H,W,3], classes, coefficients [4,3,68], counts [4,3], bias8 [4,3]).
+inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double coef_bits, double floor_var, int max_taps, int max_classes, int context) {
+  if (max_taps < 0 || max_taps > kTapValues || max_classes < 1 || context < 2 || context > 3) throw nb::value_error("max_taps 0..66, max_classes 1..4 and context 2 or 3 expected");
   int h = int(x.shape(0)), w = int(x.shape(1));
   int16_t *pred, *coef;
   int32_t *counts, *bias;
@@ -50,7 +51,7 @@ inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double 
     Moments m;
     add_moments(m, s, kernels());
     FitOptions o;
-    o.coef_bits = coef_bits, o.floor_var = floor_var;
+    o.coef_bits = coef_bits, o.floor_var = floor_var, o.max_taps = max_taps, o.max_classes = max_classes, o.context = context;
     ls = fit_linear(m, frac, o);
     WindowStage ws;
     ws.set(ls);
@@ -189,7 +190,8 @@ inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> tr
 }  // namespace dlpr
 
 inline void bind_training(nb::module_& m) {
-  m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02);
+  m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02, "max_taps"_a = dlpr::kTapValues,
+        "max_classes"_a = dlpr::kMaxClasses, "context"_a = 3);
   m.def("block_features", &dlpr::block_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a);
   m.def("context_features", &dlpr::context_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a, "taps"_a, "near"_a);
   m.def("pixel_net_nll", &dlpr::pixel_net_nll, "causal"_a, "lossy"_a, "trunk"_a, "position"_a, "e"_a, "lower"_a, "upper"_a, "first"_a, "u"_a, "place"_a, "w"_a,

@@ -28,7 +28,7 @@ from dlpr.training import evaluate
 from dlpr.training.ablation_rows import ROWS, Row
 from dlpr.training.batches import TrainConfig
 from dlpr.training.contexts import context_blocks
-from dlpr.training.data import Block, build_blocks, coefficient_prior, sample_tiles
+from dlpr.training.data import Block, build_blocks, coefficient_prior, refit, sample_tiles
 from dlpr.training.loop import SlideModel, train
 
 Sizes = dict[str, float]
@@ -59,7 +59,7 @@ class Setting:
 
 def _networks(row: Row, s: Setting, blocks: Callable[[Row], dict[str, list[Block]]]) -> SlideModel:
     """Trained networks of a row (those of ``row.of`` where nothing is trained)."""
-    if row.of and not row.train:
+    if not row.trains:
         return _networks(next(r for r in ROWS if r.name == row.of), s, blocks)
     base = TrainConfig(steps=s.steps, lic_steps=s.lic_steps, lam=0.0008, cells=s.cells, seed=s.seed, threads=s.threads)
     cfg = replace(base, **row.train)
@@ -98,7 +98,9 @@ def run_rows(rows: list[Row], s: Setting) -> None:
         groups = build_blocks(
             s.images, s.out / "blocks", s.blocks_per_source, s.blocks_per_simulation, s.seed, row.without
         )
-        return context_blocks(groups, row.context, s.out / "blocks-contexts") if row.context else groups
+        if row.context:
+            return context_blocks(groups, row.context, s.out / "blocks-contexts")
+        return refit(groups, row.linear_limits) if row.linear_limits else groups
 
     for row in rows:
         result = s.out / row.name / "result.json"
@@ -109,7 +111,7 @@ def run_rows(rows: list[Row], s: Setting) -> None:
         if row.likelihood:
             sha, bits = "", {"0": evaluate.likelihood_sizes(model, tiles, row.context)}
         else:
-            profile, tensors, _ = export_model(model, coefficient_prior(blocks(row).values()))
+            profile, tensors, _ = export_model(model, coefficient_prior(blocks(row).values(), **row.linear_limits))
             tensors["table.logistic"] = cdf_table(row.train.get("switches", Switches()).family)
             data = store.dump(profile, tensors)
             sha = hashlib.sha256(data).hexdigest()

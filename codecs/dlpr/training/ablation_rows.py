@@ -27,6 +27,18 @@ class Row:
     """Code length of the float networks instead of real bytes, where the integer format has no such thing."""
 
     @property
+    def trains(self) -> bool:
+        """Networks of its own; else those of ``of``."""
+        return bool(self.train) or not self.of
+
+    @property
+    def linear_limits(self) -> dict[str, int]:
+        """Limits of the linear stage in training, those that the encoder has."""
+        names = {"linear_classes": "max_classes", "linear_context": "context"}
+        limits = {names[k]: int(v) for k, v in self.encoder.items() if k in names}
+        return limits if self.encoder.get("linear_stage", True) else {**limits, "max_taps": 0}
+
+    @property
     def context(self) -> int:
         """N of an exact context M_7^n, 0 for the format's features."""
         return int(self.train.get("context", 0))
@@ -55,11 +67,17 @@ def _encoder_options() -> list[Row]:
 
     return [
         *(row(f"patch-{p}", "patches", f"patches of {p} (baseline: 256)", patch=p) for p in (32, 64, 128)),
-        row("no-linear", "linear stage", "no taps in the chunk's predictor", linear_stage=False),
-        row("linear-1", "linear stage", "one predictor for all pixels", linear_classes=1),
-        row("linear-2", "linear stage", "up to two, by column (baseline: up to four)", linear_classes=2),
         row("no-search", "linear stage", "one predictor size, neutral bank entry", search=False),
         row("no-bank", "conditioning bank", "best predictor, neutral bank entry", bank_entry=0),
+    ]
+
+
+def _linear_stage() -> list[Row]:
+    part = "linear stage"
+    return [
+        Row("no-linear", part, "no taps in the chunk's predictor", encoder={"linear_stage": False}),
+        Row("linear-1", part, "one predictor for all pixels", encoder={"linear_classes": 1}),
+        Row("linear-2", part, "up to two, by column (baseline: up to four phases)", encoder={"linear_classes": 2}),
     ]
 
 
@@ -96,12 +114,14 @@ def _rows() -> tuple[Row, ...]:
     left_out = ("bm_graz", "glomeruli", "ki67_rouland", "midog21_ami_br", "monuseg")
     return (
         Row("base", "baseline", "the slide profile", taus=(0, 1, 3, 5)),
+        Row("other-seed", "baseline", "the same from another seed: what chance does", train={"seed": 1}),
         *_lossy_layer(),
         *(
             Row(f"k-{s.components}", "mixture", f"K = {s.components} logistics", train={"switches": s})
             for s in logistic
         ),
         *(Row(f, "mixture", f"5 {says}", train={"switches": Switches(family=f)}) for f, says in others),
+        *_linear_stage(),
         *_encoder_options(),
         *_near_lossless(),
         *_contexts(),

@@ -40,7 +40,7 @@ def _head(s: Setting) -> list[str]:
         f" each; SQRC rows {s.sqrc_steps} steps from the baseline's RC. Real bytes of the integer codec on"
         f" {s.per_source} tiles of each dev source, every stream decoded and compared; macro mean over sources in"
         " bits/px. These are short trainings, many times shorter than that of the shipped weights: compare rows with"
-        " each other only, and take differences below about half a percent as none.",
+        " each other only. Row `other-seed` says what chance does; smaller differences are none.",
         "",
         "",
         "The command of a row, NAME being its name in the table (`--table FILE` writes this page):",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from dlpr.quantise import quantise
 from dlpr.training import contexts
 from dlpr.training.data import Block, quantised_block
 
+Ints = npt.NDArray[np.int64]
 LOG_TABLE = log_table()
 OPEN = np.float32(1e6)
 """Edge of a bin at the end of the grid."""
@@ -76,12 +78,12 @@ class Batch:
     tau_class: Tensor
 
 
-def bin_edges(block: Block, window: tuple[slice, slice]) -> tuple[Any, Any]:
-    """Lower and upper edge of each sample's bin, in levels; open at the ends of the grid."""
+def bin_edges(block: Block, y: Ints, x: Ints) -> tuple[Any, Any]:
+    """Lower and upper edge of the bins of samples [n, 3] at some pixels, in levels; open at the ends of the grid."""
     if block.true is None or block.anchor is None:
-        centre = block.x[window].astype(np.int32)
+        centre = block.x[y, x].astype(np.int32)
     else:
-        _, centre = quantise(block.true[window], block.anchor[window], block.tau)
+        centre = quantise(block.true[y, x][None], block.anchor[y, x][None], block.tau)[1][0]
     lower = np.where(centre - block.tau <= 0, -OPEN, centre - block.tau - 0.5).astype(np.float32)
     upper = np.where(centre + block.tau >= 255, OPEN, centre + block.tau + 0.5).astype(np.float32)
     return lower, upper
@@ -94,11 +96,11 @@ def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, co
     window = (slice(y0, y1), slice(x0, x1))
     true = (block.x if block.true is None else block.true)[y : y + size, x : x + size]
     rec, pred = (np.ascontiguousarray(a[window]) for a in (block.x, block.pred))
-    lo, hi = bin_edges(block, window)
     iy, ix = cells // (size // 2) * 2, cells % (size // 2) * 2
     py = (iy[:, None] + np.array([0, 0, 1, 1])).ravel()
     px = (ix[:, None] + np.array([0, 1, 0, 1])).ravel()
     ry, rx = py + y - y0, px + x - x0
+    lo, hi = bin_edges(block, py + y, px + x)
     where = np.stack([ry, rx], 1).astype(np.int32)
     if context:
         features, local = contexts.features(block, window, where, context)
@@ -111,8 +113,8 @@ def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, co
         "local": local.reshape(len(cells), 4, 3),
         "where": np.stack([py, px], 1).reshape(len(cells), 4, 2),
         "e": (rec[ry, rx].astype(np.float32) - p).reshape(len(cells), 4, 3),
-        "lower": (lo[ry, rx] - p).reshape(len(cells), 4, 3),
-        "upper": (hi[ry, rx] - p).reshape(len(cells), 4, 3),
+        "lower": (lo - p).reshape(len(cells), 4, 3),
+        "upper": (hi - p).reshape(len(cells), 4, 3),
     }
 
 

@@ -236,12 +236,20 @@ def load_blocks(path: Path) -> list[Block]:
         return [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
 
 
-def coefficient_prior(groups: Iterable[list[Block]]) -> dict[str, npt.NDArray[Any]]:
+def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, list[Block]]:
+    """The same blocks with the linear stage kept within limits: ``max_taps``, ``max_classes``, ``context``."""
+    return {
+        name: [Block(b.x, _native.linear_block(b.x, b.base, 8, **limits)[0], b.base) for b in blocks]
+        for name, blocks in groups.items()
+    }
+
+
+def coefficient_prior(groups: Iterable[list[Block]], **limits: int) -> dict[str, npt.NDArray[Any]]:
     """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block."""
     coefficients, counts = [], []
     for blocks in groups:
         for block in blocks[::8]:
-            _, classes, coef, count, _ = _native.linear_block(block.x, block.base, 8)
+            _, classes, coef, count, _ = _native.linear_block(block.x, block.base, 8, **limits)
             coefficients.append(coef[:classes])
             counts.append(count[:classes])
     return linear_prior(np.concatenate(coefficients), np.concatenate(counts))
