@@ -153,7 +153,7 @@ class Run:
         os.replace(tmp, path)
 
 
-LOG = ("step", "seconds", "bits", "rate", "mse", "lr", "px_per_s")
+LOG = ("step", "seconds", "bits", "rate", "mse", "lr", "px_per_s", "px_per_cpu_s")
 
 
 def _reopen(log: Path, step: int) -> None:
@@ -189,6 +189,7 @@ def train(
     _reopen(log, run.step)
     mean = run.mean
     started = since = time.time()
+    used = time.process_time()
     pixels = 0
     with log.open("a", newline="") as f:
         writer = csv.writer(f)
@@ -215,8 +216,9 @@ def train(
             if run.step % every == 0 or run.step == cfg.steps:
                 bits = [round(mean[k], 4) for k in ("bits", "rate", "mse")]
                 now = time.time()
-                row = [run.step, round(now - started, 1), *bits, f"{lr:.2e}", round(pixels / max(now - since, 1e-9))]
-                since, pixels = now, 0
+                speed = [round(pixels / max(t, 1e-9)) for t in (now - since, time.process_time() - used)]
+                row = [run.step, round(now - started, 1), *bits, f"{lr:.2e}", *speed]
+                since, used, pixels = now, time.process_time(), 0
                 writer.writerow(row)
                 f.flush()
                 print(*row, flush=True)
