@@ -91,6 +91,8 @@ def _as_chunk(image: npt.ArrayLike, tau: int, o: EncoderOptions) -> _Chunk:
         "bank": (-1 if o.search else 0) if o.bank_entry is None else o.bank_entry,
         "search": int(o.search),
         "max_taps": 66 if o.linear_stage else 0,
+        "max_classes": o.linear_classes,
+        "context": o.linear_context,
     }
     header = Header(Mode.CODED, int(tau), layout, height, width, 0)
     return _Chunk(header, planes, options)
