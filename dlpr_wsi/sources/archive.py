@@ -297,8 +297,12 @@ def open_archive(path: Path) -> Archive:
     dlpr_wsi.errors.ArchiveError
         The path holds no archive of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
+    if path.is_file():
+        from dlpr_wsi.sources.tiff_archive import open_tiff_archive
+
+        return open_tiff_archive(path)
     if not path.is_dir():
-        raise ArchiveError(f"{path}: no such folder")
+        raise ArchiveError(f"{path}: no such file or folder")
     if not is_zarr(path):
         raise ArchiveError(f"{path}: not a Zarr group")
     try:
