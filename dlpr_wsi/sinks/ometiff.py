@@ -18,12 +18,12 @@ from xml.sax.saxutils import escape, quoteattr
 
 import dlpr
 from dlpr_wsi.errors import ArchiveError, UsageError
+from dlpr_wsi.sinks.place import check_destination, sync_folder
 from dlpr_wsi.sources.archive import Archive
 from dlpr_wsi.sources.tiff_archive import NAMESPACE, TAG_HASHES, require_tifffile
 
 __all__ = [
     "TiffOptions",
-    "check_destination",
     "ome_xml",
     "partial_file",
     "write_pyramid",
@@ -61,24 +61,6 @@ class TiffOptions:
     threads: int = 1
 
 
-def check_destination(out: Path, *, overwrite: bool) -> None:
-    """Raise UsageError unless a TIFF file may be written under this name."""
-    if not out.name:
-        raise UsageError("OUT", f"{out} is not a name for a file")
-    if not out.parent.is_dir():
-        raise UsageError("OUT", f"the folder {out.parent} does not exist")
-    if not out.exists() and not out.is_symlink():
-        return
-    if not overwrite:
-        raise UsageError("OUT", f"{out} exists; give --overwrite to replace it")
-    with_tiff_magic = False
-    if out.is_file() and not out.is_symlink():
-        with out.open("rb") as file:
-            with_tiff_magic = file.read(4) in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-    if not with_tiff_magic:
-        raise UsageError("--overwrite", f"{out} is not a TIFF file, so it is not replaced")
-
-
 @contextmanager
 def partial_file(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary name beside ``out``; the file takes its name when the block ends without an error.
@@ -104,7 +86,7 @@ def partial_file(out: Path, *, overwrite: bool) -> Iterator[Path]:
             raise
         check_destination(out, overwrite=overwrite)
         partial.replace(out)
-        _sync_folder(out.parent)
+        sync_folder(out.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -214,20 +196,6 @@ def ome_xml(archive: Archive, facts: Mapping[str, Any]) -> str:
         f'<StructuredAnnotations><CommentAnnotation ID="Annotation:0" Namespace={quoteattr(NAMESPACE)}>'
         f"<Value>{text}</Value></CommentAnnotation></StructuredAnnotations></OME>"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where folders can be synchronised."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

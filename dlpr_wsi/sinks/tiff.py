@@ -18,8 +18,9 @@ from pathlib import Path
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.pipeline.pool import NoProgress, Progress
-from dlpr_wsi.sinks.ometiff import TiffOptions, check_destination, partial_file, write_pyramid
+from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
+from dlpr_wsi.sinks.place import check_destination
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
 from dlpr_wsi.sources.tiff_archive import open_tiff_archive, require_tifffile
 

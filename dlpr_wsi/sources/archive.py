@@ -225,7 +225,7 @@ class Archive:
         place = self.levels[level]
         th, tw = place.tile_height, place.tile_width
         out = np.empty((height, width, 3), np.uint8)
-        out[:] = bytes.fromhex(self.facts.get("background", "FFFFFF"))
+        out[:] = tuple(bytes.fromhex(self.facts.get("background", "FFFFFF")))
         top, bottom = max(y, 0), min(y + height, place.height)
         left, right = max(x, 0), min(x + width, place.width)
         if top >= bottom or left >= right:

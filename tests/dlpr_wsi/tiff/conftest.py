@@ -3,6 +3,10 @@
 import base64
 
 import numpy as np
+import pytest
+
+pytest.importorskip("zarr", minversion="3.0")
+pytest.importorskip("tifffile")
 
 
 def tissue(height, width, seed=0):
@@ -46,3 +50,45 @@ def write_archive(path, images, *, tau=0, tile=64, icc=None, mpp=0.25, facts=Non
         )
         array[...] = image.transpose(2, 0, 1)
     return path
+
+
+def icc_profile():
+    """Return the bytes of an sRGB profile."""
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="session")
+def icc():
+    return icc_profile()
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Three levels; the lower ones are of their own content, as a slide's may be."""
+    return [tissue(200, 330), tissue(100, 165, seed=1), tissue(50, 83, seed=2)]
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory, images, icc):
+    """Archives of the images by tau."""
+    folder = tmp_path_factory.mktemp("archives")
+    return {tau: write_archive(folder / f"tau{tau}.zarr", images, tau=tau, icc=icc) for tau in (0, 1)}
+
+
+@pytest.fixture(scope="session")
+def make_archive():
+    return write_archive
+
+
+@pytest.fixture(scope="session")
+def tiffs(tmp_path_factory, archives):
+    """The archives as TIFF files by tau."""
+    from dlpr_wsi.sinks.tiff import write_tiff
+    from dlpr_wsi.sources.archive import open_archive
+
+    folder = tmp_path_factory.mktemp("tiffs")
+    for tau, path in archives.items():
+        write_tiff(open_archive(path), folder / f"tau{tau}.tiff")
+    return {tau: folder / f"tau{tau}.tiff" for tau in archives}
