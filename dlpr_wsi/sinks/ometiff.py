@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _SOFTWARE = f"dlpr-wsi {dlpr.__version__}"
+_BUFFER = 1 << 25  # bytes of tiles that wait to be compressed
 _TILE_UNIT = 16  # the TIFF specification wants tile sides to be multiples of it
 
 
@@ -45,10 +46,8 @@ class TiffOptions:
         For the encoder.
     predictor : bool
         Horizontal differencing.
-    photometric : str
-        "rgb" or "ycbcr".
     subsampling : tuple of int or None
-        Of chroma, for "ycbcr".
+        Of chroma, for JPEG.
     threads : int
         Threads that compress.
     """
@@ -56,7 +55,6 @@ class TiffOptions:
     compression: str | int
     arguments: Mapping[str, Any]
     predictor: bool = False
-    photometric: str = "rgb"
     subsampling: tuple[int, int] | None = None
     threads: int = 1
 
@@ -145,7 +143,7 @@ def write_pyramid(
                 shape=(level.height, level.width, 3),
                 dtype="uint8",
                 tile=(level.tile_height, level.tile_width),
-                photometric=options.photometric,
+                photometric="rgb",
                 planarconfig="contig",
                 subsampling=options.subsampling,
                 compression=options.compression,
@@ -161,6 +159,7 @@ def write_pyramid(
                 software=_SOFTWARE,
                 extratags=extratags,
                 maxworkers=options.threads,
+                buffersize=_BUFFER,
             )
 
 
