@@ -94,7 +94,7 @@ def register() -> None:
     if not known:
         raise PluginError(
             f"tifffile {version} keeps its decoders where this version of dlpr does not know them; install another "
-            "tifffile (2025.5.21 to 2026.11.8 are known to work) or a newer dlpr-wsi"
+            "tifffile (2024.7.2 to 2026.11.8 are known to work) or a newer dlpr-wsi"
         )
     present = codecs.get(COMPRESSION)
     if present is not None and getattr(present, "__module__", None) != __name__:
