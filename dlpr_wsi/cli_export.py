@@ -33,6 +33,11 @@ def add_export(commands: Any) -> None:
     parser.add_argument(
         "--ome-zarr", choices=["0.5", "0.4"], default="0.5", help="version of an OME-Zarr (default 0.5)"
     )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="levels as pages of their own, where OpenSlide looks for them, instead of SubIFDs as in OME-TIFF",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: one per CPU core)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is a TIFF file or Zarr")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
@@ -54,6 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         quality=options.quality,
         zarr=options.zarr,
         version=OmeVersion(options.ome_zarr),
+        subifds=not options.pages,
         threads=options.threads,
         overwrite=options.overwrite,
         progress=make_progress("export", sys.stderr),

@@ -62,7 +62,7 @@ class ExportReport:
     path : str
         The file or folder.
     container : str
-        "OME-TIFF" or "OME-Zarr 0.5", "OME-Zarr 0.4".
+        "OME-TIFF", "TIFF", "OME-Zarr 0.5" or "OME-Zarr 0.4".
     codec : ExportCodec
         Its compression.
     quality : int or None
@@ -105,6 +105,7 @@ def export(
     quality: int | None = None,
     zarr: bool | None = None,
     version: OmeVersion = OmeVersion.V05,
+    subifds: bool = True,
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -125,6 +126,8 @@ def export(
         OME-Zarr instead of OME-TIFF; default: whether the name of ``out`` ends in ``.zarr``.
     version : OmeVersion
         Of an OME-Zarr.
+    subifds : bool, default True
+        Lower levels of a TIFF as SubIFDs (OME-TIFF); else as pages of their own, where OpenSlide looks for them.
     threads : int, optional
         Threads that decode and compress; default: one per CPU core.
     overwrite : bool, default False
@@ -161,18 +164,19 @@ def export(
         if to_zarr:
             out_bytes = _export_zarr(opened, out, codec, version, threads, progress, overwrite=overwrite)
         else:
-            out_bytes = _export_tiff(opened, out, codec, quality, threads, progress, overwrite=overwrite)
+            options = _tiff_options(codec, quality, threads)
+            out_bytes = _export_tiff(opened, out, options, quality, progress, subifds=subifds, overwrite=overwrite)
     finally:
         progress.close()
     return ExportReport(
         path=str(out),
-        container=f"OME-Zarr {version.value}" if to_zarr else "OME-TIFF",
+        container=f"OME-Zarr {version.value}" if to_zarr else "OME-TIFF" if subifds else "TIFF",
         codec=codec,
         quality=quality,
         levels=len(opened.levels),
         tiles=tiles,
         tau=opened.tau,
-        archive_bytes=directory_bytes(archive) if archive.is_dir() else archive.stat().st_size,
+        archive_bytes=directory_bytes(archive),
         out_bytes=out_bytes,
         raw_bytes=sum(3 * level.width * level.height for level in opened.levels),
         compared=quality is None,
@@ -267,7 +271,8 @@ def _tiff_options(codec: ExportCodec, quality: int | None, threads: int) -> Tiff
         case ExportCodec.JPEG2000:
             return TiffOptions("jpeg2000", {"level": 0, "reversible": True, "numthreads": 1}, threads=threads)
         case _:
-            return TiffOptions(codec.value, {}, predictor=True, threads=threads)
+            name = "adobe_deflate" if codec is ExportCodec.DEFLATE else codec.value  # "deflate" is an old code
+            return TiffOptions(name, {}, predictor=True, threads=threads)
 
 
 def _jpegxl_distance(quality: int) -> float:
@@ -282,11 +287,11 @@ def _jpegxl_distance(quality: int) -> float:
 def _export_tiff(
     archive: Archive,
     out: Path,
-    codec: ExportCodec,
+    options: TiffOptions,
     quality: int | None,
-    threads: int,
     progress: Progress,
     *,
+    subifds: bool,
     overwrite: bool,
 ) -> int:
     """Write an OME-TIFF and return its size."""
@@ -299,17 +304,17 @@ def _export_tiff(
 
     def tiles(index: int) -> Iterator[NDArray[np.uint8]]:
         level = archive.levels[index]
-        for _, chunk in _decoded(archive, level, level.positions(), threads):
+        for _, chunk in _decoded(archive, level, level.positions(), options.threads):
             tile = np.ascontiguousarray(chunk.transpose(1, 2, 0))
             checks[index].append(zlib.crc32(tile.data))
             yield tile
             progress.advance(1)
 
     with partial_file(out, overwrite=overwrite) as partial:
-        write_pyramid(partial, archive, tiles, _tiff_options(codec, quality, threads), facts=_facts(archive))
+        write_pyramid(partial, archive, tiles, options, facts=_facts(archive), subifds=subifds)
         with tifffile.TiffFile(partial) as file:
             first = file.pages.first
-            pages = [first, *(first.pages or ())]
+            pages = [first, *(first.pages or ())] if subifds else list(file.pages)
             if [page.shape for page in pages] != [(level.height, level.width, 3) for level in archive.levels]:
                 raise ArchiveError(f"{out}: its levels read back as {[page.shape for page in pages]}")
             if quality is None:

@@ -97,6 +97,7 @@ def write_pyramid(
     *,
     facts: Mapping[str, Any],
     hashes: Callable[[int], bytes] | None = None,
+    subifds: bool = True,
 ) -> None:
     """Write all levels of an archive into a new file.
 
@@ -114,6 +115,9 @@ def write_pyramid(
         JSON to keep in the OME annotation.
     hashes : callable, optional
         Takes a level and returns the content of `TAG_HASHES`.
+    subifds : bool, default True
+        Lower levels as SubIFDs of the first page, as OME-TIFF has them; else as pages of their own, which is where
+        OpenSlide looks, and no OME-XML, which knows no such levels.
 
     Raises
     ------
@@ -149,12 +153,12 @@ def write_pyramid(
                 compression=options.compression,
                 compressionargs=dict(options.arguments) or None,
                 predictor=options.predictor,
-                subifds=len(archive.levels) - 1 if first else None,
+                subifds=len(archive.levels) - 1 if first and subifds else None,
                 subfiletype=0 if first else 1,
                 iccprofile=archive.icc_profile,
                 resolution=resolution,
                 resolutionunit=None if resolution is None else "CENTIMETER",
-                description=ome_xml(archive, facts) if first else None,
+                description=ome_xml(archive, facts) if first and subifds else None,
                 metadata=None,
                 software=_SOFTWARE,
                 extratags=extratags,

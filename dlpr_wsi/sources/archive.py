@@ -285,7 +285,9 @@ def is_zarr(path: Path) -> bool:
 
 
 def directory_bytes(path: Path) -> int:
-    """Return the size of all files under a folder."""
+    """Return the size of a file, or of all files under a folder."""
+    if path.is_file():
+        return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
