@@ -55,7 +55,7 @@ class ArchiveInfo:
     name : str
         Folder name.
     zarr_format : int
-        2 (OME-Zarr 0.4) or 3 (OME-Zarr 0.5).
+        2 (OME-Zarr 0.4), 3 (OME-Zarr 0.5) or 0 (TIFF).
     levels : tuple of LevelInfo
         Largest first.
     tau : int

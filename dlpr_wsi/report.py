@@ -188,7 +188,10 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
     for index, level in enumerate(facts.levels):
-        shard = "a file each" if level.shard is None else f"shards of {level.shard[0]} x {level.shard[1]}"
+        if level.shard is not None:
+            shard = f"shards of {level.shard[0]} x {level.shard[1]}"
+        else:
+            shard = "a file each" if facts.zarr_format else "in one file"
         lines.append(
             f"{f'level {index}':<13} (3, {level.height}, {level.width}) in chunks of "
             f"(3, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
