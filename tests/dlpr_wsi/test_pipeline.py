@@ -1,17 +1,18 @@
 """The plan, the executors, the progress."""
 
 import io
+import subprocess
+import sys
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert, make_executor
-from dlpr_wsi.pipeline.execute import DaskExecutor, LocalExecutor, Lost, run_bounded
+from dlpr_wsi.pipeline.execute import DaskExecutor, LocalExecutor, run_bounded
 from dlpr_wsi.pipeline.plan import MAX_SHARD, SHARD_SIDE, Pyramid, make_plan, pyramid_levels
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.progress import LineProgress, make_progress
@@ -23,6 +24,7 @@ def facts(*sizes):
     return SlideFacts("a", "v", 1, SourceCodec(), levels, None, None, None, None, None, (), (255, 255, 255))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9000), st.integers(1, 9000), st.integers(16, 4096))
 def test_tasks_cover_every_chunk_once(width, height, tile):
     plan = make_plan(facts((width, height)), [None], tile=tile)
@@ -123,28 +125,43 @@ def test_embedded_cluster_gives_the_same_bytes(tmp_path, svs, cluster):
     assert stored[0] == stored[1]
 
 
-def test_tasks_that_kill_their_worker_are_reported(tmp_path, svs, cluster):
-    from dlpr_wsi.pipeline.plan import SourceTiles, Task
-    from dlpr_wsi.pipeline.work import Job
-    from dlpr_wsi.sinks.omezarr import OmeVersion
-
-    plan = make_plan(facts((400, 300)), [None])
-    job = Job("k", svs, tmp_path, plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
-    job = replace(job, threads=2)
-    tasks = [Task(0, 0, column) for column in range(4)]
-    results = list(cluster.run(_die_on_the_second, job, tasks))
-    lost = [result for result in results if isinstance(result, Lost)]
-    assert [result.task for result in lost] == [tasks[1]]
-    assert "worker died" in lost[0].message
-    assert sorted(result for result in results if not isinstance(result, Lost)) == [0, 2, 3]
-
-
-def _die_on_the_second(job, task):
-    import os as os_module
-
+KILLER = """
+import os
+def work(job, task):
     if task.column == 1:
-        os_module._exit(1)
+        os._exit(1)
     return task.column
+"""
+MAIN = """
+import sys
+from pathlib import Path
+import killer
+from dlpr_wsi.pipeline.execute import DaskExecutor, Lost
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
+from dlpr_wsi.pipeline.work import Job
+from dlpr_wsi.sinks.omezarr import OmeVersion
+
+if __name__ == "__main__":
+    executor = DaskExecutor(workers=1, threads=2)
+    plan = Plan((LevelPlan(400, 300, 256, 256, 1, 1, False),))
+    job = Job("k", Path(sys.argv[1]), Path("."), plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
+    for result in executor.run(killer.work, job, [Task(0, 0, column) for column in range(4)]):
+        print("LOST", result.task.column, result.message) if isinstance(result, Lost) else print("DONE", result)
+    executor.close()
+"""
+
+
+def test_a_task_that_kills_its_workers_is_reported_and_no_other(tmp_path, svs):
+    pytest.importorskip("distributed")
+    (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / "main.py").write_text(MAIN)
+    done = subprocess.run(
+        [sys.executable, "main.py", str(svs)], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
+    )
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith(("LOST", "DONE")))
+    assert lines[:3] == ["DONE 0", "DONE 2", "DONE 3"], done.stderr
+    assert lines[3].startswith("LOST 1 its worker died")
+    assert len(lines) == 4
 
 
 def test_plain_lines_without_a_terminal():
