@@ -305,10 +305,12 @@ def _check(
 def largest_error(image: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:
     """Return the largest difference between a decoded (3, H, W) chunk and its (h, w, 3) pixels, padding left out."""
     height, width = expected.shape[:2]
-    found = image[:, :height, :width].transpose(1, 2, 0)
-    if np.array_equal(found, expected):
-        return 0
-    return int((np.maximum(found, expected) - np.minimum(found, expected)).max())
+    worst = 0
+    for channel in range(3):  # plane by plane: a transposed comparison takes several times as long
+        found, wanted = image[channel, :height, :width], expected[..., channel]
+        if not np.array_equal(found, wanted):
+            worst = max(worst, int((np.maximum(found, wanted) - np.minimum(found, wanted)).max()))
+    return worst
 
 
 def read_back(data: Path, level: LevelPlan, version: OmeVersion, task: Task) -> list[bytes]:
