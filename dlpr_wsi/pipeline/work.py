@@ -292,12 +292,12 @@ def _check(
         elif image.shape != (3, level.tile_height, level.tile_width):
             problem = f"what was written has the shape {image.shape}"
         else:
-            error = largest_error(image, expected)
-            worst = max(worst, error)
+            largest = largest_error(image, expected)
+            worst = max(worst, largest)
             records.append(ChunkRecord(len(stream), hashlib.sha256(stream).hexdigest(), mode_name(stream)))
-            if error <= job.tau:
+            if largest <= job.tau:
                 continue
-            problem = f"max |error| {error} is above tau {job.tau}"
+            problem = f"max |error| {largest} is above tau {job.tau}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))
     return (None, bad) if bad else (TaskRecord(task.key, tuple(records), worst, source_bytes), [])
 
@@ -305,10 +305,12 @@ def _check(
 def largest_error(image: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:
     """Return the largest difference between a decoded (3, H, W) chunk and its (h, w, 3) pixels, padding left out."""
     height, width = expected.shape[:2]
-    found = image[:, :height, :width].transpose(1, 2, 0)
-    if np.array_equal(found, expected):
-        return 0
-    return int((np.maximum(found, expected) - np.minimum(found, expected)).max())
+    worst = 0
+    for channel in range(3):  # plane by plane: a transposed comparison takes several times as long
+        found, wanted = image[channel, :height, :width], expected[..., channel]
+        if not np.array_equal(found, wanted):
+            worst = max(worst, int((np.maximum(found, wanted) - np.minimum(found, wanted)).max()))
+    return worst
 
 
 def read_back(data: Path, level: LevelPlan, version: OmeVersion, task: Task) -> list[bytes]:
