@@ -15,7 +15,7 @@ import numpy as np
 
 import dlpr
 from dlpr.exact import weights as weights_store
-from dlpr_wsi.errors import ConversionError, UsageError
+from dlpr_wsi.errors import ConversionError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate
 from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
@@ -354,11 +354,12 @@ def convert(
         executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
         with closing(Journal(out, header, restart=restart)) as journal:
             if on_preview is not None:
-                on_preview(
-                    Preview(
-                        source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, executor.threads)
-                    )
-                )
+                try:
+                    guess = estimate(source, plan, options.tau, options.source_tiles, executor.threads)
+                    on_preview(Preview(source.facts, plan, guess))
+                except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
+                    source.close()
+                    source, plan = _open(slide, options)
             before = len(journal.records)
             job = Job(
                 key=job_id(header)[:16],

@@ -167,10 +167,10 @@ class DaskExecutor:
                 threads_per_worker=2,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None would try Dask's usual port and warn where it is taken
                 resources={"GPU": 2} if gpu else None,
                 memory_limit=0,
-                silence_logs=40,
+                silence_logs=50,  # what went wrong is reported here, by tile
             )
             self._client = distributed.Client(self._cluster)
         else:

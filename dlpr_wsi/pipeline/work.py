@@ -243,24 +243,28 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     if bad:
         return TaskOutcome(task, None, tuple(bad))
     read = time.perf_counter()
-    encoded = written = read
-    if not all(file.is_file() for file in chunk_files(job.data, level, job.version, task)):
-        full = [padded(p, level.tile_height, level.tile_width, t) for p, t in zip(pixels, tiles, strict=True)]
-        streams = encode_chunks(full, job.tau, tiles, job.threads)
-        encoded = time.perf_counter()
-        if job.source_tiles is SourceTiles.ONLY:
-            bad = [
-                BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
-                for (row, column), stream in zip(chunks, streams, strict=True)
-                if mode_name(stream) not in ("jpeg", "constant")
-            ]
-            if bad:
-                return TaskOutcome(task, None, tuple(bad))
-        write_shard(job.data, level, job.version, task, streams)
-        written = time.perf_counter()
-    record, bad = _check(job, task, level, pixels, sum(tile.bytes for tile in tiles if tile is not None))
-    if bad:
-        for file in chunk_files(job.data, level, job.version, task):
+    source_bytes = sum(tile.bytes for tile in tiles if tile is not None)
+    files = chunk_files(job.data, level, job.version, task)
+    if all(file.is_file() for file in files):  # an earlier run was killed before it could write this down
+        record, bad = _check(job, task, level, pixels, source_bytes)
+        if record is not None:
+            return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
+    full = [padded(p, level.tile_height, level.tile_width, t) for p, t in zip(pixels, tiles, strict=True)]
+    streams = encode_chunks(full, job.tau, tiles, job.threads)
+    encoded = time.perf_counter()
+    if job.source_tiles is SourceTiles.ONLY:
+        bad = [
+            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
+            for (row, column), stream in zip(chunks, streams, strict=True)
+            if mode_name(stream) not in ("jpeg", "constant")
+        ]
+        if bad:
+            return TaskOutcome(task, None, tuple(bad))
+    write_shard(job.data, level, job.version, task, streams)
+    written = time.perf_counter()
+    record, bad = _check(job, task, level, pixels, source_bytes)
+    if record is None:
+        for file in files:
             file.unlink(missing_ok=True)  # to be done again
         return TaskOutcome(task, None, tuple(bad))
     seconds = (read - begin, encoded - read, written - encoded, time.perf_counter() - written)
