@@ -155,7 +155,13 @@ class DaskExecutor:
         except ImportError as error:
             raise MissingDependencyError("dask with distributed", "wsi") from error
         self._distributed = distributed
-        dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES})
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": _RETRIES,
+                "distributed.admin.low-level-log-length": 1000,  # the scheduler's diaries must not grow with the slide
+                "distributed.diagnostics.computations.max-history": 1,
+            }
+        )
         self._gpu = gpu
         self._cluster: Any = None
         cores = threads or default_threads()
