@@ -138,7 +138,11 @@ def warm_up(job: Job) -> None:
     """Open the source and load the codec's weights, before the first task."""
     with _source(job):
         pass
-    if job.device is None:
+    if job.device is not None:
+        from dlpr_wsi.pipeline.gpu import require_device
+
+        require_device(job.device)
+    else:
         dlpr.encode(np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 16, 16), threads=1)
 
 
