@@ -1,30 +1,108 @@
 """Where pixels come from.
 
-A slide is anything with the methods of `SlideSource`. `open_slide` picks the implementation; finished
-archives are read by `dlpr_wsi.sources.archive`.
+A source is anything with the methods of `PixelSource`. `open_source` picks the implementation:
+
+``dlpr_wsi.sources.openslide``
+    Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
+``dlpr_wsi.sources.tiff``
+    Tiled TIFF and OME-TIFF through tifffile, and the stored JPEG tiles of any TIFF-based slide.
+``dlpr_wsi.sources.zarr``
+    Zarr arrays and OME-Zarr groups, our own archives too.
+``dlpr_wsi.sources.image``
+    Single images (PNG, JPEG, ...) through Pillow.
+``dlpr_wsi.sources.pyramid``
+    Adds lower levels to a source that has one.
+
+Finished archives, chunk by chunk, are read by `dlpr_wsi.sources.archive`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources.codec import SourceCodec
 
-__all__ = ["Level", "SlideFacts", "SlideSource", "SourceCodec", "open_slide"]
+__all__ = [
+    "Level",
+    "PixelSource",
+    "SlideFacts",
+    "SourceCodec",
+    "SourceTile",
+    "TileGrid",
+    "open_slide",
+    "open_source",
+]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".jp2"})
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide; sizes in px."""
+    """One resolution of a slide; sizes in px.
+
+    Parameters
+    ----------
+    width, height : int
+        Size.
+    downsample : float
+        Size of level 0 over that of this level.
+    codec : SourceCodec
+        How this level is compressed in the file.
+    """
 
     width: int
     height: int
     downsample: float
+    codec: SourceCodec = field(default_factory=SourceCodec)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The stored tiles of one level; the first begins at x = y = 0.
+
+    Parameters
+    ----------
+    width, height : int
+        Of a tile in px.
+    rows, columns : int
+        Number of tiles.
+    """
+
+    width: int
+    height: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class SourceTile:
+    """A tile as the slide file stores it.
+
+    Parameters
+    ----------
+    jpeg : bytes
+        The JPEG data of the tile; without tables where these are shared.
+    tables : bytes or None
+        The tables shared by all tiles (TIFF's JPEGTables).
+    ycbcr : bool
+        Whether the components are Y, Cb, Cr; else they are R, G, B.
+    """
+
+    jpeg: bytes
+    tables: bytes | None
+    ycbcr: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tile in the file."""
+        return len(self.jpeg)
 
 
 @dataclass(frozen=True)
@@ -55,6 +133,12 @@ class SlideFacts:
         Names of the images beside the slide (label, macro, thumbnail).
     background : tuple of int
         Colour of pixels that were not scanned, RGB.
+    icc_profile : bytes or None
+        The colour profile of the pixels.
+    bounds : tuple of int or None
+        x, y, width, height in px of level 0: the part that was scanned, where the slide says so.
+    properties : mapping of str to str
+        Technical properties of the vendor, by allow-list (`dlpr_wsi.sources.properties`).
     """
 
     name: str
@@ -69,28 +153,46 @@ class SlideFacts:
     objective_power: float | None
     associated: tuple[str, ...]
     background: tuple[int, int, int]
+    icc_profile: bytes | None = None
+    bounds: tuple[int, int, int, int] | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all facts."""
-        return {"kind": "slide", **asdict(self)}
+        """Return all facts; of the colour profile only its size."""
+        facts = {"kind": "slide", **asdict(self)}
+        facts["icc_profile"] = None if self.icc_profile is None else len(self.icc_profile)
+        return facts
 
 
-class SlideSource(Protocol):
-    """A slide that is open for reading. One thread uses one source."""
+class PixelSource(Protocol):
+    """Something that is open for reading. One thread at a time uses one source."""
 
     @property
     def facts(self) -> SlideFacts:
         """What the slide says about itself."""
 
-    def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region of level 0 as (height, width, 3) RGB, background filled in."""
+    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """Return a region of a level as (height, width, 3) RGB, background filled in.
+
+        ``x``, ``y``, ``width`` and ``height`` are px of that level. Raises `dlpr_wsi.errors.SourceError`; the source
+        may be of no use afterwards.
+        """
+
+    def tile_grid(self, level: int) -> TileGrid | None:
+        """Return the stored tiles of a level that is made of JPEG tiles; None for any other level."""
+
+    def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
+        """Return a stored JPEG tile; None where the file has none at that place."""
+
+    def associated(self, name: str) -> NDArray[np.uint8]:
+        """Return an associated image as (height, width, 3) RGB."""
 
     def close(self) -> None:
         """Release the file."""
 
 
-def open_slide(path: Path) -> SlideSource:
-    """Open a slide.
+def open_slide(path: Path) -> PixelSource:
+    """Open a slide through OpenSlide alone.
 
     Raises
     ------
@@ -102,3 +204,34 @@ def open_slide(path: Path) -> SlideSource:
     from dlpr_wsi.sources.openslide import OpenSlideSource
 
     return OpenSlideSource(path)
+
+
+def open_source(path: Path) -> PixelSource:
+    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+
+    Raises
+    ------
+    dlpr_wsi.errors.MissingDependencyError
+        The package that reads this kind of file is not installed.
+    dlpr_wsi.errors.SourceError
+        The path is missing, or nothing of the kind.
+    """
+    from dlpr_wsi.sources.archive import is_zarr
+
+    if not path.exists():
+        raise SourceError(f"{path}: no such file")
+    if path.is_dir():
+        if is_zarr(path):
+            from dlpr_wsi.sources.zarr import ZarrSource
+
+            return ZarrSource(path)
+        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        from dlpr_wsi.sources.image import ImageSource
+
+        return ImageSource(path)
+    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
+
+    if prefers_tifffile(path):
+        return TiffSource(path)
+    return open_slide(path)

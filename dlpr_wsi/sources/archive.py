@@ -1,82 +1,282 @@
-"""A finished archive: one Zarr format 3 array, (3, H, W) uint8, whose serializer is DLPR."""
+"""A finished archive: an OME-Zarr group whose levels are (3, H, W) uint8 arrays with the codec DLPR.
+
+Reads the metadata and the stored chunks itself, without zarr: an archive is a narrow, fixed form of OME-Zarr, and
+what reads it decades from now should need little. Two forms are read, sharded or not:
+
+* OME-Zarr 0.5 (Zarr format 3): ``zarr.json``; shards ``LEVEL/c/0/ROW/COLUMN``;
+* OME-Zarr 0.4 (Zarr format 2): ``.zattrs``, ``.zarray``; chunks ``LEVEL/0/ROW/COLUMN``.
+
+A shard is its chunks' streams, then (offset, bytes) of each chunk as little-endian uint64, row by row, then the CRC32C
+of that index.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlpr_wsi.errors import ArchiveError, MissingDependencyError
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["ATTRIBUTES", "Archive", "chunk_key", "directory_bytes", "is_zarr", "open_archive", "require_zarr"]
+import dlpr
+from dlpr.exact.crc import crc32c
+from dlpr_wsi.errors import ArchiveError
 
-ATTRIBUTES = "dlpr_wsi"  # the key that holds this package's facts in the array's attributes
+__all__ = [
+    "ATTRIBUTES",
+    "Archive",
+    "ArchiveLevel",
+    "directory_bytes",
+    "is_zarr",
+    "open_archive",
+    "parse_shard_index",
+]
+
+ATTRIBUTES = "dlpr_wsi"  # the key that holds this package's facts in the group's attributes
+MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
+_MAX_METADATA = 1 << 26  # bytes of a metadata file
+_CACHED_INDEXES = 512
 
 
 @dataclass(frozen=True)
-class Archive:
-    """An archive's metadata and the way to its stored chunks.
+class ArchiveLevel:
+    """One level of an archive; sizes in px.
 
     Parameters
     ----------
     path : Path
-        The folder.
+        The folder of its array.
+    index : int
+        Its place in the pyramid; 0 is the largest.
     width, height : int
-        Level 0 in px.
-    tile : int
-        Side of a chunk in px.
+        Size.
+    tile_width, tile_height : int
+        Size of a chunk. Chunks at the right and lower edge are padded to it.
+    downsample : float
+        Size of level 0 over that of this level.
     tau : int
-        The bound on the error of every sample that the metadata promises.
-    facts : mapping
-        What the conversion recorded about the source.
+        The bound on the error of every sample.
+    zarr_format : int
+        2 or 3.
+    shard_rows, shard_columns : int or None
+        Chunks in a shard; None where every chunk is a file.
     """
 
     path: Path
+    index: int
     width: int
     height: int
-    tile: int
+    tile_width: int
+    tile_height: int
+    downsample: float
     tau: int
-    facts: Mapping[str, Any]
+    zarr_format: int
+    shard_rows: int | None
+    shard_columns: int | None
+
+    @property
+    def tile(self) -> int:
+        """Side of a chunk where chunks are square.
+
+        Raises
+        ------
+        dlpr_wsi.errors.ArchiveError
+            They are not.
+        """
+        if self.tile_width != self.tile_height:
+            raise ArchiveError(f"{self.path}: chunks of {self.tile_width} x {self.tile_height} px are not square")
+        return self.tile_width
 
     @property
     def rows(self) -> int:
         """Rows of chunks."""
-        return -(-self.height // self.tile)
+        return -(-self.height // self.tile_height)
 
     @property
     def columns(self) -> int:
         """Columns of chunks."""
-        return -(-self.width // self.tile)
-
-    def stored(self, row: int, column: int) -> bytes | None:
-        """Return a chunk as it lies on disk, or None where there is none."""
-        try:
-            return (self.path / chunk_key(row, column)).read_bytes()
-        except FileNotFoundError:
-            return None
+        return -(-self.width // self.tile_width)
 
     def positions(self) -> Iterator[tuple[int, int]]:
         """Yield (row, column) of every chunk, row by row."""
         return ((row, column) for row in range(self.rows) for column in range(self.columns))
 
+    def file(self, row: int, column: int) -> Path:
+        """Return the file that holds a chunk: its own, or its shard."""
+        if self.shard_rows is not None and self.shard_columns is not None:
+            row, column = row // self.shard_rows, column // self.shard_columns
+        prefix = ("c", "0") if self.zarr_format == 3 else ("0",)
+        return self.path.joinpath(*prefix, str(row), str(column))
 
-def require_zarr() -> None:
-    """Raise MissingDependencyError unless a zarr is installed that writes format 3 with DLPR."""
-    try:
-        found = version("zarr")
-        import_module("zarr")
-    except ImportError as error:  # PackageNotFoundError is one
-        raise MissingDependencyError("zarr 3.1 or later", "wsi") from error
-    if tuple(int(part) for part in found.split(".")[:2]) < (3, 1):
-        raise MissingDependencyError(f"zarr 3.1 or later (there is {found})", "wsi")
+    def name(self, row: int, column: int) -> str:
+        """Return a chunk's name in messages."""
+        return f"level {self.index} row {row} column {column}"
 
 
-def chunk_key(row: int, column: int) -> str:
-    """Return a chunk's path inside the archive, which is also its name in messages."""
-    return f"c/0/{row}/{column}"
+@dataclass(frozen=True)
+class Archive:
+    """An archive's metadata and the way to its stored chunks. May be used from many threads.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    levels : tuple of ArchiveLevel
+        Largest first.
+    tau : int
+        The bound on the error of every sample that the metadata promises.
+    facts : mapping
+        What the conversion recorded about the source.
+    mpp_x, mpp_y : float or None
+        Micrometres per px of level 0.
+    icc_profile : bytes or None
+        Colour profile of the pixels.
+    """
+
+    path: Path
+    levels: tuple[ArchiveLevel, ...]
+    tau: int
+    facts: Mapping[str, Any]
+    mpp_x: float | None
+    mpp_y: float | None
+    icc_profile: bytes | None
+    _indexes: OrderedDict[Path, NDArray[np.uint64]] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Micrometres per px of level 0 in x and y, where known."""
+        return None if self.mpp_x is None or self.mpp_y is None else (self.mpp_x, self.mpp_y)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_archive, (self.path,)
+
+    def stream(self, level: int, row: int, column: int) -> bytes | None:
+        """Return a chunk as it is stored: a DLPR stream; None where there is none.
+
+        Raises
+        ------
+        dlpr_wsi.errors.ArchiveError
+            The shard that should hold it is damaged.
+        OSError
+            The file cannot be read.
+        """
+        place = self.levels[level]
+        if not (0 <= row < place.rows and 0 <= column < place.columns):
+            raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column)}")
+        file = place.file(row, column)
+        try:
+            if place.shard_rows is None or place.shard_columns is None:
+                return file.read_bytes()
+            index = self._index(file, place.shard_rows, place.shard_columns)
+            offset, size = (int(v) for v in index[row % place.shard_rows, column % place.shard_columns])
+            if offset == MISSING and size == MISSING:
+                return None
+            with file.open("rb") as shard:
+                shard.seek(offset)
+                stream = shard.read(size)
+        except FileNotFoundError:
+            return None
+        if len(stream) != size:
+            raise ArchiveError(f"{file}: the shard ends inside {place.name(row, column)}")
+        return stream
+
+    def _index(self, file: Path, rows: int, columns: int) -> NDArray[np.uint64]:
+        """Return a shard's (rows, columns, 2) index, kept for the next time."""
+        with self._lock:
+            found = self._indexes.get(file)
+            if found is not None:
+                self._indexes.move_to_end(file)
+                return found
+        size = 16 * rows * columns + 4
+        with file.open("rb") as shard:
+            total = shard.seek(0, 2)
+            shard.seek(max(0, total - size))
+            index = parse_shard_index(shard.read(size), rows, columns, total, file)
+        with self._lock:
+            self._indexes[file] = index
+            while len(self._indexes) > _CACHED_INDEXES:
+                self._indexes.popitem(last=False)
+        return index
+
+    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """Return a region of a level as (height, width, 3) RGB.
+
+        Parameters
+        ----------
+        x, y, width, height : int
+            Px of that level. What lies outside has the colour of the slide's background.
+        level : int
+            Which level.
+
+        Raises
+        ------
+        dlpr_wsi.errors.ArchiveError
+            A chunk is missing or its shard damaged; the message names it.
+        dlpr.errors.DlprError
+            A chunk is damaged.
+        """
+        place = self.levels[level]
+        th, tw = place.tile_height, place.tile_width
+        out = np.empty((height, width, 3), np.uint8)
+        out[:] = bytes.fromhex(self.facts.get("background", "FFFFFF"))
+        top, bottom = max(y, 0), min(y + height, place.height)
+        left, right = max(x, 0), min(x + width, place.width)
+        if top >= bottom or left >= right:
+            return out
+        for row in range(top // th, -(-bottom // th)):
+            columns = range(left // tw, -(-right // tw))
+            streams = [self.stream(level, row, column) for column in columns]
+            for column, stream in zip(columns, streams, strict=True):
+                if stream is None:
+                    raise ArchiveError(f"{self.path}: the chunk at {place.name(row, column)} is missing")
+            for column, chunk in zip(columns, dlpr.decode_batch([s for s in streams if s is not None]), strict=True):
+                if chunk.shape != (3, th, tw):
+                    raise ArchiveError(f"{self.path}: {place.name(row, column)} has the shape {chunk.shape}")
+                y0, y1 = max(top, row * th), min(bottom, row * th + th)
+                x0, x1 = max(left, column * tw), min(right, column * tw + tw)
+                part = chunk[:, y0 - row * th : y1 - row * th, x0 - column * tw : x1 - column * tw]
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = part.transpose(1, 2, 0)
+        return out
+
+    def hashes(self, level: int) -> NDArray[np.uint8] | None:
+        """Return the SHA-256 of every chunk's stream as (rows, columns, 32), None where none are recorded."""
+        place = self.levels[level]
+        folder = self.path / "hashes" / str(level)
+        name = ("c", "0", "0", "0") if place.zarr_format == 3 else ("0", "0", "0")
+        try:
+            data = folder.joinpath(*name).read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(data) != place.rows * place.columns * 32:
+            raise ArchiveError(f"{folder}: the hashes have {len(data)} bytes, not 32 for each chunk")
+        return np.frombuffer(data, np.uint8).reshape(place.rows, place.columns, 32)
+
+
+def parse_shard_index(data: bytes, rows: int, columns: int, total: int, file: Path) -> NDArray[np.uint64]:
+    """Parse the index at the end of a shard of ``total`` bytes: (rows, columns, 2), offset and size.
+
+    Raises
+    ------
+    dlpr_wsi.errors.ArchiveError
+        It is damaged.
+    """
+    count = rows * columns
+    if len(data) != 16 * count + 4:
+        raise ArchiveError(f"{file}: {len(data)} bytes are too short for a shard of {count} chunks")
+    if crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise ArchiveError(f"{file}: the checksum of the shard's index does not match: the file is damaged")
+    index = np.frombuffer(data, "<u8", 2 * count).reshape(rows, columns, 2)
+    for offset, size in index.reshape(-1, 2).tolist():
+        if (offset, size) != (MISSING, MISSING) and offset + size > total - len(data):
+            raise ArchiveError(f"{file}: the shard's index points beyond its chunks")
+    return index
 
 
 def is_zarr(path: Path) -> bool:
@@ -94,49 +294,118 @@ def open_archive(path: Path) -> Archive:
 
     Raises
     ------
-    dlpr_wsi.errors.MissingDependencyError
-        zarr 3 is not installed.
     dlpr_wsi.errors.ArchiveError
-        The path holds no array of the kind that `dlpr_wsi.pipeline.convert` writes.
+        The path holds no archive of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
-    require_zarr()
-    import zarr
-
     if not path.is_dir():
         raise ArchiveError(f"{path}: no such folder")
     if not is_zarr(path):
-        raise ArchiveError(f"{path}: not a Zarr array")
+        raise ArchiveError(f"{path}: not a Zarr group")
     try:
-        array = zarr.open_array(path, mode="r")
-        metadata = array.metadata
-        attributes = dict(array.attrs)
-    except Exception as error:  # zarr raises many kinds for damaged metadata
-        raise ArchiveError(f"{path}: its metadata cannot be read ({error})") from error
-    if metadata.zarr_format != 3:
-        raise ArchiveError(f"{path}: a Zarr format 2 array, not an archive of this package")
-    chunks = array.chunks
-    codecs = [codec.to_dict() for codec in metadata.codecs]
-    if (
-        array.ndim != 3
-        or array.shape[0] != 3
-        or len(chunks) != 3
-        or chunks[0] != 3
-        or chunks[1] != chunks[2]
-        or [codec["name"] for codec in codecs] != ["dlpr"]
-        or metadata.encode_chunk_key((0, 1, 2)) != chunk_key(1, 2)
-    ):
+        return _open_group(path)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
         raise ArchiveError(
-            f"{path}: not an archive of this package: expected a (3, H, W) array in chunks of (3, t, t) with "
-            f"the codec dlpr alone, found shape {array.shape}, chunks {chunks}, "
-            f"codecs {', '.join(str(codec['name']) for codec in codecs)}"
-        )
-    configuration: Any = codecs[0].get("configuration", {})
+            f"{path}: its metadata cannot be read ({type(error).__name__}: {error}): "
+            "damaged, or not an archive of this package"
+        ) from error
+
+
+def _open_group(path: Path) -> Archive:
+    """Open a group; malformed metadata raise as Python does."""
+    if (path / "zarr.json").is_file():
+        group = _load(path / "zarr.json")
+        if group.get("zarr_format") != 3 or group["node_type"] != "group":
+            raise ArchiveError(f"{path}: a Zarr array, not an archive of this package (an OME-Zarr group)")
+        attributes = group.get("attributes", {})
+        ome = attributes.get("ome", {})
+    else:
+        if not (path / ".zgroup").is_file():
+            raise ArchiveError(f"{path}: a Zarr array, not an archive of this package (an OME-Zarr group)")
+        attributes = ome = _load(path / ".zattrs") if (path / ".zattrs").is_file() else {}
     facts = attributes.get(ATTRIBUTES)
+    if "multiscales" not in ome or not isinstance(facts, dict):
+        raise ArchiveError(f"{path}: not an archive of this package: its group lacks multiscales or {ATTRIBUTES!r}")
+    levels: list[ArchiveLevel] = []
+    for dataset in ome["multiscales"][0]["datasets"]:
+        name = dataset["path"]
+        if not isinstance(name, str) or not name.isascii() or not name.isdigit():
+            raise ArchiveError(f"{path}: unexpected path {name!r} of a level")
+        levels.append(_open_level(path / name, len(levels), levels[0] if levels else None))
+    if not levels:
+        raise ArchiveError(f"{path}: no levels")
+    icc = facts.get("icc_profile")
+    mpp_x, mpp_y = facts.get("mpp_x"), facts.get("mpp_y")
     return Archive(
         path=path,
-        width=array.shape[2],
-        height=array.shape[1],
-        tile=chunks[1],
-        tau=int(configuration.get("tau", 0)),
-        facts=facts if isinstance(facts, dict) else {},
+        levels=tuple(levels),
+        tau=max(level.tau for level in levels),
+        facts={key: value for key, value in facts.items() if key != "icc_profile"},
+        mpp_x=None if mpp_x is None else float(mpp_x),
+        mpp_y=None if mpp_y is None else float(mpp_y),
+        icc_profile=None if icc is None else base64.b64decode(icc, validate=True),
     )
+
+
+def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLevel:
+    """Read an array's metadata."""
+    if (path / "zarr.json").is_file():
+        zarr_format, meta = 3, _load(path / "zarr.json")
+        chunks = outer = meta["chunk_grid"]["configuration"]["chunk_shape"]
+        (codec,) = meta["codecs"]
+        sharded = codec["name"] == "sharding_indexed"
+        if sharded:
+            settings = codec["configuration"]
+            if settings.get("index_location", "end") != "end":
+                raise ArchiveError(f"{path}: a shard's index must be at its end")
+            chunks = settings["chunk_shape"]
+            (codec,) = settings["codecs"]
+        name, tau = codec["name"], codec.get("configuration", {}).get("tau", 0)
+        plain = meta["data_type"] == "uint8" and meta["chunk_key_encoding"] == {
+            "name": "default",
+            "configuration": {"separator": "/"},
+        }
+    else:
+        zarr_format, sharded, meta = 2, False, _load(path / ".zarray")
+        chunks = outer = meta["chunks"]
+        name, tau = meta["compressor"]["id"], meta["compressor"].get("tau", 0)
+        plain = meta["dtype"] == "|u1" and meta.get("dimension_separator") == "/" and not meta.get("filters")
+    shape = meta["shape"]
+    numbers = [*shape, *chunks, *outer, tau]
+    if (
+        not plain
+        or name != "dlpr"
+        or not all(type(n) is int and n >= 0 for n in numbers)
+        or not len(shape) == len(chunks) == len(outer) == 3
+        or not shape[0] == chunks[0] == outer[0] == 3
+        or not all(n > 0 for n in numbers[:-1])
+        or any(big % small for big, small in zip(outer, chunks, strict=True))
+    ):
+        raise ArchiveError(
+            f"{path}: not an archive of this package: expected a (3, H, W) uint8 array in chunks of (3, h, w) with the "
+            f"codec dlpr alone, found shape {shape}, chunks {chunks}, codec {name}"
+        )
+    return ArchiveLevel(
+        path=path,
+        index=index,
+        width=shape[2],
+        height=shape[1],
+        tile_width=chunks[2],
+        tile_height=chunks[1],
+        downsample=1.0 if first is None else (first.width / shape[2] + first.height / shape[1]) / 2,
+        tau=tau,
+        zarr_format=zarr_format,
+        shard_rows=outer[1] // chunks[1] if sharded else None,
+        shard_columns=outer[2] // chunks[2] if sharded else None,
+    )
+
+
+def _load(file: Path) -> Any:
+    """Read a metadata file."""
+    with file.open("rb") as handle:
+        data = handle.read(_MAX_METADATA + 1)
+    if len(data) > _MAX_METADATA:
+        raise ArchiveError(f"{file}: metadata of more than {_MAX_METADATA} bytes")
+    loaded = json.loads(data)
+    if not isinstance(loaded, dict):
+        raise ArchiveError(f"{file}: no JSON object: the metadata are damaged")
+    return loaded
