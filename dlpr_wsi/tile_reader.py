@@ -23,8 +23,12 @@ from dlpr_wsi.viewer.engine import ChunkEngine, ChunkKey, shared_engine
 from dlpr_wsi.viewer.pyramid import Box, best_level, blend, canvas, keys_of, paste, sampling
 from dlpr_wsi.viewer.stores import ChunkStore, open_store
 
+try:
+    from PIL import Image
+except ImportError as error:
+    raise MissingDependencyError("pillow", "viewer") from error
+
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from PIL.ImageCms import ImageCmsProfile
 
 __all__ = ["TileReader"]
@@ -94,9 +98,9 @@ class TileReader:
         return tuple(level.downsample for level in self._store.levels)
 
     @property
-    def level_tiles(self) -> tuple[int, ...]:
-        """Side of a chunk of each level in px; regions on this grid decode least."""
-        return tuple(level.tile for level in self._store.levels)
+    def level_tiles(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of a chunk of each level in px; regions on this grid decode least."""
+        return tuple((level.tile_width, level.tile_height) for level in self._store.levels)
 
     @property
     def tau(self) -> int | None:
@@ -119,12 +123,12 @@ class TileReader:
             found[f"openslide.level[{i}].width"] = level.width
             found[f"openslide.level[{i}].height"] = level.height
             found[f"openslide.level[{i}].downsample"] = level.downsample
-            found[f"openslide.level[{i}].tile-width"] = level.tile
-            found[f"openslide.level[{i}].tile-height"] = level.tile
+            found[f"openslide.level[{i}].tile-width"] = level.tile_width
+            found[f"openslide.level[{i}].tile-height"] = level.tile_height
         return MappingProxyType({key: f"{value}" for key, value in found.items() if value is not None})
 
     @property
-    def associated_images(self) -> Mapping[str, Image]:
+    def associated_images(self) -> Mapping[str, Image.Image]:
         """Empty: label and macro can show who the patient is and are not served from here."""
         return MappingProxyType({})
 
@@ -168,7 +172,7 @@ class TileReader:
         self._check(level, (width, height))
         return self._pixels(level, Box(x, y, width, height), self._store.background)
 
-    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image:
+    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         """Return a region as `openslide.OpenSlide.read_region` does.
 
         Parameters
@@ -193,7 +197,6 @@ class TileReader:
         dlpr_wsi.viewer.engine.ChunkError
             A chunk is damaged; the message names it.
         """
-        image = _pillow()
         self._check(level, size)
         at = sampling(self._store, level, location, size)
         rgb = self._pixels(level, at.box, (0, 0, 0))
@@ -206,16 +209,15 @@ class TileReader:
         if part.any():  # half of a pixel lies outside: its colour was mixed with nothing, undo that
             mixed = rgba[part].astype(np.uint32)
             rgba[part, :3] = np.minimum(255, 255 * mixed[:, :3] // mixed[:, 3:])
-        return image.fromarray(rgba)
+        return Image.fromarray(rgba)
 
-    def get_thumbnail(self, size: tuple[int, int]) -> Image:
+    def get_thumbnail(self, size: tuple[int, int]) -> Image.Image:
         """Return the whole image as RGB, at most ``size`` (width, height) px, as OpenSlide does."""
-        image = _pillow()
         width, height = self.dimensions
         level = self.get_best_level_for_downsample(max(width / size[0], height / size[1]))
         grid = self._store.levels[level]
-        thumbnail = image.fromarray(self.read(0, 0, grid.width, grid.height, level))
-        thumbnail.thumbnail(size, image.Resampling.LANCZOS)
+        thumbnail = Image.fromarray(self.read(0, 0, grid.width, grid.height, level))
+        thumbnail.thumbnail(size, Image.Resampling.LANCZOS)
         return thumbnail
 
     def _check(self, level: int, size: tuple[int, int]) -> None:
@@ -238,12 +240,3 @@ class TileReader:
 
 def _groups(keys: list[ChunkKey]) -> Iterator[list[ChunkKey]]:
     return (keys[i : i + _GROUP] for i in range(0, len(keys), _GROUP))
-
-
-def _pillow():  # type: ignore[no-untyped-def]
-    """Return Pillow's Image module."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError("pillow", "viewer") from error
-    return Image

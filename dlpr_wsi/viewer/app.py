@@ -382,7 +382,9 @@ def _iiif(app: FastAPI, service: Service) -> None:
         url = str(request.base_url).rstrip("/") + f"/iiif/{image}"
         factor = 1 << (found.deepzoom.levels - 1 - found.deepzoom.min_level)
         content_type = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
-        return JSONResponse(iiif.info(found.store, url, factor), headers={"Content-Type": content_type})
+        return JSONResponse(
+            iiif.info(found.store, url, found.deepzoom.tile, factor), headers={"Content-Type": content_type}
+        )
 
     @app.get(
         "/iiif/{image}/{region}/{size}/{rotation}/{quality}.{format}",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
+from openslide import AbstractSlide
 from openslide.deepzoom import DeepZoomGenerator
 from PIL import Image
 
@@ -18,6 +20,7 @@ from dlpr_wsi.viewer.stores import ChunkStore
 
 __all__ = ["MAX_SOURCE_PIXELS", "DeepZoom", "DeepZoomTile", "NoSuchTileError", "TooLargeError"]
 
+_TILE = 256  # px; where chunks are not square
 MAX_SOURCE_PIXELS = 32 << 20  # of a level, to make one response: bounds memory and work
 
 
@@ -64,8 +67,9 @@ class DeepZoom:
 
     def __init__(self, store: ChunkStore) -> None:
         self._store = store
-        self.tile = store.levels[0].tile
-        self._generator = DeepZoomGenerator(_Geometry(store), self.tile, overlap=0)
+        grid = store.levels[0]
+        self.tile = grid.tile_width if grid.tile_width == grid.tile_height else _TILE
+        self._generator = DeepZoomGenerator(cast(AbstractSlide, _Geometry(store)), self.tile, overlap=0)
         self.levels: int = self._generator.level_count
         self.min_level = next(z for z in range(self.levels) if self._source_pixels(z) <= MAX_SOURCE_PIXELS)
 

@@ -98,8 +98,8 @@ class _Job:
     waiting: list[Future[Chunk]] = field(default_factory=list)
 
 
-class _Lane:
-    """One thread and what waits for it."""
+class Lane:
+    """One thread and what waits for it; counts what it does."""
 
     def __init__(
         self,
@@ -121,9 +121,11 @@ class _Lane:
 
     @property
     def waiting(self) -> int:
+        """Chunks that somebody waits for and that have not begun."""
         return len(self._wanted)
 
     def request(self, key: ChunkKey) -> Future[Chunk]:
+        """Ask for a chunk that is not in the cache."""
         future: Future[Chunk] = Future()
         with self._ready:
             if self._closed:
@@ -150,6 +152,7 @@ class _Lane:
         return future
 
     def prefetch(self, keys: Iterable[ChunkKey]) -> None:
+        """Ask for chunks that nobody waits for."""
         with self._ready:
             for key in keys:
                 if self._closed or key in self._jobs or key in self._cache:
@@ -161,6 +164,7 @@ class _Lane:
                 self._ready.notify()
 
     def close(self) -> None:
+        """End the thread; what waits is cancelled."""
         with self._ready:
             self._closed = True
             for job in (*self._wanted, *self._prefetch):
@@ -243,8 +247,8 @@ class ChunkEngine:
         self.threads = usable_threads(threads)
         self.cache: ByteCache[ChunkKey, Chunk] = ByteCache(cache_bytes, lambda chunk: chunk.pixels.nbytes)
         # Twice the threads: enough to keep all of them busy, small enough that the first results come soon.
-        self.decoding = _Lane("decode", self._decode, 2 * self.threads, queue, self.cache)
-        self.reading = _Lane("read", self._read, 1, queue, self.cache)
+        self.decoding = Lane("decode", self._decode, 2 * self.threads, queue, self.cache)
+        self.reading = Lane("read", self._read, 1, queue, self.cache)
 
     def request(self, key: ChunkKey) -> Future[Chunk]:
         """Ask for a chunk.
@@ -280,7 +284,7 @@ class ChunkEngine:
         self.decoding.close()
         self.reading.close()
 
-    def _lane(self, store: ChunkStore) -> _Lane:
+    def _lane(self, store: ChunkStore) -> Lane:
         return self.decoding if store.coded else self.reading
 
     def _read(self, keys: Sequence[ChunkKey]) -> list[Chunk | Exception]:
@@ -339,11 +343,12 @@ class ChunkEngine:
 def _as_rgb(array: NDArray[np.uint8], key: ChunkKey) -> NDArray[np.uint8]:
     """Return a decoded chunk as (h, w, 3); refuse one that is not of the size that its level has."""
     array = array.reshape(array.shape[-3:]) if array.ndim > 3 else array
-    tile = key.store.levels[key.level].tile
-    if array.shape == (3, tile, tile):
+    grid = key.store.levels[key.level]
+    height, width = grid.tile_height, grid.tile_width
+    if array.shape == (3, height, width):
         array = array.transpose(1, 2, 0)
-    if array.shape != (tile, tile, 3):
-        raise ChunkError(key, f"its shape is {array.shape}, not that of a chunk of {tile} px")
+    if array.shape != (height, width, 3):
+        raise ChunkError(key, f"its shape is {array.shape}, not that of a chunk of {width} x {height} px")
     return np.ascontiguousarray(array)
 
 

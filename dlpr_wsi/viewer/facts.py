@@ -21,7 +21,8 @@ class LevelFacts:
     width: int
     height: int
     downsample: float
-    tile: int
+    tile_width: int
+    tile_height: int
     rows: int
     columns: int
 
@@ -135,7 +136,10 @@ def image_facts(image: ViewedImage) -> ImageFacts:
     """Return what the list shows of an image."""
     store, facts, zoom = image.store, image.store.facts, image.deepzoom
     level0 = store.levels[0]
-    levels = [LevelFacts(g.width, g.height, g.downsample, g.tile, g.rows, g.columns) for g in store.levels]
+    levels = [
+        LevelFacts(g.width, g.height, g.downsample, g.tile_width, g.tile_height, g.rows, g.columns)
+        for g in store.levels
+    ]
     return ImageFacts(
         id=image.id,
         name=store.name,
@@ -163,8 +167,8 @@ def image_facts(image: ViewedImage) -> ImageFacts:
 def chunk_facts(engine: ChunkEngine, key: ChunkKey) -> ChunkFacts:
     """Return what the panel shows of a chunk; reads its stream but does not decode it."""
     grid = key.store.levels[key.level]
-    x, y = key.column * grid.tile, key.row * grid.tile
-    width, height = min(grid.tile, grid.width - x), min(grid.tile, grid.height - y)
+    x, y = key.column * grid.tile_width, key.row * grid.tile_height
+    width, height = min(grid.tile_width, grid.width - x), min(grid.tile_height, grid.height - y)
     place = (key.level, key.row, key.column, x, y, width, height)
     decoded = engine.cache.peek(key)
     milliseconds, batch = (decoded.milliseconds, decoded.batch) if decoded else (None, None)

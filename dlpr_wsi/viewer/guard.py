@@ -9,7 +9,7 @@ import asyncio
 import time
 from asyncio import TimerHandle, Transport
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -138,8 +138,8 @@ class Guard:
         found = [(b"cross-origin-resource-policy", b"cross-origin"), (b"vary", b"Origin")]
         if "*" in self._origins:
             found.append((b"access-control-allow-origin", b"*"))
-        elif origin in self._origins:
-            found.append((b"access-control-allow-origin", cast(str, origin).encode("latin-1")))
+        elif origin is not None and origin in self._origins:
+            found.append((b"access-control-allow-origin", origin.encode("latin-1")))
         return found
 
 
@@ -197,13 +197,13 @@ class GuardedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         """Start to watch a client that does not read what it asked for."""
-        super().pause_writing()  # type: ignore[no-untyped-call]
+        super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.write_seconds, self._abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        super().resume_writing()  # type: ignore[no-untyped-call]
+        super().resume_writing()
         self._stop(header=False)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""IIIF Image API 3.0: parses requests, describes images. https://iiif.io/api/image/3.0/"""
+"""IIIF Image API 3.0 (https://iiif.io/api/image/3.0/): parses requests, describes images."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def turn(image: Image.Image, request: IiifRequest) -> Image.Image:
     return image
 
 
-def info(store: ChunkStore, url: str, max_factor: int) -> dict[str, Any]:
+def info(store: ChunkStore, url: str, tile: int, max_factor: int) -> dict[str, Any]:
     """Return info.json.
 
     Parameters
@@ -178,10 +178,12 @@ def info(store: ChunkStore, url: str, max_factor: int) -> dict[str, Any]:
         The image.
     url : str
         Its base URI.
+    tile : int
+        Side of a tile in px.
     max_factor : int
         Largest factor of reduction that the server makes tiles for, a power of two.
     """
-    width, height, tile = store.levels[0].width, store.levels[0].height, store.levels[0].tile
+    width, height = store.levels[0].width, store.levels[0].height
     whole = max(0, math.ceil(math.log2(max(width, height) / tile)))  # reduced so far, the image is one tile
     factors = [1 << n for n in range(whole + 1) if 1 << n <= max_factor]
     sizes = [(max(1, math.ceil(width / n)), max(1, math.ceil(height / n))) for n in reversed(factors)]

@@ -166,7 +166,8 @@ class PixelReader:
                     except ChunkError as error:
                         self._report(error)
                         damaged.append(key)
-                        pixels = marked_tile(store.levels[level].tile)
+                        grid = store.levels[level]
+                        pixels = marked_tile(grid.tile_width, grid.tile_height)
                     paste(out, box, key, pixels)
             finally:
                 for future in futures:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from dlpr_wsi.viewer.engine import ChunkEngine
+from dlpr_wsi.viewer.engine import ChunkEngine, Lane
 
 __all__ = ["Metrics"]
 
@@ -37,12 +37,15 @@ class Metrics:
         self.gauge("dlpr_chunk_cache_hits", "Chunks found in the cache", lambda: engine.cache.hits)
         self.gauge("dlpr_chunk_cache_misses", "Chunks not found", lambda: engine.cache.misses)
         for name, lane in (("decode", engine.decoding), ("read", engine.reading)):
-            self.gauge(f"dlpr_{name}_waiting", "Chunks that wait", lambda lane=lane: lane.waiting)
-            self.gauge(f"dlpr_{name}_chunks", "Chunks done", lambda lane=lane: lane.chunks)
-            self.gauge(f"dlpr_{name}_batches", "Batches done", lambda lane=lane: lane.batches)
-            self.gauge(f"dlpr_{name}_failed", "Chunks that could not be done", lambda lane=lane: lane.failed)
-            self.gauge(f"dlpr_{name}_coalesced", "Requests that joined another", lambda lane=lane: lane.coalesced)
-            self.gauge(f"dlpr_{name}_dropped", "Chunks given up before they began", lambda lane=lane: lane.dropped)
+            self._lane(name, lane)
+
+    def _lane(self, name: str, lane: Lane) -> None:
+        self.gauge(f"dlpr_{name}_waiting", "Chunks that wait", lambda: lane.waiting)
+        self.gauge(f"dlpr_{name}_chunks", "Chunks done", lambda: lane.chunks)
+        self.gauge(f"dlpr_{name}_batches", "Batches done", lambda: lane.batches)
+        self.gauge(f"dlpr_{name}_failed", "Chunks that could not be done", lambda: lane.failed)
+        self.gauge(f"dlpr_{name}_coalesced", "Requests that joined another", lambda: lane.coalesced)
+        self.gauge(f"dlpr_{name}_dropped", "Chunks given up before they began", lambda: lane.dropped)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a value that is read when it is asked for."""

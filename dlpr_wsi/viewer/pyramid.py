@@ -51,15 +51,15 @@ def _cells(store: ChunkStore, level: int, box: Box, margin: int) -> Iterator[tup
     x0, y0 = max(0, box.x), max(0, box.y)
     if x1 <= x0 or y1 <= y0:
         return
-    rows = range(max(0, y0 // grid.tile - margin), min(grid.rows, (y1 - 1) // grid.tile + 1 + margin))
-    columns = range(max(0, x0 // grid.tile - margin), min(grid.columns, (x1 - 1) // grid.tile + 1 + margin))
+    rows = range(max(0, y0 // grid.tile_height - margin), min(grid.rows, (y1 - 1) // grid.tile_height + 1 + margin))
+    columns = range(max(0, x0 // grid.tile_width - margin), min(grid.columns, (x1 - 1) // grid.tile_width + 1 + margin))
     for row in rows:
         for column in columns:
             yield row, column
 
 
 def canvas(store: ChunkStore, level: int, box: Box, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return (box.height, box.width, 3) RGB to paste chunks into; what lies outside the level has the colour ``fill``."""
+    """Return (box.height, box.width, 3) RGB to paste chunks into; ``fill`` is the colour outside the level."""
     grid = store.levels[level]
     out = np.empty((box.height, box.width, 3), np.uint8)
     if box.x < 0 or box.y < 0 or box.x + box.width > grid.width or box.y + box.height > grid.height:
@@ -70,10 +70,10 @@ def canvas(store: ChunkStore, level: int, box: Box, fill: tuple[int, int, int]) 
 def paste(out: NDArray[np.uint8], box: Box, key: ChunkKey, pixels: NDArray[np.uint8]) -> None:
     """Copy the part of a chunk that a region shows into the region's `canvas`."""
     grid = key.store.levels[key.level]
-    x, y = key.column * grid.tile, key.row * grid.tile
+    x, y = key.column * grid.tile_width, key.row * grid.tile_height
     x0, y0 = max(x, box.x), max(y, box.y)
-    x1 = min(x + grid.tile, grid.width, box.x + box.width)
-    y1 = min(y + grid.tile, grid.height, box.y + box.height)
+    x1 = min(x + grid.tile_width, grid.width, box.x + box.width)
+    y1 = min(y + grid.tile_height, grid.height, box.y + box.height)
     out[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x] = pixels[y0 - y : y1 - y, x0 - x : x1 - x]
 
 

@@ -75,21 +75,21 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 @lru_cache(maxsize=8)
-def marked_tile(side: int) -> NDArray[np.uint8]:
+def marked_tile(width: int, height: int) -> NDArray[np.uint8]:
     """Return what stands for a damaged chunk: stripes that no tissue has, and words where they fit.
 
     Returns
     -------
-    ndarray of uint8, (side, side, 3)
+    ndarray of uint8, (height, width, 3)
         Read-only.
     """
-    y, x = np.mgrid[:side, :side]
+    y, x = np.mgrid[:height, :width]
     stripe = ((x + y) // 12 % 2).astype(bool)
     pixels = np.where(stripe[..., None], np.array([255, 214, 10], np.uint8), np.array([40, 40, 44], np.uint8))
     image = Image.fromarray(pixels.astype(np.uint8))
-    if side >= 96:
+    if width >= 96:
         draw = ImageDraw.Draw(image)
-        text, centre = "damaged tile", (side // 2, side // 2)
+        text, centre = "damaged tile", (width // 2, height // 2)
         left, top, right, bottom = draw.textbbox(centre, text, anchor="mm")
         draw.rectangle((left - 8, top - 6, right + 8, bottom + 6), fill=(20, 20, 22))
         draw.text(centre, text, fill=(255, 255, 255), anchor="mm")

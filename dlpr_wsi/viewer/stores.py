@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ChunkStore", "Grid", "StoreFacts", "downsamples", "open_store"]
+from dlpr_wsi.errors import ArchiveError, WsiError
+from dlpr_wsi.sources import PixelSource, open_source
+from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr, open_archive
+
+__all__ = ["ArchiveStore", "ChunkStore", "Grid", "SlideStore", "StoreFacts", "open_store"]
 
 SLIDE_TILE = 256  # px; slides are read in such chunks
 
@@ -25,26 +29,27 @@ class Grid:
     ----------
     width, height : int
         Size in px.
-    tile : int
-        Side of a chunk in px.
+    tile_width, tile_height : int
+        Size of a chunk in px.
     downsample : float
         Width and height of level 0 over those of this level, the mean of both, as OpenSlide defines it.
     """
 
     width: int
     height: int
-    tile: int
+    tile_width: int
+    tile_height: int
     downsample: float
 
     @property
     def rows(self) -> int:
         """Rows of chunks."""
-        return -(-self.height // self.tile)
+        return -(-self.height // self.tile_height)
 
     @property
     def columns(self) -> int:
         """Columns of chunks."""
-        return -(-self.width // self.tile)
+        return -(-self.width // self.tile_width)
 
 
 @dataclass(frozen=True)
@@ -111,79 +116,75 @@ class ChunkStore(Protocol):
         """Release the file."""
 
 
-def downsamples(sizes: Sequence[tuple[int, int]]) -> list[float]:
-    """Return the downsample of each (width, height), level 0 first, as OpenSlide computes it."""
-    width, height = sizes[0]
-    return [(width / w + height / h) / 2 for w, h in sizes]
-
-
 class ArchiveStore:
     """A DLPR archive: chunks are streams.
 
     Parameters
     ----------
-    path : Path
-        The archive.
+    archive : Archive
+        An open archive.
     """
 
     coded = True
 
-    def __init__(self, path: Path) -> None:
-        from dlpr_wsi.sources.archive import directory_bytes, open_archive
-
-        self._archive = open_archive(path)
-        self.name = path.name
-        a = self._archive
-        self.levels = (Grid(a.width, a.height, a.tile, 1.0),)
-        self.background = (255, 255, 255)
-        self.icc_profile: bytes | None = None
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self.name: str = archive.path.name
+        self.levels: Sequence[Grid] = tuple(
+            Grid(level.width, level.height, level.tile_width, level.tile_height, level.downsample)
+            for level in archive.levels
+        )
+        facts = archive.facts
+        self.background = _colour(facts.get("background"))
+        self.icc_profile = archive.icc_profile
+        codec = facts.get("codec")
         self.facts = StoreFacts(
             kind="archive",
-            bytes=directory_bytes(path),
+            bytes=_size(archive.path),
             raw_bytes=sum(3 * level.width * level.height for level in self.levels),
-            tau=a.tau,
-            mpp_x=None,
-            mpp_y=None,
-            objective_power=None,
-            source_bytes=None,
-            source_codec=None,
+            tau=archive.tau,
+            mpp_x=archive.mpp_x,
+            mpp_y=archive.mpp_y,
+            objective_power=_number(facts.get("objective_power")),
+            source_bytes=None if (size := _number(facts.get("file_bytes"))) is None else int(size),
+            source_codec=_codec_name(codec) if isinstance(codec, Mapping) else None,
         )
-        self.fingerprint = _fingerprint(path / "zarr.json", self.facts)
+        self.fingerprint = _fingerprint(archive.path, self.facts)
 
-    def fetch(self, level: int, row: int, column: int) -> bytes | NDArray[np.uint8]:
-        """Return a chunk's stream; the background where a chunk was never written."""
-        stream = self._archive.stored(row, column)
+    def fetch(self, level: int, row: int, column: int) -> bytes:
+        """Return a chunk's stream."""
+        stream = self._archive.stream(level, row, column)
         if stream is None:
-            tile = self.levels[level].tile
-            return np.broadcast_to(np.array(self.background, np.uint8), (tile, tile, 3))
+            raise ArchiveError("the archive has no chunk there")
         return stream
 
     def close(self) -> None:
-        """Release the file."""
+        """Archives hold no file open."""
 
 
 class SlideStore:
-    """A slide that OpenSlide reads: chunks are pixels.
+    """A slide, or anything else that `open_source` opens: chunks are pixels.
 
     Parameters
     ----------
+    source : PixelSource
+        An open slide; it is closed with the store.
     path : Path
-        The slide.
+        Its file.
     """
 
     coded = False
 
-    def __init__(self, path: Path) -> None:
-        from dlpr_wsi.sources import open_slide
-
-        self._source = open_slide(path)
-        self._lock = threading.Lock()  # one thread uses one source
-        self.name = path.name
-        facts = self._source.facts
-        sizes = [(level.width, level.height) for level in facts.levels[:1]]
-        self.levels = tuple(Grid(w, h, SLIDE_TILE, d) for (w, h), d in zip(sizes, downsamples(sizes), strict=True))
+    def __init__(self, source: PixelSource, path: Path) -> None:
+        self._source = source
+        self._lock = threading.Lock()  # one thread at a time uses one source
+        facts = source.facts
+        self.name: str = facts.name
+        self.levels: Sequence[Grid] = tuple(
+            Grid(level.width, level.height, SLIDE_TILE, SLIDE_TILE, level.downsample) for level in facts.levels
+        )
         self.background = facts.background
-        self.icc_profile: bytes | None = None
+        self.icc_profile = facts.icc_profile
         self.facts = StoreFacts(
             kind="slide",
             bytes=facts.file_bytes,
@@ -193,20 +194,22 @@ class SlideStore:
             mpp_y=facts.mpp_y,
             objective_power=facts.objective_power,
             source_bytes=None,
-            source_codec=str(facts.codec),
+            source_codec=_codec_name(asdict(facts.codec)),
         )
         self.fingerprint = _fingerprint(path, self.facts)
 
     def fetch(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
         """Return a chunk's pixels, cut at the edge of the level."""
         grid = self.levels[level]
-        x, y = column * grid.tile, row * grid.tile
+        x, y = column * grid.tile_width, row * grid.tile_height
+        width, height = min(grid.tile_width, grid.width - x), min(grid.tile_height, grid.height - y)
         with self._lock:
-            return self._source.read(x, y, min(grid.tile, grid.width - x), min(grid.tile, grid.height - y))
+            return self._source.read(x, y, width, height, level)
 
     def close(self) -> None:
         """Release the file."""
-        self._source.close()
+        with self._lock:
+            self._source.close()
 
 
 def open_store(path: Path) -> ChunkStore:
@@ -217,14 +220,45 @@ def open_store(path: Path) -> ChunkStore:
     dlpr_wsi.errors.WsiError
         It is neither, or the package that reads it is missing.
     """
-    from dlpr_wsi.sources.archive import is_zarr
+    if path.is_dir() and is_zarr(path):
+        try:
+            return ArchiveStore(open_archive(path))
+        except ArchiveError as refused:
+            try:  # a Zarr with other codecs is shown too, as pixels
+                return SlideStore(open_source(path), path)
+            except WsiError:
+                raise refused from None
+    return SlideStore(open_source(path), path)
 
-    if path.is_dir() and (is_zarr(path) or path.suffix == ".zarr"):
-        return ArchiveStore(path)
-    return SlideStore(path)
+
+def _codec_name(codec: Mapping[str, Any]) -> str | None:
+    """Return a codec's name for people."""
+    name, quality = codec.get("name"), codec.get("quality")
+    if not isinstance(name, str):
+        return None
+    return f"{name} quality {quality}" if quality is not None else name
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _colour(text: object) -> tuple[int, int, int]:
+    """Parse RRGGBB or three numbers; white if it is neither."""
+    try:
+        values = bytes.fromhex(text) if isinstance(text, str) else bytes(cast(Sequence[int], text))
+        red, green, blue = values
+    except (TypeError, ValueError):
+        return (255, 255, 255)
+    return (red, green, blue)
+
+
+def _size(path: Path) -> int:
+    return directory_bytes(path) if path.is_dir() else path.stat().st_size
 
 
 def _fingerprint(path: Path, facts: StoreFacts) -> str:
     """Return a short hash that changes when the file does."""
     status = path.stat()
-    return hashlib.sha256(repr((path.name, status.st_mtime_ns, status.st_size, facts)).encode()).hexdigest()[:16]
+    parts = (str(path.resolve()), status.st_mtime_ns, status.st_size, facts)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
