@@ -40,6 +40,8 @@ Level = Annotated[int, InPath(ge=0, le=64)]
 Index = Annotated[int, InPath(ge=0, le=1 << 31)]
 Part = Annotated[str, InPath(max_length=64)]
 Icc = Annotated[bool, Query(description="convert the colours from the slide's ICC profile to sRGB")]
+Corner = Annotated[int, Query(ge=0, le=1 << 31)]
+Side = Annotated[int, Query(ge=1, le=4096)]
 Peak = Annotated[int, Query(ge=1, le=255, description="the error that gets the brightest colour")]
 
 
@@ -348,16 +350,14 @@ def _compare(app: FastAPI, service: Service) -> None:
         key = ("heat", a.store.fingerprint, b.store.fingerprint, level, column, row, peak)
         return await _answer(service, request, key, lambda: service.heat(a, b, level, column, row, peak))
 
-    side = Query(ge=1, le=4096)
-
     @app.get("/api/compare/{image}/{other}", responses={404: {}, 503: {}})
     async def difference(
         image: ImageId,
         other: ImageId,
-        x: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
-        y: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
-        width: Annotated[int, side] = 1024,
-        height: Annotated[int, side] = 1024,
+        x: Corner = 0,
+        y: Corner = 0,
+        width: Side = 1024,
+        height: Side = 1024,
     ) -> compare.Difference:
         """Count the errors between two images in a region of level 0."""
         a, b = service.image(image), service.image(other)

@@ -49,7 +49,7 @@ export class TilePanel {
   }
 
   show(chunk, level) {
-    const rows = [["Level", `${chunk.level} of ${this.image.levels.length}`], ["Row, column", `${chunk.row}, ${chunk.column}`]];
+    const rows = [["Level", this.image.levels.length > 1 ? `${chunk.level} (of 0–${this.image.levels.length - 1})` : "0"], ["Row, column", `${chunk.row}, ${chunk.column}`]];
     const bad = chunk.mode === "damaged" || chunk.mode === "missing";
     rows.push(["Mode", chunk.mode === "slide" ? "read from the slide" : chunk.mode, bad ? "bad" : ""]);
     rows.push(["Covers", `${chunk.width} × ${chunk.height} px`]);
@@ -60,7 +60,7 @@ export class TilePanel {
       rows.push(["Of raw pixels", `${(100 * chunk.bytes / (3 * chunk.width * chunk.height)).toPrecision(3)} %`]);
     }
     if (chunk.milliseconds !== null) {
-      const batch = chunk.batch > 1 ? ` (batch of ${chunk.batch})` : "";
+      const batch = chunk.batch > 1 ? `, batch of ${chunk.batch}` : "";
       rows.push([chunk.mode === "slide" ? "Read in" : "Decoded in", `${chunk.milliseconds.toFixed(1)} ms${batch}`]);
     }
     if (chunk.weights) rows.push(["Weights", chunk.weights.slice(0, 8)]);

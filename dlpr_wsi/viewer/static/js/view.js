@@ -4,6 +4,7 @@ import { TilePanel } from "./panel.js";
 import { drawScale } from "./scale.js";
 import { bound, errorSource, source } from "./tiles.js";
 
+const mostCounted = 4e6; // px of level 0 whose errors are counted: all of them have to be decoded
 const byId = (id) => document.getElementById(id);
 const stage = byId("stage");
 const controls = { other: byId("other"), mode: byId("mode"), format: byId("format"), icc: byId("icc") };
@@ -64,6 +65,7 @@ function makeViewer(element, navigator) {
     maxZoomPixelRatio: 24,
     minZoomImageRatio: 0.6,
     visibilityRatio: 0.35,
+    preserveImageSizeOnResize: true,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     crossOriginPolicy: false,
   });
@@ -199,10 +201,14 @@ function start() {
     const view = item.viewportToImageRectangle(left.viewport.getBounds(false)).getBoundingBox();
     const x = Math.max(0, Math.floor(view.x));
     const y = Math.max(0, Math.floor(view.y));
-    const width = Math.min(4096, Math.ceil(view.x + view.width) - x, image.width - x);
-    const height = Math.min(4096, Math.ceil(view.y + view.height) - y, image.height - y);
+    const width = Math.min(Math.ceil(view.x + view.width), image.width) - x;
+    const height = Math.min(Math.ceil(view.y + view.height), image.height) - y;
     if (width < 1 || height < 1) return;
     const list = byId("error").querySelector("dl");
+    if (width * height > mostCounted) {
+      fill(list, [["Zoom in", "to count errors"]]);
+      return;
+    }
     try {
       const found = await getJson(`api/compare/${image.id}/${other.id}?x=${x}&y=${y}&width=${width}&height=${height}`);
       fill(list, [
