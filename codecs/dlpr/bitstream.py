@@ -1,9 +1,9 @@
-"""Pack and parse streams (docs/format sections 2 and 3): bytes to fields and back, no arithmetic of the codec.
+"""Pack and parse streams (docs/format sections 2, 3 and 15): bytes to fields and back, no arithmetic of the codec.
 
 ::
 
     bytes --parse--> Stream(header, payload) --pack--> bytes
-                            |        +-- CodedPayload, or the bytes of the modes constant and stored
+                            |        +-- CodedPayload, JpegPayload, or the bytes of the modes constant and stored
                             +-- mode, tau, layout, H, W, checksum of the samples
 
 Every limit is checked before anything is allocated; what `parse` returns are slices of its argument.
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from dlpr.errors import ChecksumError, CorruptError, TruncatedError, UnsupportedError
 from dlpr.exact.types import Buffer
+from dlpr.jpeg.fields import ColourTransform, Upsampling
 from dlpr.layout import MAX_PIXELS, Axes, Layout, from_planes, to_planes
 
 try:
@@ -33,11 +34,13 @@ except ImportError:  # a tree without the extension: the reference still works
 __all__ = [
     "CODED_SIZE",
     "HEADER_SIZE",
+    "JPEG_SIZE",
     "MAX_LOSSY_BLOCKS",
     "MAX_PIXELS",
     "Axes",
     "CodedPayload",
     "Header",
+    "JpegPayload",
     "Layout",
     "Mode",
     "Payload",
@@ -56,16 +59,19 @@ __all__ = [
 crc32c = cast("Callable[[Any, int], int]", _native_crc32c)
 
 MAGIC = b"DLPR"
-VERSION = 1
+VERSION = 2
 HEADER_SIZE = 24
 """Bytes before the payload."""
 CODED_SIZE = 52
 """Bytes before the lossy part of a coded stream."""
+JPEG_SIZE = 34
+"""Bytes before the lossy part of a stream of mode jpeg."""
 MAX_LOSSY_BLOCKS = 1 << 14
 """Largest number of 64-pixel blocks of a chunk with a lossy layer."""
 
 _HEADER = struct.Struct("<4sBBBBIIII")
 _CODED = struct.Struct("<8sBBBBB3sIII")
+_JPEG = struct.Struct("<BBII")
 _FAULTY = "the stream's encoder is faulty"
 _AGAIN = "fetch all of the stream again"
 
@@ -76,6 +82,7 @@ class Mode(IntEnum):
     CODED = 0
     CONSTANT = 1
     STORED = 2
+    JPEG = 3
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,24 @@ class CodedPayload:
     """Lanes of each patch, patches by rows."""
 
 
-Payload: TypeAlias = CodedPayload | Buffer
-"""Mode coded; else, in the order of the decoded array, one value per channel (constant) or the samples (stored)."""
+@dataclass(frozen=True)
+class JpegPayload:
+    """The chunk as a JPEG and a residual (section 15)."""
+
+    transform: ColourTransform
+    sampling: tuple[int, int]
+    """Vertical and horizontal factor of component 0 relative to the others."""
+    upsampling: Upsampling
+    crop_edges: bool
+    phase: tuple[int, int]
+    """Row and column of the chunk's top left pixel in the first MCU."""
+    lossy_part: Buffer
+    """Tables and coefficients."""
+    residual_part: Buffer
+
+
+Payload: TypeAlias = CodedPayload | JpegPayload | Buffer
+"""Modes coded and jpeg; else, in the order of the decoded array, one value per channel (constant) or the samples (stored)."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +212,16 @@ def parse(data: Buffer) -> Stream:
         raise ChecksumError(f"the stream differs from its checksum, it is damaged or cut short; {_AGAIN}", offset=20)
     if header.mode is Mode.CODED:
         return Stream(header, _parse_coded(view, header))
+    if header.mode is Mode.JPEG:
+        payload, end = _parse_jpeg_fields(view, header)
+        return Stream(header, replace(payload, residual_part=view[end:]))
     size = header.layout.channels if header.mode is Mode.CONSTANT else header.samples
     _check_end(view, HEADER_SIZE + size)
     return Stream(header, view[HEADER_SIZE:])
 
 
 def parse_lossy(prefix: Buffer) -> Stream:
-    """Read what the lossy layer needs from the first 52 + A bytes of a coded stream, or more of it.
+    """Read what the lossy layer needs from the first 52 + A (mode jpeg: 34 + A) bytes of a stream, or more of it.
 
     Parameters
     ----------
@@ -205,7 +231,8 @@ def parse_lossy(prefix: Buffer) -> Stream:
     Returns
     -------
     Stream
-        A `CodedPayload` without linear part and lanes; or the complete stream in the other modes.
+        A `CodedPayload` without linear part and lanes, a `JpegPayload` without residual, or in the other modes the
+        complete stream.
 
     Raises
     ------
@@ -214,6 +241,8 @@ def parse_lossy(prefix: Buffer) -> Stream:
     """
     view = memoryview(prefix).cast("B")
     header = _parse_header(view)
+    if header.mode is Mode.JPEG:
+        return Stream(header, _parse_jpeg_fields(view, header)[0])
     if header.mode is not Mode.CODED:
         return parse(prefix)
     payload, _ = _parse_coded_fields(view, header)
@@ -243,7 +272,8 @@ def _parse_header(view: memoryview) -> Header:
     if magic != MAGIC:
         raise UnsupportedError("not a DLPR stream; check which codec wrote it", reason="magic", offset=0)
     if version != VERSION:
-        message = f"version {version} of the format, this decoder reads {VERSION}; update dlpr-wsi"
+        todo = "update dlpr-wsi" if version > VERSION else "it was a draft; encode the image again"
+        message = f"version {version} of the format, this decoder reads {VERSION}; {todo}"
         raise UnsupportedError(message, reason="version", offset=4)
     if mode > max(Mode):
         raise UnsupportedError(f"mode {mode} is unknown; update dlpr-wsi", offset=5)
@@ -259,9 +289,9 @@ def _parse_header(view: memoryview) -> Header:
     return Header(Mode(mode), tau, Layout(Axes(axes), leading, 1 if gray else 3), height, width, pixel_crc)
 
 
-def _lossy_crc(view: memoryview, lossy_size: int) -> int:
-    """Compute the checksum at 48: of bytes 0..15, 24..47 and the lossy part."""
-    return crc32c(view[CODED_SIZE : CODED_SIZE + lossy_size], crc32c(view[24:48], crc32c(view[:16], 0)))
+def _lossy_crc(view: memoryview, start: int, size: int) -> int:
+    """Compute the checksum before a lossy part: of bytes 0..15, 24 up to the checksum, and the lossy part."""
+    return crc32c(view[start : start + size], crc32c(view[24 : start - 4], crc32c(view[:16], 0)))
 
 
 def _parse_coded_fields(view: memoryview, header: Header) -> tuple[CodedPayload, int]:
@@ -271,7 +301,7 @@ def _parse_coded_fields(view: memoryview, header: Header) -> tuple[CodedPayload,
     weights_id, flags, patch_exp, lane_exp, entry, interval, base, a, b, crc = _CODED.unpack_from(view, HEADER_SIZE)
     if len(view) < CODED_SIZE + a:
         _truncated(f"the lossy part ends at byte {CODED_SIZE + a}", view)
-    if _lossy_crc(view, a) != crc:
+    if _lossy_crc(view, CODED_SIZE, a) != crc:
         raise ChecksumError(f"the lossy layer differs from its checksum, it is damaged; {_AGAIN}", offset=48)
     lossy, anchor_lossy = bool(flags & 1), bool(flags & 2)
     if flags & 0xFC:
@@ -294,6 +324,41 @@ def _parse_coded_fields(view: memoryview, header: Header) -> tuple[CodedPayload,
     colour = (base[0], base[1], base[2])
     payload = CodedPayload(weights_id, lossy, anchor_lossy, patch_exp, lane_exp, entry, interval, colour, part, b"", ())
     return payload, b
+
+
+def _parse_jpeg_fields(view: memoryview, header: Header) -> tuple[JpegPayload, int]:
+    """Read section 15 up to the end of the lossy part; also where that is."""
+    if len(view) < JPEG_SIZE:
+        _truncated(f"a stream of mode jpeg has at least {JPEG_SIZE} bytes", view)
+    kind, at, a, crc = _JPEG.unpack_from(view, HEADER_SIZE)
+    end = JPEG_SIZE + a
+    if len(view) < end:
+        _truncated(f"the lossy part ends at byte {end}", view)
+    if _lossy_crc(view, JPEG_SIZE, a) != crc:
+        raise ChecksumError(f"the JPEG differs from its checksum, it is damaged; {_AGAIN}", offset=30)
+    if kind & 0xE0:
+        raise UnsupportedError(f"kind {kind:#04x} of JPEG is unknown; update dlpr-wsi", offset=24)
+    sampling, phase, channels = (1 + (kind >> 1 & 1), 1 + (kind >> 2 & 1)), (at >> 4, at & 15), header.layout.channels
+    impossible: list[tuple[bool, int, str]] = [
+        (bool(kind & 1) and channels == 1, 24, "a colour transform with one channel"),
+        (bool(kind & 6) and not kind & 1, 24, "subsampling without colour transform"),
+        (bool(kind & 24) and not kind & 6, 24, "a choice of upsampling without subsampling"),
+        (phase[0] >= 8 * sampling[0] or phase[1] >= 8 * sampling[1], 25, f"phase {phase}"),
+        (a < channels + 1, 26, f"a lossy part of {a} bytes"),
+    ]
+    for wrong, offset, what in impossible:
+        if wrong:
+            raise CorruptError(f"{what} cannot be; {_FAULTY}", offset=offset)
+    payload = JpegPayload(
+        ColourTransform(kind & 1),
+        sampling,
+        Upsampling(kind >> 3 & 1),
+        bool(kind & 16),
+        phase,
+        view[JPEG_SIZE:end],
+        b"",
+    )
+    return payload, end
 
 
 def _parse_coded(view: memoryview, header: Header) -> CodedPayload:
@@ -369,6 +434,8 @@ def pack(stream: Stream) -> bytes:
         out = bytearray(_HEADER.pack(MAGIC, VERSION, h.mode, h.tau, layout, h.height, h.width, h.pixel_crc, 0))
         if isinstance(payload, CodedPayload):
             _pack_coded(out, payload)
+        elif isinstance(payload, JpegPayload):
+            _pack_jpeg(out, payload)
         else:
             out += payload
     except struct.error as error:
@@ -382,9 +449,18 @@ def _pack_coded(out: bytearray, p: CodedPayload) -> None:
     flags, a, b = p.lossy | p.anchor_lossy << 1, len(p.lossy_part), len(p.linear_part)
     out += _CODED.pack(p.weights_id, flags, p.patch_exp, p.lane_exp, p.bank_entry, p.interval, bytes(p.base), a, b, 0)
     out += p.lossy_part
-    struct.pack_into("<I", out, 48, _lossy_crc(memoryview(bytes(out)), a))
+    struct.pack_into("<I", out, 48, _lossy_crc(memoryview(bytes(out)), CODED_SIZE, a))
     lanes = [lane for patch in p.lanes for lane in patch]
     out += b"".join([p.linear_part, *map(_varint, map(len, lanes)), *lanes])
+
+
+def _pack_jpeg(out: bytearray, p: JpegPayload) -> None:
+    """Append section 15."""
+    kind = p.transform | (p.sampling[0] - 1) << 1 | (p.sampling[1] - 1) << 2 | p.upsampling << 3 | p.crop_edges << 4
+    out += _JPEG.pack(kind, p.phase[0] << 4 | p.phase[1], len(p.lossy_part), 0)
+    out += p.lossy_part
+    struct.pack_into("<I", out, 30, _lossy_crc(memoryview(bytes(out)), JPEG_SIZE, len(p.lossy_part)))
+    out += p.residual_part
 
 
 def _varint(value: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Encode and decode: the public API over bytes and arrays (specification: docs/format/dlpr-v1.md).
+"""Encode and decode: the public API over bytes and arrays (specification: docs/format/dlpr-v2.md).
 
 Everything works on batches; the single forms are batches of one. A batch may mix sizes, layouts and modes.
 """
@@ -16,15 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr import _native, bitstream
-from dlpr.bitstream import CodedPayload, Header, Mode, Stream
+from dlpr.bitstream import CodedPayload, Header, JpegPayload, Mode, Stream
 from dlpr.config import DEFAULT_PATCH, EncoderOptions
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.exact import weights as weights_store
+from dlpr.jpeg.image import JpegImage
+from dlpr.jpeg.parse import SourceJpeg
+from dlpr.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
 from dlpr.quantise import quantise
 
 U8 = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
+Source = bytes | SourceJpeg | JpegImage
 
 
 def usable_threads(threads: int | None) -> int:
@@ -103,6 +107,7 @@ def encode_batch(
     *,
     threads: int | None = None,
     options: EncoderOptions | None = None,
+    source_jpegs: Sequence[Source | None] | None = None,
     **kwargs: Any,
 ) -> list[bytes]:
     """Encode several chunks, each to its own stream.
@@ -118,6 +123,11 @@ def encode_batch(
         Threads to use; by default one for each CPU of this process. The bytes do not depend on it.
     options
         Further options; single fields can be given as keywords (``lossy_layer=False``, ``patch=64`` ...).
+    source_jpegs
+        For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.jpeg.parse.SourceJpeg` where
+        tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes the
+        smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or is of
+        a kind that cannot be used, changes nothing.
 
     Returns
     -------
@@ -150,6 +160,10 @@ def encode_batch(
             rgb = bytes(colour if len(colour) == 1 else (colour[1], colour[0], colour[2]))
             array = from_planes(_constant_planes(c.header, rgb), c.header.layout)
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
+    for i, (stream, residual) in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
+        out[i] = stream
+        if chunks[i].header.tau == 0 and 4 * residual <= len(stream):
+            hard.remove(i)  # nothing else comes near
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
@@ -161,12 +175,38 @@ def encode_batch(
     for i, part in zip(hard, parts, strict=True):
         c = chunks[i]
         coded = _pack_coded(c, weights_id, part)
-        if len(coded) < bitstream.HEADER_SIZE + c.planes.size:
+        smallest = min(len(coded), len(out[i]) or len(coded), bitstream.HEADER_SIZE + c.planes.size)
+        if out[i] and len(out[i]) == smallest:
+            continue  # as JPEG
+        if len(coded) == smallest:
             out[i] = coded
         else:
             array = from_planes(c.planes, c.header.layout)
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.STORED, array), array.tobytes()))
     return out
+
+
+def _jpeg_batch(
+    chunks: Sequence[_Chunk], members: Sequence[int], sources: Sequence[Source | None] | None, o: EncoderOptions, threads: int
+) -> dict[int, tuple[bytes, int]]:
+    """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
+    if sources is None:
+        return {}
+    if len(sources) != len(chunks):
+        raise UnsupportedInputError(
+            f"{len(sources)} source JPEGs for {len(chunks)} images: give one, or None, for each", reason="input"
+        )
+    if o.jpeg == "never":
+        return {}
+    candidates: dict[int, JpegCandidate] = {}
+    for i in members:
+        source = sources[i]
+        h = chunks[i].header
+        image = None if source is None else image_of(source, h.height, h.width)
+        if image is not None:
+            candidates[i] = JpegCandidate(h, chunks[i].planes, image)
+    streams = jpeg_streams(list(candidates.values()), threads)
+    return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
 
 
 def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:
@@ -211,6 +251,7 @@ def encode(
     *,
     threads: int | None = None,
     options: EncoderOptions | None = None,
+    source_jpeg: Source | None = None,
     **kwargs: Any,
 ) -> bytes:
     """Encode one chunk; see :func:`encode_batch` for the parameters.
@@ -222,7 +263,7 @@ def encode(
     >>> bool((dlpr.decode(dlpr.encode(x)) == x).all())
     True
     """
-    return encode_batch([image], tau, threads=threads, options=options, **kwargs)[0]
+    return encode_batch([image], tau, threads=threads, options=options, source_jpegs=[source_jpeg], **kwargs)[0]
 
 
 def _job(header: Header, p: CodedPayload) -> dict[str, Any]:
@@ -279,15 +320,20 @@ def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> li
             raise
     out: list[U8] = [np.empty(0, np.uint8)] * len(parsed)
     by_weights: dict[bytes, list[int]] = defaultdict(list)
+    jpegs: list[int] = []
     for i, stream in enumerate(parsed):
         h, p = stream.header, stream.payload
         if isinstance(p, CodedPayload):
             by_weights[p.weights_id].append(i)
+        elif isinstance(p, JpegPayload):
+            jpegs.append(i)
         elif h.mode is Mode.CONSTANT:
             out[i] = _finish(h, _constant_planes(h, p))
         else:
             out[i] = np.frombuffer(p, np.uint8).reshape(h.shape).copy()
             bitstream.check_pixels(h, out[i])
+    for i, planes in zip(jpegs, decode_planes([parsed[i] for i in jpegs], n_threads), strict=True):
+        out[i] = _finish(parsed[i].header, planes)
     for weights_id, members in by_weights.items():
         model = native_model(weights_id)
         bank = int(weights_store.find(weights_id).profile["bank"])
@@ -319,8 +365,8 @@ def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "
     threads
         Threads to use; by default one for each CPU of this process. The result does not depend on it.
     layer
-        "full" gives the image; "lossy" the lossy layer x~ alone, a preview at a fraction of the cost (no error
-        bound). Constant and stored streams give their samples either way.
+        "full" gives the image; "lossy" the lossy layer alone (no error bound): x~, a preview at a fraction of the
+        cost, or in mode jpeg the JPEG's pixels. Constant and stored streams give their samples either way.
 
     Returns
     -------
@@ -340,6 +386,8 @@ def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "
         raise UnsupportedInputError(f'layer must be "full" or "lossy", not {layer!r}', reason="input")
     s = bitstream.parse_lossy(data)
     h, p = s.header, s.payload
+    if isinstance(p, JpegPayload):
+        return from_planes(decode_planes([s], lossy=True)[0], h.layout)
     if not isinstance(p, CodedPayload):
         return decode_batch([data], threads=threads)[0]
     x = _native.decode_lossy_layer(native_model(p.weights_id), h.height, h.width, bytes(p.lossy_part))
@@ -353,7 +401,7 @@ class StreamInfo:
     """What a stream says of itself. Sizes are in bytes."""
 
     mode: str
-    """"coded", "constant" or "stored"."""
+    """"coded", "constant", "stored" or "jpeg"."""
     tau: int
     shape: tuple[int, ...]
     layout: str
@@ -362,7 +410,8 @@ class StreamInfo:
     """Hex name of the weights, or None where none are needed."""
     size: int
     bytes_by_part: dict[str, int]
-    """header, lossy, linear, lanes (lane table included), payload; they sum to ``size``."""
+    """header, lossy, linear, lanes (lane table included), payload; in mode jpeg header, coefficients (tables
+    included), residual. They sum to ``size``."""
     bits_per_pixel: float
     lossy_layer: bool
     lossy_prefix: int
@@ -381,6 +430,11 @@ def inspect(data: Buffer) -> StreamInfo:
     shape = h.shape
     bpp = 8 * size / (h.height * h.width)
     mode, axes = h.mode.name.lower(), h.layout.axes.name
+    if isinstance(p, JpegPayload):
+        a = len(p.lossy_part)
+        prefix = bitstream.JPEG_SIZE + a
+        parts = {"header": bitstream.JPEG_SIZE, "coefficients": a, "residual": size - prefix}
+        return StreamInfo(mode, h.tau, shape, axes, None, size, parts, bpp, True, prefix, None, None, None, None)
     if not isinstance(p, CodedPayload):
         parts = {"header": bitstream.HEADER_SIZE, "payload": size - bitstream.HEADER_SIZE}
         return StreamInfo(mode, h.tau, shape, axes, None, size, parts, bpp, False, size, None, None, None, None)

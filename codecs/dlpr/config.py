@@ -85,6 +85,8 @@ class EncoderOptions:
     """Weights to code with; None takes the default set."""
     min_lossy_side: int = 32
     """Chunks with a shorter side get no lossy layer."""
+    jpeg: str = "auto"
+    """Carry pixels as the JPEG they were decoded from where that is smaller: "auto", or "never"."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
@@ -98,6 +100,8 @@ class EncoderOptions:
             )
         if self.anchor not in ("base", "lossy"):
             raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
+        if self.jpeg not in ("auto", "never"):
+            raise UnsupportedInputError(f'jpeg must be "auto" or "never", not {self.jpeg!r}', reason="input")
         if self.patch not in (None, 32, 64, 128, 256):
             raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
         if self.lanes not in (1, 2, 4, 8, 16, 32):

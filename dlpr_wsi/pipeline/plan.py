@@ -1,70 +1,95 @@
 """What a conversion will do, as numbers only.
 
-The slide is cut into chunks of tile x tile px, and each row of chunks into runs. A run is one task: one read
-of the slide, one call of the codec.
+Every level is cut into chunks, and the chunks into shards. A shard is one task: one read of the slide, one file. Nothing
+here depends on the machine, so that the same slide gives the same archive everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["MAX_RUN", "Plan", "Run", "make_plan"]
+from dlpr_wsi.sources import SlideFacts, TileGrid
 
-MAX_RUN = 16  # chunks per task: 12 MiB of pixels at 256 px
+__all__ = ["DEFAULT_TILE", "LevelPlan", "Plan", "Pyramid", "SourceTiles", "Task", "make_plan", "pyramid_levels"]
+
+DEFAULT_TILE = 256
+SHARD_SIDE = 2048  # px: 64 chunks of 256 px, 12 MiB of pixels
+MAX_SHARD = 16  # chunks along a side
+MIN_SHARDS = 8  # small levels get smaller shards, so that there is something to resume
+_MAX_KEPT = 1024  # px; stored tiles with a longer side are not followed
+
+
+class SourceTiles(str, Enum):
+    """Whether chunks may keep the JPEG data of the slide's own tiles."""
+
+    AUTO = "auto"
+    NEVER = "never"
+    ONLY = "only"
+
+
+class Pyramid(str, Enum):
+    """Whether lower levels are made for a slide that has one level."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 @dataclass(frozen=True)
-class Run:
-    """Neighbouring chunks of one row.
+class Task:
+    """One shard.
 
     Parameters
     ----------
-    row, column : int
-        Position of the first chunk.
-    count : int
-        Number of chunks.
-    x, y, width, height : int
-        The pixels of the slide that they hold.
+    level, row, column : int
+        Which shard of which level.
     """
 
+    level: int
     row: int
     column: int
-    count: int
-    x: int
-    y: int
-    width: int
-    height: int
+
+    @property
+    def key(self) -> str:
+        """Its name in the journal."""
+        return f"{self.level}/{self.row}/{self.column}"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A slide's level 0 cut into chunks.
+class LevelPlan:
+    """One level cut into chunks and shards.
 
     Parameters
     ----------
     width, height : int
-        Of the slide in px.
-    tile : int
-        Side of a chunk in px.
-    run : int
-        Chunks per task.
+        Of the level in px.
+    tile_width, tile_height : int
+        Of a chunk in px.
+    shard_rows, shard_columns : int
+        Chunks in a shard.
+    follows_source : bool
+        Whether the chunks are the slide's own JPEG tiles.
     """
 
     width: int
     height: int
-    tile: int
-    run: int
+    tile_width: int
+    tile_height: int
+    shard_rows: int
+    shard_columns: int
+    follows_source: bool
 
     @property
     def rows(self) -> int:
         """Rows of chunks."""
-        return -(-self.height // self.tile)
+        return -(-self.height // self.tile_height)
 
     @property
     def columns(self) -> int:
         """Columns of chunks."""
-        return -(-self.width // self.tile)
+        return -(-self.width // self.tile_width)
 
     @property
     def tiles(self) -> int:
@@ -72,31 +97,129 @@ class Plan:
         return self.rows * self.columns
 
     @property
+    def shards(self) -> tuple[int, int]:
+        """Rows and columns of shards."""
+        return -(-self.rows // self.shard_rows), -(-self.columns // self.shard_columns)
+
+    def chunks(self, task: Task) -> list[tuple[int, int]]:
+        """Return (row, column) of the chunks of a shard, row by row."""
+        rows = range(task.row * self.shard_rows, min((task.row + 1) * self.shard_rows, self.rows))
+        columns = range(task.column * self.shard_columns, min((task.column + 1) * self.shard_columns, self.columns))
+        return [(row, column) for row in rows for column in columns]
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Return x, y, width and height of a chunk's pixels inside the level."""
+        x, y = column * self.tile_width, row * self.tile_height
+        return x, y, min(self.tile_width, self.width - x), min(self.tile_height, self.height - y)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All levels.
+
+    Parameters
+    ----------
+    levels : tuple of LevelPlan
+        Largest first.
+    made_levels : int
+        How many of them are made, not read from the slide.
+    """
+
+    levels: tuple[LevelPlan, ...]
+    made_levels: int = 0
+
+    @property
+    def tiles(self) -> int:
+        """Number of chunks of all levels."""
+        return sum(level.tiles for level in self.levels)
+
+    @property
+    def pixels(self) -> int:
+        """Number of px of all levels, without the padding of edge chunks."""
+        return sum(level.width * level.height for level in self.levels)
+
+    @property
     def raw_bytes(self) -> int:
-        """Size of the slide's pixels, 3 bytes each, without the padding of edge chunks."""
-        return 3 * self.width * self.height
+        """Size of the pixels, 3 bytes each."""
+        return 3 * self.pixels
 
-    def runs(self) -> Iterator[Run]:
-        """Yield the tasks from top to bottom."""
-        for row in range(self.rows):
-            y = row * self.tile
-            height = min(self.tile, self.height - y)
-            for column in range(0, self.columns, self.run):
-                count = min(self.run, self.columns - column)
-                x = column * self.tile
-                yield Run(row, column, count, x, y, min(count * self.tile, self.width - x), height)
+    def tasks(self) -> Iterator[Task]:
+        """Yield the tasks, largest level first, each from top to bottom."""
+        for index, level in enumerate(self.levels):
+            rows, columns = level.shards
+            for row in range(rows):
+                for column in range(columns):
+                    yield Task(index, row, column)
+
+    @property
+    def task_count(self) -> int:
+        """Number of tasks."""
+        return sum(rows * columns for rows, columns in (level.shards for level in self.levels))
 
 
-def make_plan(width: int, height: int, tile: int, threads: int) -> Plan:
-    """Cut a slide so that every thread gets several tasks.
+def pyramid_levels(facts: SlideFacts, tile: int, pyramid: Pyramid) -> int:
+    """Return how many levels an archive of a slide has.
 
     Examples
     --------
-    >>> plan = make_plan(width=600, height=300, tile=256, threads=2)
-    >>> plan.rows, plan.columns, plan.tiles
-    (2, 3, 6)
-    >>> next(plan.runs())
-    Run(row=0, column=0, count=1, x=0, y=0, width=256, height=256)
+    A slide of several levels keeps them; one of a single level gets more where ``pyramid`` says so: always, or where a
+    side is longer than 4096 px.
     """
-    tiles = -(-width // tile) * -(-height // tile)
-    return Plan(width, height, tile, run=max(1, min(MAX_RUN, tiles // (4 * threads))))
+    if len(facts.levels) > 1 or pyramid is Pyramid.NEVER:
+        return len(facts.levels)
+    width, height = facts.levels[0].width, facts.levels[0].height
+    if pyramid is Pyramid.AUTO and max(width, height) <= 4096:
+        return 1
+    levels = 1
+    while max(width, height) > tile:
+        width, height, levels = -(-width // 2), -(-height // 2), levels + 1
+    return levels
+
+
+def make_plan(
+    facts: SlideFacts,
+    grids: Sequence[TileGrid | None],
+    *,
+    tile: int | None = None,
+    source_tiles: SourceTiles = SourceTiles.AUTO,
+    made_levels: int = 0,
+) -> Plan:
+    """Cut a slide.
+
+    Parameters
+    ----------
+    facts : SlideFacts
+        Of the slide, with the levels that the archive shall have.
+    grids : sequence of TileGrid or None
+        The stored JPEG tiles of each level.
+    tile : int, optional
+        Side of a chunk in px; by default that of the slide's JPEG tiles, or 256.
+    source_tiles : SourceTiles
+        Whether chunks follow the slide's tiles.
+    made_levels : int
+        How many levels at the end are made.
+    """
+    levels = []
+    for level, grid in zip(facts.levels, grids, strict=True):
+        follows = (
+            grid is not None
+            and source_tiles is not SourceTiles.NEVER
+            and max(grid.width, grid.height) <= _MAX_KEPT
+            and min(grid.width, grid.height) >= 16
+            and tile in (None, grid.width)
+            and tile in (None, grid.height)
+        )
+        width = height = tile or DEFAULT_TILE
+        if follows and grid is not None:
+            width, height = grid.width, grid.height
+        levels.append(_cut(level.width, level.height, width, height, follows))
+    return Plan(tuple(levels), made_levels)
+
+
+def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool) -> LevelPlan:
+    """Choose the shards of a level."""
+    rows, columns = -(-height // tile_height), -(-width // tile_width)
+    side = max(1, min(MAX_SHARD, SHARD_SIDE // max(tile_width, tile_height)))
+    while side > 2 and -(-rows // side) * -(-columns // side) < MIN_SHARDS:
+        side //= 2
+    return LevelPlan(width, height, tile_width, tile_height, min(side, rows), min(side, columns), follows)

@@ -1,5 +1,9 @@
 """Where pixels go.
 
-``dlpr_wsi.sinks.zarr3``
-    A Zarr format 3 array, written under a temporary name and renamed when it is complete.
+``dlpr_wsi.sinks.omezarr``
+    OME-Zarr 0.5 and 0.4: metadata, shards, chunks.
+``dlpr_wsi.sinks.place``
+    Names that appear only when what they name is complete.
+``dlpr_wsi.sinks.tiff``
+    Tiled TIFF, assembled from a finished archive.
 """

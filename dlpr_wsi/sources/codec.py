@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SourceCodec", "source_codec"]
+__all__ = ["SourceCodec", "source_codec", "tiff_codec"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ _TIFF = {
     50000: ("Zstandard", False),
     50001: ("WebP", None),
     50002: ("JPEG XL", None),
+    65471: ("DLPR", None),
 }
 _DICOM = {
     "1.2.840.10008.1.2": ("uncompressed", False),
@@ -95,6 +96,17 @@ def source_codec(path: Path, properties: Mapping[str, str]) -> SourceCodec:
         if name is None and properties.get("mirax.LAYER_0_LEVEL_0_SECTION.IMAGE_FORMAT") == "JPEG":
             name, lossy = "JPEG", True
     return SourceCodec(name, lossy, int(quality.group(1)) if quality and name == "JPEG" else None)
+
+
+def tiff_codec(compression: int) -> SourceCodec:
+    """Return the codec that TIFF's tag 259 names.
+
+    Examples
+    --------
+    >>> str(tiff_codec(7))
+    'JPEG'
+    """
+    return SourceCodec(*_TIFF.get(compression, (None, None)))
 
 
 def _tiff_compression(path: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""The reference decoder: docs/format/dlpr-v1.md made executable, in NumPy int64, for reading and for tests.
+"""The reference decoder: docs/format/dlpr-v2.md made executable, in NumPy int64, for reading and for tests.
 
 ::
 

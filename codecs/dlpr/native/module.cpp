@@ -4,8 +4,11 @@
 #include <nanobind/stl/string.h>
 #include "bind_codec.hpp"
 
+void bind_jpeg(nb::module_& m);
+
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
   bind_training(m);
   bind_codec(m);
+  bind_jpeg(m);
 }

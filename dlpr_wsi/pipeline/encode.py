@@ -1,0 +1,124 @@
+"""Chunks to streams and back: the only place where the pipeline calls the codec."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dlpr
+from dlpr.errors import DlprError
+from dlpr_wsi.sources import SourceTile
+
+__all__ = ["Decoder", "decode_chunks", "encode_chunks", "keeps_jpeg", "mode_name", "padded", "source_jpeg"]
+
+
+def mode_name(stream: bytes) -> str:
+    """Return how a stream is coded: coded, constant, stored, jpeg."""
+    return str(dlpr.inspect(stream).mode)
+
+
+def keeps_jpeg() -> bool:
+    """Tell whether the installed codec can keep the JPEG data of a slide's tile."""
+    return "source_jpegs" in inspect.signature(dlpr.encode_batch).parameters
+
+
+def source_jpeg(tile: SourceTile) -> Any:
+    """Return a stored tile in the codec's terms."""
+    from dlpr.jpeg.image import ColourTransform
+    from dlpr.jpeg.parse import SourceJpeg
+
+    transform = ColourTransform.YCC if tile.ycbcr else ColourTransform.NONE
+    return SourceJpeg(tile.jpeg, tile.tables, transform)
+
+
+def padded(pixels: NDArray[np.uint8], height: int, width: int, tile: SourceTile | None) -> NDArray[np.uint8]:
+    """Fill a chunk at the edge of a level up to its full size.
+
+    With white; where the slide's own JPEG tile is at hand with what it has there, so that it can be kept.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    out = np.full((height, width, 3), 255, np.uint8)
+    if tile is not None and keeps_jpeg():
+        whole = _jpeg_pixels(tile)
+        if whole is not None and whole.shape == out.shape:
+            out = whole
+    out[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return out
+
+
+def _jpeg_pixels(tile: SourceTile) -> NDArray[np.uint8] | None:
+    """Decode a stored tile in the codec's own arithmetic; None where it is of a kind that the codec does not read."""
+    from dlpr.jpeg.parse import parse
+    from dlpr.jpeg.synthesis import synthesise
+
+    described = source_jpeg(tile)
+    try:
+        return synthesise(parse(described.data, described.tables, described.transform))
+    except DlprError:
+        return None
+
+
+def encode_chunks(
+    chunks: Sequence[NDArray[np.uint8]], tau: int, tiles: Sequence[SourceTile | None], threads: int
+) -> list[bytes]:
+    """Encode chunks of (height, width, 3) as streams of (3, height, width).
+
+    Parameters
+    ----------
+    chunks : sequence of ndarray of uint8
+        Padded to full size.
+    tau : int
+        Bound on the error of every sample.
+    tiles : sequence of SourceTile or None
+        The slide's own tile of each chunk, where it may be kept.
+    threads : int
+        Of the codec.
+    """
+    images = [chunk.transpose(2, 0, 1) for chunk in chunks]
+    if any(tile is not None for tile in tiles) and keeps_jpeg():
+        more: dict[str, Any] = {"source_jpegs": [None if tile is None else source_jpeg(tile) for tile in tiles]}
+        return dlpr.encode_batch(images, tau, threads=threads, **more)
+    return dlpr.encode_batch(images, tau, threads=threads)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Where chunks are decoded.
+
+    Parameters
+    ----------
+    threads : int
+        Of the native decoder.
+    device : str or None
+        A torch device; None decodes on the CPU natively.
+    """
+
+    threads: int = 1
+    device: str | None = None
+
+
+def decode_chunks(streams: Sequence[bytes], decoder: Decoder) -> list[NDArray[np.uint8] | DlprError]:
+    """Decode streams; a damaged one gives its error in place of its pixels."""
+    try:
+        return list(_decode(streams, decoder))
+    except DlprError as error:
+        if len(streams) == 1:
+            return [error]
+    out: list[NDArray[np.uint8] | DlprError] = []
+    for stream in streams:
+        out.extend(decode_chunks([stream], decoder))
+    return out
+
+
+def _decode(streams: Sequence[bytes], decoder: Decoder) -> Sequence[NDArray[np.uint8]]:
+    if decoder.device is None:
+        return dlpr.decode_batch(streams, threads=decoder.threads)
+    from dlpr_wsi.pipeline.gpu import decode_on_device
+
+    return decode_on_device(streams, decoder.device, decoder.threads)

@@ -1,0 +1,64 @@
+"""Decoding on a torch device, for the check of what was written. Encoding is native."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dlpr
+from dlpr import bitstream
+from dlpr.bitstream import CodedPayload
+from dlpr.exact import weights as weights_store
+from dlpr_wsi.errors import MissingDependencyError, UsageError
+
+__all__ = ["decode_on_device", "require_device"]
+
+_BYTES_PER_PIXEL = 6000  # of device memory for one px of a batch, rounded up
+_lock = threading.Lock()  # one batch at a time: the memory below is counted once
+
+
+def require_device(device: str) -> None:
+    """Raise unless torch is installed and the device is there."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("torch", "gpu") from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--gpu", "torch finds no CUDA device on this machine")
+
+
+def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> list[NDArray[np.uint8]]:
+    """Decode streams, coded ones on the device, in batches that fit into its memory; others on the CPU."""
+    from dlpr.exact import torch_decoder
+
+    out: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(streams)
+    parsed = [bitstream.parse(stream) for stream in streams]
+    coded = [i for i, stream in enumerate(parsed) if isinstance(stream.payload, CodedPayload)]
+    rest = [i for i in range(len(streams)) if i not in set(coded)]
+    for i, image in zip(rest, dlpr.decode_batch([streams[i] for i in rest], threads=threads), strict=True):
+        out[i] = image
+    with _lock:
+        while coded:
+            payload = parsed[coded[0]].payload
+            assert_id = payload.weights_id if isinstance(payload, CodedPayload) else b""
+            header = parsed[coded[0]].header
+            limit = max(1, _free_bytes(device) // (_BYTES_PER_PIXEL * header.height * header.width))
+            batch = [i for i in coded if getattr(parsed[i].payload, "weights_id", b"") == assert_id][:limit]
+            images = torch_decoder.decode_batch([parsed[i] for i in batch], weights_store.find(assert_id), device)
+            for i, image in zip(batch, images, strict=True):
+                out[i] = np.asarray(image)
+            coded = [i for i in coded if i not in set(batch)]
+    return out
+
+
+def _free_bytes(device: str) -> int:
+    """Return the memory that a batch may use: nine tenths of what the device has free."""
+    import torch
+
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info()
+        return int(free) * 9 // 10
+    return 2 << 30

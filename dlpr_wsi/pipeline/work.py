@@ -1,0 +1,328 @@
+"""What a worker does: one shard, from the slide to a checked file.
+
+A task reads its pixels, encodes them, writes its file, reads that file back from disk, decodes every chunk of it and
+compares it with the pixels it read. Only then it is finished. The source is opened once per worker process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dlpr
+from dlpr.errors import DlprError
+from dlpr_wsi.errors import ArchiveError, SourceError
+from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
+from dlpr_wsi.pipeline.journal import ChunkRecord, TaskRecord
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
+from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
+from dlpr_wsi.sources import PixelSource, SourceTile, open_source
+from dlpr_wsi.sources.archive import parse_shard_index
+from dlpr_wsi.sources.pyramid import PyramidSource
+
+__all__ = ["BadTile", "Job", "TaskOutcome", "close_source", "convert_task", "open_with_levels", "read_task", "warm_up"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker needs to know.
+
+    Parameters
+    ----------
+    key : str
+        Names the job; workers keep one source open for it.
+    source : Path
+        The slide, under a name that every worker can open.
+    data : Path
+        The archive's folder, likewise.
+    plan : Plan
+        What is cut how.
+    tau : int
+        Bound on the error of every sample.
+    version : OmeVersion
+        Layout of the archive.
+    source_tiles : SourceTiles
+        Whether the slide's JPEG tiles may or must be kept.
+    threads : int
+        Codec threads of a task.
+    device : str or None
+        torch device that decodes for the check; None: the CPU, natively.
+    """
+
+    key: str
+    source: Path
+    data: Path
+    plan: Plan
+    tau: int
+    version: OmeVersion
+    source_tiles: SourceTiles
+    threads: int
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class BadTile:
+    """A tile that could not be converted.
+
+    Parameters
+    ----------
+    level, row, column : int
+        Which chunk.
+    x, y, width, height : int
+        Its pixels, in px of the level.
+    message : str
+        What is wrong.
+    """
+
+    level: int
+    row: int
+    column: int
+    x: int
+    y: int
+    width: int
+    height: int
+    message: str
+
+    def __str__(self) -> str:
+        """Return one line that names the tile and what is wrong."""
+        return (
+            f"level {self.level} row {self.row} column {self.column} "
+            f"(x={self.x} y={self.y} {self.width}x{self.height} px): {self.message}"
+        )
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of a task.
+
+    Parameters
+    ----------
+    task : Task
+        Which.
+    record : TaskRecord or None
+        For the journal; None where it failed.
+    bad : tuple of BadTile
+        Why it failed.
+    seconds : tuple of float
+        Spent on reading, encoding, writing, checking.
+    """
+
+    task: Task
+    record: TaskRecord | None
+    bad: tuple[BadTile, ...] = ()
+    seconds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+_lock = threading.Lock()
+_sources: dict[str, tuple[PixelSource, threading.Lock]] = {}
+
+
+def open_with_levels(path: Path, levels: int) -> PixelSource:
+    """Open a source and give it as many levels as the archive has."""
+    source = open_source(path)
+    if len(source.facts.levels) == 1 < levels:
+        return PyramidSource(source, levels)
+    return source
+
+
+def warm_up(job: Job) -> None:
+    """Open the source and load the codec's weights, before the first task."""
+    with _source(job):
+        pass
+    if job.device is None:
+        dlpr.encode(np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 16, 16), threads=1)
+
+
+@contextmanager
+def _source(job: Job) -> Iterator[PixelSource]:
+    """Lend this process's handle on the source to one thread."""
+    with _lock:
+        if job.key not in _sources:
+            _sources[job.key] = (open_with_levels(job.source, len(job.plan.levels)), threading.Lock())
+        source, lock = _sources[job.key]
+    with lock:
+        yield source
+
+
+def close_source(key: str) -> None:
+    """Close this process's handle on a job's source."""
+    with _lock:
+        found = _sources.pop(key, None)
+    if found is not None:
+        with found[1]:
+            found[0].close()
+
+
+def read_task(
+    job: Job, task: Task
+) -> tuple[list[NDArray[np.uint8]], list[SourceTile | None], list[BadTile]]:
+    """Read the pixels of a task: one array for each chunk, its stored tile where it may be kept, and bad tiles."""
+    level = job.plan.levels[task.level]
+    chunks = level.chunks(task)
+    try:
+        with _source(job) as source:
+            pixels = [read for row in _by_row(chunks) for read in _read_row(source, level, task.level, row)]
+            return pixels, _stored_tiles(job, source, level, task.level, chunks), []
+    except SourceError:
+        close_source(job.key)  # OpenSlide's handle is of no use after an error
+    return [], [], _find_bad(job, level, task.level, chunks)
+
+
+def _by_row(chunks: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Group chunks by row."""
+    rows: dict[int, list[tuple[int, int]]] = {}
+    for row, column in chunks:
+        rows.setdefault(row, []).append((row, column))
+    return list(rows.values())
+
+
+def _read_row(
+    source: PixelSource, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]
+) -> list[NDArray[np.uint8]]:
+    """Read neighbouring chunks of a row at once."""
+    boxes = [level.box(row, column) for row, column in chunks]
+    x, y, height = boxes[0][0], boxes[0][1], boxes[0][3]
+    width = boxes[-1][0] + boxes[-1][2] - x
+    pixels = source.read(x, y, width, height, index)
+    if pixels.shape != (height, width, 3):
+        raise SourceError(f"the source gave {pixels.shape} at x={x} y={y} of level {index}")
+    return [pixels[:, left - x : left - x + wide] for left, _, wide, _ in boxes]
+
+
+def _stored_tiles(
+    job: Job, source: PixelSource, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]
+) -> list[SourceTile | None]:
+    """Return the slide's own tiles, where the chunks follow them."""
+    if not level.follows_source:
+        return [None] * len(chunks)
+    return [source.source_tile(index, row, column) for row, column in chunks]
+
+
+def _find_bad(job: Job, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]) -> list[BadTile]:
+    """Read again, chunk by chunk, to tell which cannot be read."""
+    bad = []
+    for row, column in chunks:
+        try:
+            with _source(job) as source:
+                _read_row(source, level, index, [(row, column)])
+                _stored_tiles(job, source, level, index, [(row, column)])
+        except SourceError as error:
+            close_source(job.key)
+            bad.append(BadTile(index, row, column, *level.box(row, column), str(error)))
+    if not bad:
+        row, column = chunks[0]
+        bad.append(
+            BadTile(index, row, column, *level.box(row, column), "its shard could be read at the second try only")
+        )
+    return bad
+
+
+def convert_task(job: Job, task: Task) -> TaskOutcome:
+    """Do a task; a file that an earlier run has finished is checked and kept.
+
+    Returns
+    -------
+    TaskOutcome
+        With a record, or with the tiles at fault.
+
+    Raises
+    ------
+    OSError
+        The archive cannot be written.
+    """
+    level = job.plan.levels[task.level]
+    chunks = level.chunks(task)
+    begin = time.perf_counter()
+    pixels, tiles, bad = read_task(job, task)
+    if bad:
+        return TaskOutcome(task, None, tuple(bad))
+    read = time.perf_counter()
+    encoded = written = read
+    if not all(file.is_file() for file in chunk_files(job.data, level, job.version, task)):
+        full = [padded(p, level.tile_height, level.tile_width, t) for p, t in zip(pixels, tiles, strict=True)]
+        streams = encode_chunks(full, job.tau, tiles, job.threads)
+        encoded = time.perf_counter()
+        if job.source_tiles is SourceTiles.ONLY:
+            bad = [
+                BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
+                for (row, column), stream in zip(chunks, streams, strict=True)
+                if mode_name(stream) not in ("jpeg", "constant")
+            ]
+            if bad:
+                return TaskOutcome(task, None, tuple(bad))
+        write_shard(job.data, level, job.version, task, streams)
+        written = time.perf_counter()
+    record, bad = _check(job, task, level, pixels, sum(tile.bytes for tile in tiles if tile is not None))
+    if bad:
+        for file in chunk_files(job.data, level, job.version, task):
+            file.unlink(missing_ok=True)  # to be done again
+        return TaskOutcome(task, None, tuple(bad))
+    seconds = (read - begin, encoded - read, written - encoded, time.perf_counter() - written)
+    return TaskOutcome(task, record, (), seconds)
+
+
+def _why_not_kept(level: LevelPlan, mode: str) -> str:
+    """Say why a tile is not kept as the slide's JPEG."""
+    if not level.follows_source:
+        return "the slide's level is not made of JPEG tiles that chunks can follow (--source-tiles only)"
+    return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
+
+
+def _check(
+    job: Job, task: Task, level: LevelPlan, pixels: Sequence[NDArray[np.uint8]], source_bytes: int
+) -> tuple[TaskRecord | None, list[BadTile]]:
+    """Read a task's files back, decode every chunk and compare it with the source."""
+    chunks = level.chunks(task)
+    try:
+        streams = read_back(job.data, level, job.version, task)
+    except (ArchiveError, OSError) as error:
+        row, column = chunks[0]
+        return None, [BadTile(task.level, row, column, *level.box(row, column), f"reading back failed: {error}")]
+    bad, worst, records = [], 0, []
+    decoded = decode_chunks(streams, Decoder(job.threads, job.device))
+    for (row, column), stream, image, expected in zip(chunks, streams, decoded, pixels, strict=True):
+        if isinstance(image, DlprError):
+            problem = f"what was written cannot be decoded ({image})"
+        elif image.shape != (3, level.tile_height, level.tile_width):
+            problem = f"what was written has the shape {image.shape}"
+        else:
+            error = largest_error(image, expected)
+            worst = max(worst, error)
+            records.append(ChunkRecord(len(stream), hashlib.sha256(stream).hexdigest(), mode_name(stream)))
+            if error <= job.tau:
+                continue
+            problem = f"max |error| {error} is above tau {job.tau}"
+        bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))
+    return (None, bad) if bad else (TaskRecord(task.key, tuple(records), worst, source_bytes), [])
+
+
+def largest_error(image: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:
+    """Return the largest difference between a decoded (3, H, W) chunk and its (h, w, 3) pixels, padding left out."""
+    height, width = expected.shape[:2]
+    found = image[:, :height, :width].transpose(1, 2, 0)
+    if np.array_equal(found, expected):
+        return 0
+    return int((np.maximum(found, expected) - np.minimum(found, expected)).max())
+
+
+def read_back(data: Path, level: LevelPlan, version: OmeVersion, task: Task) -> list[bytes]:
+    """Return the streams of a task as they lie on disk."""
+    files = chunk_files(data, level, version, task)
+    if version is OmeVersion.V04:
+        return [file.read_bytes() for file in files]
+    content = files[0].read_bytes()
+    size = 16 * level.shard_rows * level.shard_columns + 4
+    index = parse_shard_index(content[-size:], level.shard_rows, level.shard_columns, len(content), files[0])
+    streams = []
+    for row, column in level.chunks(task):
+        offset, length = (int(v) for v in index[row % level.shard_rows, column % level.shard_columns])
+        streams.append(content[offset : offset + length])
+    return streams

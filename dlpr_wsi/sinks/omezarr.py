@@ -1,0 +1,226 @@
+"""OME-Zarr 0.5 and 0.4 on disk.
+
+Metadata and shards are written here, byte by byte, and not by a library: a resumed conversion must give the very bytes
+of an uninterrupted one whatever versions are installed, and chunks come encoded. That the result is what ome-zarr-py
+writes and what ome-zarr-models accepts is tested.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlpr.exact.crc import crc32c
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
+from dlpr_wsi.sinks.place import write_file
+from dlpr_wsi.sources.archive import ATTRIBUTES, MISSING
+
+__all__ = ["FILL_VALUE", "OmeVersion", "chunk_files", "write_hashes", "write_metadata", "write_shard"]
+
+FILL_VALUE = 255  # white, as the background of bright field; every chunk is written, so it shows only in damage
+
+
+class OmeVersion(str, Enum):
+    """Version of the OME-Zarr specification: 0.5 is Zarr format 3 with shards, 0.4 is format 2, a file per chunk."""
+
+    V05 = "0.5"
+    V04 = "0.4"
+
+
+def chunk_files(data: Path, plan: LevelPlan, version: OmeVersion, task: Task) -> list[Path]:
+    """Return the files of a task: its shard, or one for each chunk."""
+    level = data / str(task.level)
+    if version is OmeVersion.V05:
+        return [level / "c" / "0" / str(task.row) / str(task.column)]
+    return [level / "0" / str(row) / str(column) for row, column in plan.chunks(task)]
+
+
+def write_shard(data: Path, plan: LevelPlan, version: OmeVersion, task: Task, streams: Sequence[bytes]) -> None:
+    """Write the chunks of a task.
+
+    Parameters
+    ----------
+    data : Path
+        The archive's folder.
+    plan : LevelPlan
+        The level.
+    version : OmeVersion
+        Layout.
+    task : Task
+        Which shard.
+    streams : sequence of bytes
+        One for each chunk of ``plan.chunks(task)``.
+
+    Raises
+    ------
+    OSError
+        The disk is full or cannot be written.
+    """
+    files = chunk_files(data, plan, version, task)
+    if version is OmeVersion.V04:
+        for file, stream in zip(files, streams, strict=True):
+            write_file(file, [stream])
+        return
+    index = np.full((plan.shard_rows, plan.shard_columns, 2), MISSING, "<u8")
+    offset = 0
+    for (row, column), stream in zip(plan.chunks(task), streams, strict=True):
+        index[row % plan.shard_rows, column % plan.shard_columns] = (offset, len(stream))
+        offset += len(stream)
+    table = index.tobytes()
+    write_file(files[0], [*streams, table, crc32c(table).to_bytes(4, "little")])
+
+
+def write_hashes(data: Path, level: int, hashes: NDArray[np.uint8], version: OmeVersion) -> None:
+    """Write the SHA-256 of every chunk of a level, (rows, columns, 32), as a Zarr array ``hashes/LEVEL``."""
+    folder = data / "hashes"
+    if not _has_metadata(folder, version):
+        _write_group(folder, {}, version)
+    shape = list(hashes.shape)
+    if version is OmeVersion.V05:
+        meta = _array_v3(shape, shape, [{"name": "bytes"}], 0, ["row", "column", "sha256"])
+        _write_json(folder / str(level) / "zarr.json", meta)
+        write_file(folder / str(level) / "c" / "0" / "0" / "0", [hashes.tobytes()])
+    else:
+        _write_json(folder / str(level) / ".zarray", _array_v2(shape, shape, None, 0))
+        write_file(folder / str(level) / "0" / "0" / "0", [hashes.tobytes()])
+
+
+def write_metadata(
+    data: Path,
+    plan: Plan,
+    version: OmeVersion,
+    *,
+    tau: int,
+    mpp: tuple[float, float] | None,
+    facts: Mapping[str, Any] | None,
+    name: str = "image",
+) -> None:
+    """Write the metadata of an OME-Zarr image.
+
+    Parameters
+    ----------
+    data : Path
+        The group's folder.
+    plan : Plan
+        Its levels.
+    version : OmeVersion
+        Of OME-Zarr.
+    tau : int
+        Bound on the error of every sample.
+    mpp : tuple of float or None
+        Micrometres per px of level 0 in x and y.
+    facts : mapping or None
+        This package's facts.
+    name : str
+        Name of the image. Never the slide's file name: that may identify the patient.
+    """
+    for index, level in enumerate(plan.levels):
+        shape, chunk = [3, level.height, level.width], [3, level.tile_height, level.tile_width]
+        folder = data / str(index)
+        if version is OmeVersion.V04:
+            codec = {"id": "dlpr", "tau": tau}
+            _write_json(folder / ".zarray", _array_v2(shape, chunk, codec, FILL_VALUE))
+            continue
+        shard = [3, level.tile_height * level.shard_rows, level.tile_width * level.shard_columns]
+        sharding = {
+            "name": "sharding_indexed",
+            "configuration": {
+                "chunk_shape": chunk,
+                "codecs": [{"name": "dlpr", "configuration": {"tau": tau}}],
+                "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                "index_location": "end",
+            },
+        }
+        _write_json(folder / "zarr.json", _array_v3(shape, shard, [sharding], FILL_VALUE, ["c", "y", "x"]))
+    ome = {"multiscales": [_multiscale(plan, mpp, name, version)], "omero": _omero(name, version)}
+    own = {} if facts is None else {ATTRIBUTES: dict(facts)}
+    if version is OmeVersion.V05:
+        _write_group(data, {"ome": {"version": version.value, **ome}, **own}, version)
+    else:
+        _write_group(data, {**ome, **own}, version)
+
+
+def _multiscale(plan: Plan, mpp: tuple[float, float] | None, name: str, version: OmeVersion) -> dict[str, Any]:
+    """Return the description of the pyramid."""
+    space: dict[str, str] = {"type": "space"} if mpp is None else {"type": "space", "unit": "micrometer"}
+    scale_x, scale_y = (1.0, 1.0) if mpp is None else mpp
+    first = plan.levels[0]
+    datasets = [
+        {
+            "path": str(index),
+            "coordinateTransformations": [
+                {
+                    "type": "scale",
+                    "scale": [1.0, scale_y * first.height / level.height, scale_x * first.width / level.width],
+                }
+            ],
+        }
+        for index, level in enumerate(plan.levels)
+    ]
+    axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
+    described = {"name": name, "axes": axes, "datasets": datasets}
+    return described if version is OmeVersion.V05 else {"version": version.value, **described}
+
+
+def _omero(name: str, version: OmeVersion) -> dict[str, Any]:
+    """Return how to show the channels."""
+    window = {"min": 0, "max": 255, "start": 0, "end": 255}
+    channels = [
+        {"label": label, "color": colour, "active": True, "coefficient": 1, "family": "linear", "window": window}
+        for label, colour in (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+    ]
+    shown = {"name": name, "channels": channels, "rdefs": {"model": "color"}}
+    return shown if version is OmeVersion.V05 else {"version": version.value, **shown}
+
+
+def _array_v3(
+    shape: list[int], chunk: list[int], codecs: list[dict[str, Any]], fill: int, names: list[str]
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": shape,
+        "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": names,
+    }
+
+
+def _array_v2(shape: list[int], chunk: list[int], compressor: dict[str, Any] | None, fill: int) -> dict[str, Any]:
+    return {
+        "zarr_format": 2,
+        "shape": shape,
+        "chunks": chunk,
+        "dtype": "|u1",
+        "compressor": compressor,
+        "fill_value": fill,
+        "order": "C",
+        "filters": None,
+        "dimension_separator": "/",
+    }
+
+
+def _has_metadata(folder: Path, version: OmeVersion) -> bool:
+    return (folder / ("zarr.json" if version is OmeVersion.V05 else ".zgroup")).is_file()
+
+
+def _write_group(folder: Path, attributes: Mapping[str, Any], version: OmeVersion) -> None:
+    if version is OmeVersion.V05:
+        _write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
+        return
+    _write_json(folder / ".zattrs", dict(attributes))
+    _write_json(folder / ".zgroup", {"zarr_format": 2})
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_file(path, [(json.dumps(content, indent=2) + "\n").encode()])
