@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Iterator, Mapping
 from concurrent.futures import wait
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsProfile
 
-__all__ = ["TileReader"]
+__all__ = ["LevelArray", "TileReader"]
 
 _MAX_PIXELS = 1 << 28
 _GROUP = 64  # chunks asked for at a time: bounds what is in flight, however large the region
@@ -220,6 +221,11 @@ class TileReader:
         thumbnail.thumbnail(size, Image.Resampling.LANCZOS)
         return thumbnail
 
+    @property
+    def level_arrays(self) -> tuple[LevelArray, ...]:
+        """Each level as a read-only array (height, width, 3) that decodes what is indexed."""
+        return tuple(LevelArray(self, level) for level in range(self.level_count))
+
     def _check(self, level: int, size: tuple[int, int]) -> None:
         if not 0 <= level < self.level_count:
             raise UsageError("level", f"must be 0..{self.level_count - 1}, not {level}")
@@ -236,6 +242,66 @@ class TileReader:
             finally:  # after an error the rest is not wanted any more
                 wait(future for future in futures if not future.cancel())
         return out
+
+
+class LevelArray:
+    """A level as an array; `dask.array.from_array` and NumPy take it.
+
+    Parameters
+    ----------
+    reader : TileReader
+        Where it reads.
+    level : int
+        Which level.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, reader: TileReader, level: int) -> None:
+        self._reader, self._level = reader, level
+        width, height = reader.level_dimensions[level]
+        self.shape = (height, width, 3)
+        tile_width, tile_height = reader.level_tiles[level]
+        self.chunks = (tile_height, tile_width, 3)
+        """Shape of a stored chunk."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        """Return part of the level; integers, slices and an ellipsis are understood."""
+        parts: list[Any] = list(index) if isinstance(index, tuple) else [index]
+        at = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
+        parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + (at < len(parts)))
+        rows, columns, samples = parts
+        y, x = _span(rows, self.shape[0]), _span(columns, self.shape[1])
+        part = self._reader.read(x.low, y.low, x.high - x.low, y.high - y.low, self._level)
+        return part[y.inside, x.inside, samples]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Decode the whole level."""
+        return np.asarray(self[:], dtype=dtype)
+
+
+class _Span(NamedTuple):
+    """What to read along an axis, and what to take from it."""
+
+    low: int
+    high: int
+    inside: int | slice
+
+
+def _span(index: Any, length: int) -> _Span:
+    if isinstance(index, slice):
+        picked = range(length)[index]
+        if not picked:
+            return _Span(0, 0, slice(None))
+        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1]) + 1
+        return _Span(low, high, slice(None, None, picked.step))
+    number = operator.index(index)
+    at = range(length)[number]  # IndexError as NumPy's
+    return _Span(at, at + 1, 0)
 
 
 def _groups(keys: list[ChunkKey]) -> Iterator[list[ChunkKey]]:

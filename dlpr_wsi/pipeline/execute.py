@@ -155,7 +155,9 @@ class DaskExecutor:
         except ImportError as error:
             raise MissingDependencyError("dask with distributed", "wsi") from error
         self._distributed = distributed
-        dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES, "distributed.admin.log-format": "%(message)s"})
+        dask.config.set(
+            {"distributed.scheduler.allowed-failures": _RETRIES, "distributed.admin.log-format": "%(message)s"}
+        )
         self._gpu = gpu
         self._cluster: Any = None
         cores = threads or default_threads()
@@ -180,8 +182,13 @@ class DaskExecutor:
             except (OSError, ValueError) as error:
                 raise UsageError("--scheduler", f"no Dask scheduler answers at {address} ({error})") from error
         self._client.forward_logging = None
-        if gpu and address is not None and not any(
-            worker.get("resources", {}).get("GPU") for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()
+        if (
+            gpu
+            and address is not None
+            and not any(
+                worker.get("resources", {}).get("GPU")
+                for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()
+            )
         ):
             self.close()
             raise UsageError("--gpu", "no worker of the cluster has the resource GPU (dask worker --resources GPU=1)")

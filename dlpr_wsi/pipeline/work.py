@@ -161,9 +161,7 @@ def close_source(key: str) -> None:
             found[0].close()
 
 
-def read_task(
-    job: Job, task: Task
-) -> tuple[list[NDArray[np.uint8]], list[SourceTile | None], list[BadTile]]:
+def read_task(job: Job, task: Task) -> tuple[list[NDArray[np.uint8]], list[SourceTile | None], list[BadTile]]:
     """Read the pixels of a task: one array for each chunk, its stored tile where it may be kept, and bad tiles."""
     level = job.plan.levels[task.level]
     chunks = level.chunks(task)

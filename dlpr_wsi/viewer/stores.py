@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr_wsi.errors import ArchiveError, WsiError
+from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
 from dlpr_wsi.sources import PixelSource, open_source
 from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr, open_archive
 
@@ -137,7 +137,6 @@ class ArchiveStore:
         facts = archive.facts
         self.background = _colour(facts.get("background"))
         self.icc_profile = archive.icc_profile
-        codec = facts.get("codec")
         self.facts = StoreFacts(
             kind="archive",
             bytes=_size(archive.path),
@@ -146,8 +145,8 @@ class ArchiveStore:
             mpp_x=archive.mpp_x,
             mpp_y=archive.mpp_y,
             objective_power=_number(facts.get("objective_power")),
-            source_bytes=None if (size := _number(facts.get("file_bytes"))) is None else int(size),
-            source_codec=_codec_name(codec) if isinstance(codec, Mapping) else None,
+            source_bytes=None if (size := _number(facts.get("source_bytes"))) is None else int(size),
+            source_codec=_codec_name(facts.get("source_codec"), facts.get("source_quality")),
         )
         self.fingerprint = _fingerprint(archive.path, self.facts)
 
@@ -176,7 +175,8 @@ class SlideStore:
     coded = False
 
     def __init__(self, source: PixelSource, path: Path) -> None:
-        self._source = source
+        self._source, self._path = source, path
+        self._usable = True
         self._lock = threading.Lock()  # one thread at a time uses one source
         facts = source.facts
         self.name: str = facts.name
@@ -194,7 +194,7 @@ class SlideStore:
             mpp_y=facts.mpp_y,
             objective_power=facts.objective_power,
             source_bytes=None,
-            source_codec=_codec_name(asdict(facts.codec)),
+            source_codec=_codec_name(facts.codec.name, facts.codec.quality),
         )
         self.fingerprint = _fingerprint(path, self.facts)
 
@@ -204,7 +204,15 @@ class SlideStore:
         x, y = column * grid.tile_width, row * grid.tile_height
         width, height = min(grid.tile_width, grid.width - x), min(grid.tile_height, grid.height - y)
         with self._lock:
-            return self._source.read(x, y, width, height, level)
+            if not self._usable:  # after an error a source may be of no use: a new one reads the rest
+                self._source.close()
+                self._source = open_source(self._path)
+                self._usable = True
+            try:
+                return self._source.read(x, y, width, height, level)
+            except SourceError:
+                self._usable = False
+                raise
 
     def close(self) -> None:
         """Release the file."""
@@ -231,12 +239,11 @@ def open_store(path: Path) -> ChunkStore:
     return SlideStore(open_source(path), path)
 
 
-def _codec_name(codec: Mapping[str, Any]) -> str | None:
+def _codec_name(name: object, quality: object) -> str | None:
     """Return a codec's name for people."""
-    name, quality = codec.get("name"), codec.get("quality")
     if not isinstance(name, str):
         return None
-    return f"{name} quality {quality}" if quality is not None else name
+    return f"{name}, quality {quality}" if isinstance(quality, int) else name
 
 
 def _number(value: object) -> float | None:

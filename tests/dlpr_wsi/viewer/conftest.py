@@ -90,7 +90,7 @@ def archives(tmp_path_factory, slide_pixels):
     found = {}
     for tau in (0, 3):
         path = folder / f"slide tau{tau}.zarr"
-        found[tau] = path, write_archive(path, slide_pixels, tau=tau, file_bytes=100_000)
+        found[tau] = path, write_archive(path, slide_pixels, tau=tau, source_bytes=100_000)
     return found
 
 

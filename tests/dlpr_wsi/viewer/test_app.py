@@ -9,13 +9,14 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from openslide.deepzoom import DeepZoomGenerator
+from PIL import Image, ImageCms
+from starlette.testclient import TestClient
+
 from dlpr_wsi.viewer.app import Settings, create_app
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkKey
 from dlpr_wsi.viewer.images import ImageSet, open_images
 from dlpr_wsi.viewer.stores import open_store
-from openslide.deepzoom import DeepZoomGenerator
-from PIL import Image, ImageCms
-from starlette.testclient import TestClient
 
 LOSSLESS, NEAR = "slide-tau0-zarr", "slide-tau3-zarr"
 

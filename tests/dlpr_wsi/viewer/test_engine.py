@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError, wait
 
 import numpy as np
 import pytest
+
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.viewer.cache import ByteCache
 from dlpr_wsi.viewer.engine import BusyError, ChunkEngine, ChunkError, ChunkKey
