@@ -101,3 +101,58 @@ def engine():
     engine = ChunkEngine(64 << 20, threads=2)
     yield engine
     engine.close()
+
+
+class Running:
+    """A server in a thread, as `dlpr_wsi.viewer.server.serve` sets it up, with limits that a test can wait for."""
+
+    def __init__(self, images, engine, protocol, settings):
+        import threading
+        import time
+
+        import uvicorn
+
+        from dlpr_wsi.viewer.app import create_app
+
+        self.app = create_app(images, engine, settings)
+        config = uvicorn.Config(
+            self.app,
+            port=0,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=2,
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        deadline = time.monotonic() + 20
+        while not self.server.started:
+            assert self.thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def close(self):
+        self.server.should_exit = True
+        self.thread.join(20)
+
+
+@pytest.fixture
+def run_server(engine):
+    """Start servers; they end with the test."""
+    from dlpr_wsi.viewer.guard import GuardedProtocol
+
+    started = []
+
+    def run(images, settings=None, **limits):
+        protocol = type("Limited", (GuardedProtocol,), limits)
+        started.append(Running(images, engine, protocol, settings))
+        return started[-1]
+
+    yield run
+    for server in started:
+        server.close()
