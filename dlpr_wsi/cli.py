@@ -12,18 +12,26 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from dlpr.errors import DlprError
-from dlpr_wsi.errors import UsageError, WsiError
+from dlpr_wsi.errors import MissingDependencyError, SourceError, UsageError, WsiError
+
+if TYPE_CHECKING:
+    from dlpr_wsi.pipeline.convert import ConvertOptions
 
 __all__ = ["main"]
 
 
+_RESUME = "; what is finished is kept: run the same command again to go on"
+
+
 class _Terminated(BaseException):
-    """SIGTERM arrived; unwinds as Ctrl-C does, so that unfinished files are removed."""
+    """SIGTERM arrived; unwinds as Ctrl-C does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        print(f"{parser.prog}: interrupted{_RESUME}", file=sys.stderr)
         return 130
     except _Terminated:
-        print(f"{parser.prog}: terminated", file=sys.stderr)
+        print(f"{parser.prog}: terminated{_RESUME}", file=sys.stderr)
         return 143
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -59,38 +67,169 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from dlpr_wsi.pipeline.convert import convert
-    from dlpr_wsi.progress import make_progress
-    from dlpr_wsi.report import convert_lines
-    from dlpr_wsi.sinks.zarr3 import leftovers
+    from dlpr_wsi.pipeline.batch import expand, name_outputs
+    from dlpr_wsi.pipeline.convert import ConvertOptions
+    from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
+    from dlpr_wsi.sinks.omezarr import OmeVersion
 
-    report = convert(
-        options.slide,
-        options.out,
+    wanted = ConvertOptions(
         tau=options.tau,
         tile=options.tile,
-        threads=options.threads,
-        overwrite=options.overwrite,
-        progress=make_progress("convert", sys.stderr),
+        version=OmeVersion(options.ome_zarr),
+        source_tiles=SourceTiles(options.source_tiles),
+        pyramid=Pyramid(options.pyramid),
+        keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
     )
-    print("\n".join(convert_lines(report)))
-    for path in leftovers(options.out):
-        print(f"note          {path} is left from a conversion that was killed, or belongs to one that runs now")
-    return 0
+    if options.out is None:
+        if options.dry_run and len(options.paths) == 1:
+            return _preview(options, wanted, options.paths)
+        if len(options.paths) != 2:
+            raise UsageError("OUT", "give SLIDE OUT.zarr, or SLIDES... --out DIR")
+        slide, out = options.paths
+        return _preview(options, wanted, [slide]) if options.dry_run else _convert_all(options, wanted, [(slide, out)])
+    slides = expand(options.paths)
+    if options.dry_run:
+        return _preview(options, wanted, slides)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError("--out", f"the folder {options.out} cannot be made ({error.strerror})") from error
+    outs = name_outputs(slides, options.out, f".{options.format}")
+    return _convert_all(options, wanted, list(zip(slides, outs, strict=True)))
+
+
+def _preview(options: argparse.Namespace, wanted: ConvertOptions, slides: Sequence[Path]) -> int:
+    """Print plan and estimate of each slide."""
+    from dlpr_wsi.pipeline.convert import preview
+    from dlpr_wsi.report import preview_lines
+
+    failed = False
+    for slide in slides:
+        try:
+            found = preview(slide, wanted, threads=options.threads)
+        except (WsiError, DlprError, OSError) as error:
+            if len(slides) == 1 or isinstance(error, UsageError):
+                raise
+            print(f"dlpr-wsi: error: {error}", file=sys.stderr)
+            failed = True
+            continue
+        if options.json:
+            levels = [asdict(level) for level in found.plan.levels]
+            print(json.dumps({"source": found.source.to_json(), "levels": levels, "estimate": asdict(found.estimate)}))
+        else:
+            print(f"slide         {slide}")
+            print("\n".join(preview_lines(found)))
+    return int(failed)
+
+
+def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list[tuple[Path, Path]]) -> int:
+    """Convert one slide or many with one set of workers."""
+    from dlpr_wsi.pipeline.batch import BatchRow, convert_batch
+    from dlpr_wsi.pipeline.convert import ConvertReport, Preview, convert, make_executor
+    from dlpr_wsi.progress import make_progress
+    from dlpr_wsi.report import batch_lines, convert_lines, preview_lines
+    from dlpr_wsi.sinks.place import check_destination
+
+    many = options.out is not None
+    if not many and not jobs[0][1].exists():
+        check_destination(jobs[0][1], overwrite=options.overwrite)  # before workers start
+    if not many and not jobs[0][0].exists():
+        raise SourceError(f"{jobs[0][0]}: no such file")
+    executor = make_executor(
+        _pixels(jobs),
+        scheduler=options.scheduler,
+        workers=options.workers,
+        threads=options.threads,
+        gpu=options.gpu,
+    )
+
+    def show(found: Preview) -> None:
+        print("\n".join(preview_lines(found)[-1:]), file=sys.stderr)
+
+    def one(slide: Path, out: Path) -> ConvertReport:
+        label = f"convert {slide.name}" if many else "convert"
+        return convert(
+            slide,
+            out,
+            options=wanted,
+            overwrite=options.overwrite,
+            restart=options.restart,
+            executor=executor,
+            gpu=options.gpu,
+            progress=make_progress(label, sys.stderr),
+            on_preview=show,
+        )
+
+    def failed(row: BatchRow) -> None:
+        if row.error:
+            print(f"dlpr-wsi: error: {row.error}", file=sys.stderr)
+
+    try:
+        if not many:
+            report = one(*jobs[0])
+            print(json.dumps(report.to_json()) if options.json else "\n".join(convert_lines(report)))
+            return 0
+        rows = convert_batch(jobs, one, failed)
+    finally:
+        executor.close()
+    if options.json:
+        print(
+            json.dumps(
+                [
+                    {"slide": str(row.slide), "out": str(row.out), "error": row.error}
+                    | ({} if row.report is None else row.report.to_json())
+                    for row in rows
+                ]
+            )
+        )
+    else:
+        print("\n".join(batch_lines(rows)))
+    return int(any(row.report is None for row in rows))
+
+
+def _pixels(jobs: Sequence[tuple[Path, Path]]) -> int:
+    """Px of level 0 of all slides that open; the others fail later, by name."""
+    from dlpr_wsi.sources import open_source
+
+    total = 0
+    for slide, _ in jobs:
+        try:
+            source = open_source(slide)
+        except MissingDependencyError:
+            raise
+        except WsiError:
+            continue
+        total += source.facts.levels[0].width * source.facts.levels[0].height
+        source.close()
+    return total
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from dlpr_wsi.pipeline.convert import make_executor
     from dlpr_wsi.pipeline.verify import verify
     from dlpr_wsi.progress import make_progress
     from dlpr_wsi.report import verify_lines
+    from dlpr_wsi.sources.archive import open_archive
 
-    report = verify(
-        options.archive,
-        options.source,
+    archive = open_archive(options.archive)
+    executor = make_executor(
+        sum(level.width * level.height for level in archive.levels),
+        scheduler=options.scheduler,
+        workers=options.workers,
         threads=options.threads,
-        progress=make_progress("verify", sys.stderr),
+        gpu=options.gpu,
     )
-    print("\n".join(verify_lines(report)))
+    try:
+        report = verify(
+            options.archive,
+            options.source,
+            executor=executor,
+            gpu=options.gpu,
+            progress=make_progress("verify", sys.stderr),
+        )
+    finally:
+        executor.close()
+    print(json.dumps(asdict(report) | {"ok": report.ok}) if options.json else "\n".join(verify_lines(report)))
     return 0 if report.ok else 1
 
 
@@ -127,9 +266,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    convert = commands.add_parser("convert", help="convert level 0 of a slide to an archive")
-    convert.add_argument("slide", type=Path, metavar="SLIDE", help="anything that OpenSlide reads")
-    convert.add_argument("out", type=Path, metavar="OUT.zarr", help="the archive; appears when it is complete")
+    convert = commands.add_parser(
+        "convert",
+        help="convert slides to archives",
+        usage="%(prog)s SLIDE OUT.zarr|OUT.tif [options]\n       %(prog)s SLIDES... --out DIR [options]",
+    )
+    convert.add_argument(
+        "paths", type=Path, nargs="+", metavar="SLIDE", help="a slide, TIFF, Zarr folder or image; OUT"
+    )
+    convert.add_argument("--out", type=Path, metavar="DIR", help="convert every SLIDE (a folder: all in it) into DIR")
+    convert.add_argument("--format", choices=("zarr", "tif"), default="zarr", help="of archives in DIR (default zarr)")
     convert.add_argument(
         "--tau",
         type=_integer(0, 255),
@@ -140,16 +286,32 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--tile",
         type=_integer(16, 4096),
-        default=256,
         metavar="N",
-        help="side of a chunk in px (default 256)",
+        help="side of a chunk in px (default: that of the slide's JPEG tiles, or 256)",
     )
-    convert.add_argument("--overwrite", action="store_true", help="replace OUT.zarr if it is a Zarr archive")
+    convert.add_argument("--ome-zarr", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default 0.5)")
+    convert.add_argument(
+        "--source-tiles",
+        choices=("auto", "never", "only"),
+        default="auto",
+        help="keep the slide's JPEG tiles where that is exact and smallest; never; or fail where it cannot be done",
+    )
+    convert.add_argument(
+        "--pyramid",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
+    )
+    convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
+    convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
+    convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")
+    convert.add_argument("--restart", action="store_true", help="begin anew where an interrupted run left its work")
+    convert.add_argument("--dry-run", action="store_true", help="print the plan and the estimate, write nothing")
     convert.set_defaults(run=_convert, parser=convert)
 
-    verify = commands.add_parser("verify", help="decode an archive and compare every sample with its slide")
-    verify.add_argument("archive", type=Path, metavar="OUT.zarr")
-    verify.add_argument("--source", type=Path, required=True, metavar="SLIDE", help="the slide it was made from")
+    verify = commands.add_parser("verify", help="decode an archive; compare with its hashes and with its slide")
+    verify.add_argument("archive", type=Path, metavar="ARCHIVE")
+    verify.add_argument("--source", type=Path, metavar="SLIDE", help="the slide it was made from")
     verify.set_defaults(run=_verify, parser=verify)
 
     serve = commands.add_parser("serve", help="show archives and slides in a browser")
@@ -172,6 +334,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--threads", type=_integer(1, 1024), metavar="N", help="threads (default: one per CPU core)"
         )
+        command.add_argument(
+            "--workers",
+            type=_integer(0, 1024),
+            metavar="N",
+            help="worker processes; 0: this process alone (default: by the size of the work)",
+        )
+        command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, as tcp://host:8786")
+        command.add_argument("--gpu", action="store_true", help="decode on workers with a GPU (encoding is native)")
+        command.add_argument("--json", action="store_true", help="the report as JSON")
 
     info = commands.add_parser("info", help="facts about a slide or an archive")
     info.add_argument("path", type=Path, metavar="PATH")
@@ -198,7 +369,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 def _versions() -> str:
     """Return this package's version and those of the packages that matter to it."""
     lines = []
-    for name in ("dlpr-wsi", "numpy", "numcodecs", "zarr", "openslide-python", "openslide-bin"):
+    for name in ("dlpr-wsi", "numpy", "numcodecs", "zarr", "openslide-python", "openslide-bin", "tifffile", "dask"):
         try:
             lines.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

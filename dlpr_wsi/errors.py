@@ -6,6 +6,7 @@
     +-- UsageError              the caller asked for something impossible; names the option
     +-- MissingDependencyError  (also ImportError) an optional package is absent; names the extra
     +-- SourceError             the slide cannot be opened or read
+    +-- ConversionError         tiles of the slide cannot be converted; names them
     +-- ArchiveError            the archive cannot be opened, or is not one that this package reads
 
 Damage inside single chunks is no exception: `dlpr_wsi.pipeline.verify` collects it in its report.
@@ -13,7 +14,9 @@ Damage inside single chunks is no exception: `dlpr_wsi.pipeline.verify` collects
 
 from __future__ import annotations
 
-__all__ = ["ArchiveError", "MissingDependencyError", "SourceError", "UsageError", "WsiError"]
+__all__ = ["ArchiveError", "ConversionError", "MissingDependencyError", "SourceError", "UsageError", "WsiError"]
+
+_SHOWN = 20  # tiles named one by one in a message
 
 
 class WsiError(Exception):
@@ -59,3 +62,25 @@ class SourceError(WsiError):
 
 class ArchiveError(WsiError):
     """A path holds no archive that this package reads, or one that does not belong to the slide."""
+
+
+class ConversionError(WsiError):
+    """Some tiles of a slide could not be converted. The rest is done and kept for another run.
+
+    Parameters
+    ----------
+    source : object
+        The slide.
+    bad : tuple
+        The tiles; each prints as one line that names it.
+    """
+
+    def __init__(self, source: object, bad: tuple[object, ...]) -> None:
+        shown = "".join(f"\n  {tile}" for tile in bad[:_SHOWN])
+        more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        super().__init__(
+            f"{source}: {len(bad)} {'tile' if len(bad) == 1 else 'tiles'} could not be converted:{shown}{more}\n"
+            "  no archive was made; the other tiles are kept: run the same command again once the cause is removed"
+        )
+        self.source = source
+        self.bad = bad

@@ -10,10 +10,39 @@ from typing import Any
 
 import dlpr
 from dlpr.errors import DlprError
-from dlpr_wsi.sources import SlideFacts, open_slide
-from dlpr_wsi.sources.archive import directory_bytes, open_archive
+from dlpr_wsi.errors import ArchiveError
+from dlpr_wsi.sources import SlideFacts, open_source
+from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr, open_archive
 
-__all__ = ["ArchiveInfo", "archive_info", "info", "slide_info"]
+__all__ = ["ArchiveInfo", "LevelInfo", "archive_info", "info", "slide_info"]
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """One level of an archive.
+
+    Parameters
+    ----------
+    width, height, tile_width, tile_height : int
+        In px.
+    shard : tuple of int or None
+        Rows and columns of chunks in a shard; None where every chunk is a file.
+    tiles : int
+        Number of chunks.
+    bytes : int
+        Size of their streams.
+    tiles_by_mode : mapping of str to int
+        How they are coded; a chunk that is not there counts as "missing", one that does not parse as "damaged".
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    shard: tuple[int, int] | None
+    tiles: int
+    bytes: int
+    tiles_by_mode: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -24,39 +53,44 @@ class ArchiveInfo:
     ----------
     name : str
         Folder name.
-    shape, chunks : tuple of int
-        (3, H, W) and (3, t, t).
+    zarr_format : int
+        2 (OME-Zarr 0.4) or 3 (OME-Zarr 0.5).
+    levels : tuple of LevelInfo
+        Largest first.
     tau : int
         The bound on the error of every sample.
     bytes : int
         Size of all its files.
     raw_bytes : int
-        Size of its pixels.
+        Size of its pixels, all levels.
     tiles : int
-        Number of chunks.
+        Number of chunks of all levels.
     tiles_by_mode : mapping of str to int
-        How they are coded; a chunk without a file counts as "missing", one that does not parse as "damaged".
+        How they are coded.
     weights : tuple of str
         Ids of the weights that its streams name.
+    icc_profile : int or None
+        Size of the colour profile in bytes.
     source : mapping
         What the conversion recorded about the slide.
     """
 
     name: str
-    shape: tuple[int, int, int]
-    chunks: tuple[int, int, int]
+    zarr_format: int
+    levels: tuple[LevelInfo, ...]
     tau: int
     bytes: int
     raw_bytes: int
     tiles: int
     tiles_by_mode: Mapping[str, int]
     weights: tuple[str, ...]
+    icc_profile: int | None
     source: Mapping[str, Any]
 
     @property
     def bits_per_pixel(self) -> float:
         """Bits of the archive per px."""
-        return 8 * self.bytes / (self.shape[1] * self.shape[2])
+        return 24 * self.bytes / self.raw_bytes
 
     @property
     def raw_share(self) -> float:
@@ -74,23 +108,30 @@ class ArchiveInfo:
 
 
 def info(path: Path) -> SlideFacts | ArchiveInfo:
-    """Return facts about an archive if the path is a folder with Zarr metadata, else about a slide.
+    """Return facts about an archive of this package, else about a slide, an image or another Zarr folder.
 
     Raises
     ------
     dlpr_wsi.errors.WsiError
-        The path is neither, or a package that reads it is missing.
+        The path is none of them, or a package that reads it is missing.
     """
-    from dlpr_wsi.sources.archive import is_zarr
-
-    if path.is_dir() and (is_zarr(path) or path.suffix == ".zarr"):
-        return archive_info(path)
+    if path.is_dir():
+        try:
+            return archive_info(path)
+        except ArchiveError as error:
+            own = any(
+                ATTRIBUTES in (path / name).read_text("utf-8", "replace")
+                for name in ("zarr.json", ".zattrs")
+                if (path / name).is_file()
+            )
+            if own or not is_zarr(path):
+                raise error
     return slide_info(path)
 
 
 def slide_info(path: Path) -> SlideFacts:
     """Return facts about a slide."""
-    source = open_slide(path)
+    source = open_source(path)
     try:
         return source.facts
     finally:
@@ -100,30 +141,54 @@ def slide_info(path: Path) -> SlideFacts:
 def archive_info(path: Path) -> ArchiveInfo:
     """Return facts about an archive; reads every chunk's header."""
     archive = open_archive(path)
-    modes: Counter[str] = Counter()
     weights: set[str] = set()
-    for row, column in archive.positions():
+    levels = tuple(_level(archive, level, weights) for level in archive.levels)
+    modes: Counter[str] = Counter()
+    for level in levels:
+        modes.update(level.tiles_by_mode)
+    return ArchiveInfo(
+        name=path.name,
+        zarr_format=archive.levels[0].zarr_format,
+        levels=levels,
+        tau=archive.tau,
+        bytes=directory_bytes(path),
+        raw_bytes=sum(3 * level.width * level.height for level in levels),
+        tiles=sum(level.tiles for level in levels),
+        tiles_by_mode=dict(modes),
+        weights=tuple(sorted(weights)),
+        icc_profile=None if archive.icc_profile is None else len(archive.icc_profile),
+        source=dict(archive.facts),
+    )
+
+
+def _level(archive: Archive, level: ArchiveLevel, weights: set[str]) -> LevelInfo:
+    """Read the headers of a level's chunks."""
+    modes: Counter[str] = Counter()
+    size = 0
+    for row, column in level.positions():
         try:
-            stream = archive.stored(row, column)
+            stream = archive.stream(level.index, row, column)
             if stream is None:
                 modes["missing"] += 1
                 continue
+            size += len(stream)
             header = dlpr.inspect(stream)
-        except (DlprError, OSError):
+        except (ArchiveError, DlprError, OSError):
             modes["damaged"] += 1
             continue
-        modes[str(getattr(header.mode, "value", header.mode))] += 1
+        modes[str(header.mode)] += 1
         if header.weights_id:
             weights.add(str(header.weights_id))
-    return ArchiveInfo(
-        name=path.name,
-        shape=(3, archive.height, archive.width),
-        chunks=(3, archive.tile, archive.tile),
-        tau=archive.tau,
-        bytes=directory_bytes(path),
-        raw_bytes=3 * archive.height * archive.width,
-        tiles=archive.rows * archive.columns,
+    shard = None
+    if level.shard_rows is not None and level.shard_columns is not None:
+        shard = (level.shard_rows, level.shard_columns)
+    return LevelInfo(
+        width=level.width,
+        height=level.height,
+        tile_width=level.tile_width,
+        tile_height=level.tile_height,
+        shard=shard,
+        tiles=level.rows * level.columns,
+        bytes=size,
         tiles_by_mode=dict(modes),
-        weights=tuple(sorted(weights)),
-        source=dict(archive.facts),
     )

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
-from dlpr_wsi.pipeline.pool import Progress
+__all__ = ["LineProgress", "NoProgress", "Progress", "make_progress"]
 
-__all__ = ["LineProgress", "make_progress"]
+
+class Progress(Protocol):
+    """Told how far a long run is."""
+
+    def start(self, total: int) -> None:
+        """Begin a run of this many tiles."""
+
+    def advance(self, tiles: int) -> None:
+        """Count tiles as done."""
+
+    def close(self) -> None:
+        """End, complete or not."""
+
+
+class NoProgress:
+    """Keeps silent."""
+
+    def start(self, total: int) -> None:
+        """Ignore."""
+
+    def advance(self, tiles: int) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Ignore."""
 
 
 def make_progress(label: str, stream: TextIO) -> Progress:

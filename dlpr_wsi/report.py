@@ -2,36 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dlpr_wsi.info import ArchiveInfo
-from dlpr_wsi.pipeline.convert import ConvertReport
+from dlpr_wsi.pipeline.batch import BatchRow
+from dlpr_wsi.pipeline.convert import ConvertReport, Preview
+from dlpr_wsi.pipeline.plan import Plan
 from dlpr_wsi.pipeline.verify import VerifyReport
 from dlpr_wsi.sources import SlideFacts
 
-__all__ = ["archive_lines", "convert_lines", "slide_lines", "verify_lines"]
+__all__ = ["archive_lines", "batch_lines", "convert_lines", "preview_lines", "slide_lines", "verify_lines"]
 
 _MAX_BAD = 100  # bad chunks printed one by one
+_MODES = ("jpeg", "coded", "constant", "stored")
+
+
+def preview_lines(preview: Preview) -> list[str]:
+    """Report a plan and the estimate."""
+    source, guess = preview.source, preview.estimate
+    shards = sum(rows * columns for rows, columns in (level.shards for level in preview.plan.levels))
+    return [
+        *_plan_lines(preview.plan),
+        f"shards        {shards}",
+        f"source file   {source.file_bytes:,} bytes ({source.codec})",
+        f"raw pixels    {preview.plan.raw_bytes:,} bytes",
+        f"estimate      {guess.archive_bytes:,} bytes from {guess.tiles} tiles ({_modes(guess.modes)}): "
+        f"{_share(guess.archive_bytes, source.file_bytes)} of the source file; about {_duration(guess.seconds)}",
+    ]
 
 
 def convert_lines(report: ConvertReport) -> list[str]:
     """Report a conversion."""
     source = report.source
     lines = [
-        f"image         {report.width} x {report.height} px in {report.tiles} tiles of {report.tile} px",
+        *_plan_lines(report.plan),
         f"tau           {_tau(report.tau)}",
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
+    ]
+    if report.source_tile_bytes:
+        lines.append(f"source tiles  {report.source_tile_bytes:,} bytes of JPEG under the chunks that follow them")
+    lines += [
         f"raw pixels    {report.raw_bytes:,} bytes",
         f"archive       {report.archive_bytes:,} bytes, {report.bits_per_pixel:.3f} bits/px",
         f"              {_share(report.archive_bytes, report.raw_bytes)} of the raw pixels, "
-        f"{_share(report.archive_bytes, source.file_bytes)} of the source file",
+        f"{_share(report.archive_bytes, source.file_bytes)} of the source file"
+        + (
+            f", {_share(report.archive_bytes, report.source_tile_bytes)} of its tiles"
+            if report.source_tile_bytes
+            else ""
+        ),
         f"tiles         {_modes(report.tiles_by_mode)}",
+        f"max |error|   {report.max_error}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",
     ]
-    if source.associated:
-        lines.append(f"dropped       associated images, not in the archive: {', '.join(source.associated)}")
+    if report.already:
+        lines.append("note          this very archive was there already, complete: nothing to do")
+    elif report.resumed:
+        lines.append(f"resumed       {report.resumed} of {report.tasks} shards were finished by an earlier run")
+    if report.dropped:
+        lines.append(f"dropped       associated images, not in the archive: {', '.join(report.dropped)}")
+    if report.kept:
+        lines.append(f"kept          associated images, as asked: {', '.join(report.kept)}; they may show the patient")
     note = growth_note(source, report.archive_bytes, report.tau)
     return [*lines, note] if note else lines
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    """Describe the levels."""
+    lines = []
+    for index, level in enumerate(plan.levels):
+        made = index >= len(plan.levels) - plan.made_levels
+        origin = ", made from the level above" if made else ", the slide's own JPEG tiles" * level.follows_source
+        lines.append(
+            f"{f'level {index}':<13} {level.width} x {level.height} px in {level.tiles} tiles of "
+            f"{_size(level.tile_width, level.tile_height)} px{origin}"
+        )
+    return lines
 
 
 def growth_note(source: SlideFacts, archive_bytes: int, tau: int) -> str | None:
@@ -48,33 +94,81 @@ def growth_note(source: SlideFacts, archive_bytes: int, tau: int) -> str | None:
     )
 
 
+def batch_lines(rows: Sequence[BatchRow]) -> list[str]:
+    """Return one table for many slides."""
+    table = [["slide", "levels", "source bytes", "archive bytes", "of source", "bits/px", "max |error|", "s", ""]]
+    for row in rows:
+        report = row.report
+        if report is None:
+            table.append([row.slide.name, *["-"] * 7, "FAILED: " + row.error.splitlines()[0]])
+            continue
+        table.append(
+            [
+                row.slide.name,
+                str(len(report.plan.levels)),
+                f"{report.source.file_bytes:,}",
+                f"{report.archive_bytes:,}",
+                _share(report.archive_bytes, report.source.file_bytes),
+                f"{report.bits_per_pixel:.3f}",
+                str(report.max_error),
+                f"{report.seconds:.1f}",
+                "there already" if report.already else "ok",
+            ]
+        )
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]) - 1)]
+    lines = []
+    for line in table:
+        cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:-1], widths[1:], strict=True)), line[-1]]
+        lines.append("  ".join(cells).rstrip())
+    done = [row.report for row in rows if row.report is not None]
+    source, archive = sum(r.source.file_bytes for r in done), sum(r.archive_bytes for r in done)
+    lines.append(
+        f"{len(done)} of {len(rows)} slides: {source:,} bytes became {archive:,}, {_share(archive, source)}; "
+        f"{len(rows) - len(done)} failed"
+    )
+    return lines
+
+
 def verify_lines(report: VerifyReport) -> list[str]:
     """Report a verification; the last line is the verdict."""
     lines = [f"bad chunk     {chunk}" for chunk in report.bad[:_MAX_BAD]]
     if len(report.bad) > _MAX_BAD:
         lines.append(f"              ... and {len(report.bad) - _MAX_BAD} more bad chunks")
-    worst = "no chunk could be decoded" if report.max_error is None else f"max |error| {report.max_error}"
+    if report.source:
+        worst = "no chunk could be decoded" if report.max_error is None else f"max |error| {report.max_error}"
+    else:
+        worst = "every stream decoded to the pixels of its checksum" if report.ok else "not compared with a source"
+    against = ", ".join(["recorded hashes"] * report.hashes + ["the source"] * report.source) or "nothing recorded"
     verdict = "ok" if report.ok else f"FAILED, {len(report.bad)} of {report.tiles} chunks are bad"
     return [
         *lines,
+        f"against       {against}",
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
 
 
 def slide_lines(facts: SlideFacts) -> list[str]:
     """Describe a slide."""
-    levels = ", ".join(f"{level.width} x {level.height}" for level in facts.levels)
     tile = "unknown" if facts.tile_width is None else f"{facts.tile_width} x {facts.tile_height} px"
     lossy = {True: "lossy", False: "lossless", None: "lossy or lossless: not recorded"}[facts.codec.lossy]
-    return [
+    lines = [
         f"slide         {facts.name}",
         f"vendor        {facts.vendor}",
         f"file          {facts.file_bytes:,} bytes",
         f"codec         {facts.codec} ({lossy})",
-        f"levels        {len(facts.levels)}: {levels} px",
+        f"levels        {len(facts.levels)}",
+    ]
+    lines += [
+        f"{f'level {index}':<13} {level.width} x {level.height} px, 1/{level.downsample:g}, {level.codec}"
+        for index, level in enumerate(facts.levels)
+    ]
+    return [
+        *lines,
         f"tiles         {tile}",
         f"resolution    {_pair(facts.mpp_x, facts.mpp_y)}",
         f"objective     {_unknown(facts.objective_power, 'x')}",
+        f"ICC profile   {'none' if facts.icc_profile is None else f'{len(facts.icc_profile):,} bytes'}",
+        f"bounds        {'none' if facts.bounds is None else facts.bounds}",
         f"associated    {', '.join(facts.associated) or 'none'}",
     ]
 
@@ -84,14 +178,20 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
     source_bytes = facts.source.get("source_bytes")
     against = f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
     lines = [
-        f"archive       {facts.name}",
-        f"shape         {facts.shape}, chunks {facts.chunks}, uint8",
+        f"archive       {facts.name}: OME-Zarr {'0.5' if facts.zarr_format == 3 else '0.4'}",
         f"tau           {_tau(facts.tau)}",
         f"size          {facts.bytes:,} bytes, {facts.bits_per_pixel:.3f} bits/px",
         f"              {_share(facts.bytes, facts.raw_bytes)} of the raw pixels{against}",
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
         f"weights       {', '.join(facts.weights) or 'none needed'}",
+        f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
+    for index, level in enumerate(facts.levels):
+        shard = "a file each" if level.shard is None else f"shards of {level.shard[0]} x {level.shard[1]}"
+        lines.append(
+            f"{f'level {index}':<13} (3, {level.height}, {level.width}) in chunks of "
+            f"(3, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
+        )
     return lines + [f"source        {key}: {value}" for key, value in facts.source.items() if value is not None]
 
 
@@ -103,10 +203,18 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def _size(width: int, height: int) -> str:
+    return str(width) if width == height else f"{width} x {height}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 def _modes(modes: Mapping[str, int]) -> str:
     """Count and share of each mode, the known ones always first."""
     total = sum(modes.values())
-    names = ["coded", "constant", "stored", *sorted(set(modes) - {"coded", "constant", "stored"})]
+    names = [*_MODES, *sorted(set(modes) - set(_MODES))]
     return ", ".join(f"{modes.get(name, 0)} {name} ({_share(modes.get(name, 0), total)})" for name in names)
 
 

@@ -2,21 +2,95 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dlpr
-from dlpr_wsi.errors import SourceError
-from dlpr_wsi.pipeline.plan import Plan, Run, make_plan
-from dlpr_wsi.pipeline.pool import NoProgress, Progress, SourcePool, default_threads, run_bounded
-from dlpr_wsi.sources import SlideFacts
+import numpy as np
 
-__all__ = ["ConvertReport", "convert", "stored_facts"]
+import dlpr
+from dlpr.exact import weights as weights_store
+from dlpr_wsi.errors import ConversionError, UsageError
+from dlpr_wsi.pipeline.associated import write_associated
+from dlpr_wsi.pipeline.estimate import Estimate, estimate
+from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
+from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, pyramid_levels
+from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
+from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
+from dlpr_wsi.sinks.place import check_destination, move_into_place
+from dlpr_wsi.sources import PixelSource, SlideFacts
+from dlpr_wsi.sources.archive import directory_bytes, open_archive
+from dlpr_wsi.sources.pyramid import FILTER
+
+__all__ = ["ConvertOptions", "ConvertReport", "Preview", "convert", "make_executor", "preview", "stored_facts"]
+
+CLUSTER_PIXELS = 64_000_000  # from here on an embedded cluster is worth the seconds that it takes to start
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What an archive shall be.
+
+    Parameters
+    ----------
+    tau : int
+        Largest error allowed per sample, 0 to 255; 0 is lossless.
+    tile : int, optional
+        Side of a chunk in px; default: that of the slide's JPEG tiles, or 256.
+    version : OmeVersion
+        Of OME-Zarr.
+    source_tiles : SourceTiles
+        Whether JPEG tiles of the slide may, may not or must be kept.
+    pyramid : Pyramid
+        Whether lower levels are made for a slide of one level.
+    keep : tuple of str
+        Associated images to keep, of label, macro and thumbnail.
+    """
+
+    tau: int = 0
+    tile: int | None = None
+    version: OmeVersion = OmeVersion.V05
+    source_tiles: SourceTiles = SourceTiles.AUTO
+    pyramid: Pyramid = Pyramid.AUTO
+    keep: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as the journal and the archive record them."""
+        return {
+            "tau": self.tau,
+            "tile": self.tile,
+            "ome_zarr": self.version.value,
+            "source_tiles": self.source_tiles.value,
+            "pyramid": self.pyramid.value,
+            "keep": sorted(self.keep),
+        }
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a conversion would do.
+
+    Parameters
+    ----------
+    source : SlideFacts
+        The slide.
+    plan : Plan
+        Levels, chunks, shards.
+    estimate : Estimate
+        Of the size and time.
+    """
+
+    source: SlideFacts
+    plan: Plan
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -27,38 +101,183 @@ class ConvertReport:
     ----------
     source : SlideFacts
         The slide.
-    width, height, tile, tau : int
-        The archive: px, px, px, levels.
-    tiles : int
-        Number of chunks.
-    raw_bytes, archive_bytes : int
-        Size of the slide's pixels, and of all files of the archive.
-    tiles_by_mode : mapping of str to int
-        How chunks were coded: coded, constant, stored.
+    plan : Plan
+        What was cut how.
+    tau : int
+        The bound.
+    archive_bytes : int
+        Size of all files of the archive.
+    source_tile_bytes : int
+        Size of the slide's own tiles under the chunks that follow them; 0 where none do.
+    tiles_by_mode, bytes_by_mode : mapping of str to int
+        Chunks, and bytes of their streams, by how they are coded.
+    max_error : int
+        Largest error of a sample that the check found.
+    dropped, kept : tuple of str
+        Associated images left out, and kept.
+    resumed : int
+        Tasks that an earlier run had finished.
+    tasks : int
+        Tasks in all.
     seconds : float
         Wall-clock time.
+    stages : mapping of str to float
+        Seconds that tasks spent on read, encode, write and check, summed over tasks that ran side by side.
+    already : bool
+        The archive was there, complete, made from this slide with these options.
     """
 
     source: SlideFacts
-    width: int
-    height: int
-    tile: int
+    plan: Plan
     tau: int
-    tiles: int
-    raw_bytes: int
     archive_bytes: int
+    source_tile_bytes: int
+    tiles_by_mode: Mapping[str, int]
+    bytes_by_mode: Mapping[str, int]
+    max_error: int
+    dropped: tuple[str, ...]
+    kept: tuple[str, ...]
+    resumed: int
+    tasks: int
     seconds: float
-    tiles_by_mode: Mapping[str, int] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+    already: bool = False
+
+    @property
+    def width(self) -> int:
+        """Of level 0 in px."""
+        return self.plan.levels[0].width
+
+    @property
+    def height(self) -> int:
+        """Of level 0 in px."""
+        return self.plan.levels[0].height
+
+    @property
+    def tiles(self) -> int:
+        """Chunks of all levels."""
+        return self.plan.tiles
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the pixels of all levels."""
+        return self.plan.raw_bytes
 
     @property
     def bits_per_pixel(self) -> float:
-        """Bits of the archive per px of the slide."""
-        return 8 * self.archive_bytes / (self.width * self.height)
+        """Bits of the archive per px of all levels."""
+        return 8 * self.archive_bytes / self.plan.pixels
 
     @property
     def megapixels_per_second(self) -> float:
-        """Speed of the whole conversion."""
-        return self.width * self.height / 1e6 / max(self.seconds, 1e-9)
+        """Speed of the whole conversion, its check included."""
+        return self.plan.pixels / 1e6 / max(self.seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything, for ``--json``."""
+        return {
+            "source": self.source.to_json(),
+            "tau": self.tau,
+            "levels": [
+                {
+                    "width": level.width,
+                    "height": level.height,
+                    "tile_width": level.tile_width,
+                    "tile_height": level.tile_height,
+                    "shard": [level.shard_rows, level.shard_columns],
+                    "follows_source": level.follows_source,
+                }
+                for level in self.plan.levels
+            ],
+            "made_levels": self.plan.made_levels,
+            "source_bytes": self.source.file_bytes,
+            "source_codec": str(self.source.codec),
+            "source_tile_bytes": self.source_tile_bytes,
+            "raw_bytes": self.raw_bytes,
+            "archive_bytes": self.archive_bytes,
+            "ratio_to_raw": self.archive_bytes / self.raw_bytes,
+            "ratio_to_source": self.archive_bytes / max(self.source.file_bytes, 1),
+            "bits_per_pixel": self.bits_per_pixel,
+            "tiles": self.tiles,
+            "tiles_by_mode": dict(self.tiles_by_mode),
+            "bytes_by_mode": dict(self.bytes_by_mode),
+            "max_error": self.max_error,
+            "dropped": list(self.dropped),
+            "kept": list(self.kept),
+            "tasks": self.tasks,
+            "tasks_resumed": self.resumed,
+            "seconds": self.seconds,
+            "stages": dict(self.stages),
+            "megapixels_per_second": self.megapixels_per_second,
+            "already": self.already,
+        }
+
+
+def make_executor(
+    pixels: int,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    gpu: bool = False,
+) -> Executor:
+    """Choose where tasks run.
+
+    Parameters
+    ----------
+    pixels : int
+        Of all slides to be converted.
+    scheduler : str, optional
+        Address of a Dask scheduler.
+    workers : int, optional
+        Worker processes of an embedded cluster; 0 runs in this process. By default a conversion of fewer than 64 MP
+        does, and a longer one gets a worker for every 8 CPU cores.
+    threads : int, optional
+        Codec threads, all together on this machine; on a cluster, of one task.
+    gpu : bool
+        Decode on workers that have a GPU.
+    """
+    if scheduler is not None and workers is not None:
+        raise UsageError("--workers", "is for the embedded cluster; with --scheduler the cluster has its workers")
+    if scheduler is None and workers is None and not gpu and pixels < CLUSTER_PIXELS:
+        workers = 0
+    if scheduler is None and workers == 0:
+        return LocalExecutor(threads)
+    return DaskExecutor(scheduler, workers=workers, threads=threads, gpu=gpu)
+
+
+def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
+    """Open a slide with the levels of its archive, and cut it."""
+    source = open_with_levels(slide, 1)
+    count = pyramid_levels(source.facts, options.tile or 256, options.pyramid)
+    made = count - len(source.facts.levels)
+    if made:
+        source.close()
+        source = open_with_levels(slide, count)
+    try:
+        grids = [source.tile_grid(index) for index in range(count)]
+        plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
+        if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
+            raise UsageError(
+                "--source-tiles",
+                f"only: level 0 of {slide.name} is not made of JPEG tiles"
+                + (f" of {options.tile} px" if options.tile else ""),
+            )
+    except BaseException:
+        source.close()
+        raise
+    return source, plan
+
+
+def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int | None = None) -> Preview:
+    """Return what a conversion would do, without writing anything."""
+    options = options or ConvertOptions()
+    source, plan = _open(slide, options)
+    try:
+        threads = LocalExecutor(threads).threads
+        return Preview(source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, threads))
+    finally:
+        source.close()
 
 
 def convert(
@@ -66,29 +285,43 @@ def convert(
     out: Path,
     *,
     tau: int = 0,
-    tile: int = 256,
+    tile: int | None = None,
     threads: int | None = None,
     overwrite: bool = False,
+    restart: bool = False,
+    options: ConvertOptions | None = None,
+    executor: Executor | None = None,
+    gpu: bool = False,
     progress: Progress | None = None,
+    on_preview: Callable[[Preview], None] | None = None,
 ) -> ConvertReport:
-    """Convert level 0 of a slide to an archive.
+    """Convert a slide to an archive.
 
     Parameters
     ----------
     slide : Path
-        Anything that OpenSlide reads.
+        Anything that `dlpr_wsi.sources.open_source` opens.
     out : Path
-        The archive's name. It appears when the archive is complete, not before.
-    tau : int, default 0
-        Largest error allowed per sample, 0 to 255; 0 is lossless.
-    tile : int, default 256
-        Side of a chunk in px.
+        The archive's name: OME-Zarr, or a TIFF where it ends in .tif or .tiff. It appears when the archive is complete
+        and every chunk has been decoded and compared with the slide.
+    tau, tile : int, optional
+        Short forms of the same fields of ``options``.
     threads : int, optional
-        Threads that read and encode; default: one per CPU core.
+        Codec threads where no executor is given.
     overwrite : bool, default False
         Replace an archive of that name.
+    restart : bool, default False
+        Do not go on with what an interrupted run left.
+    options : ConvertOptions, optional
+        What the archive shall be.
+    executor : Executor, optional
+        Where tasks run; default: `make_executor` chooses.
+    gpu : bool
+        Decode for the check on the workers' GPUs.
     progress : Progress, optional
-        Told of every finished run of tiles.
+        Told of every finished task.
+    on_preview : callable, optional
+        Given the plan and the estimate before the first task.
 
     Returns
     -------
@@ -97,78 +330,220 @@ def convert(
     Raises
     ------
     dlpr_wsi.errors.UsageError
-        ``out`` cannot be written, or exists.
+        ``out`` cannot be written, or exists, or an unfinished conversion with other options is there.
     dlpr_wsi.errors.SourceError
-        The slide cannot be read.
+        The slide cannot be opened.
+    dlpr_wsi.errors.ConversionError
+        Tiles of it cannot be read or kept; everything else is done, and a later run goes on from there.
     dlpr_wsi.errors.MissingDependencyError
-        OpenSlide or zarr 3 is not installed.
+        A package is not installed.
+    OSError
+        The archive cannot be written. What is finished stays for a later run.
     """
-    from dlpr_wsi.sinks.zarr3 import ZarrSink, check_destination
-
     begin = time.perf_counter()
-    check_destination(out, overwrite=overwrite)
-    threads = threads or default_threads()
+    options = options or ConvertOptions(tau=tau, tile=tile)
     progress = progress or NoProgress()
-    sources = SourcePool(slide)
+    own = executor is None
+    source, plan = _open(slide, options)
     try:
-        facts = sources.get().facts
-        level = facts.levels[0]
-        plan = make_plan(level.width, level.height, tile, threads)
-        sink = ZarrSink(
-            out,
-            width=plan.width,
-            height=plan.height,
-            tile=tile,
-            tau=tau,
-            attributes=stored_facts(facts, tau),
-            overwrite=overwrite,
-            batch=plan.run,
-        )
-        try:
-            modes = _encode_all(plan, sources, sink.write, threads, progress)
-            archive_bytes = sink.commit()
-        except BaseException:
-            sink.discard()
-            raise
+        header = _header(slide, out, options)
+        done = _already(out, header, source.facts, plan, options, begin) if not overwrite else None
+        if done is not None:
+            return done
+        check_destination(out, overwrite=overwrite)
+        executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
+        with closing(Journal(out, header, restart=restart)) as journal:
+            if on_preview is not None:
+                on_preview(
+                    Preview(
+                        source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, executor.threads)
+                    )
+                )
+            before = len(journal.records)
+            job = Job(
+                key=job_id(header)[:16],
+                source=slide.absolute(),
+                data=journal.data.absolute(),
+                plan=plan,
+                tau=options.tau,
+                version=options.version,
+                source_tiles=options.source_tiles,
+                threads=executor.threads,
+                device="cuda" if gpu else None,
+            )
+            stages = _run(job, journal, executor, progress)
+            kept = _finish(job, journal, source, options, job_id(header), slide)
+            size = _place(journal, out, overwrite)
+            records = list(journal.records.values())
     finally:
         progress.close()
-        sources.close()
+        source.close()
+        if own and executor is not None:
+            executor.close()
     return ConvertReport(
-        source=facts,
-        width=plan.width,
-        height=plan.height,
-        tile=tile,
-        tau=tau,
-        tiles=plan.tiles,
-        raw_bytes=plan.raw_bytes,
-        archive_bytes=archive_bytes,
+        source=source.facts,
+        plan=plan,
+        tau=options.tau,
+        archive_bytes=size,
+        source_tile_bytes=sum(record.source_bytes for record in records),
+        tiles_by_mode=dict(Counter(chunk.mode for record in records for chunk in record.chunks)),
+        bytes_by_mode=_bytes_by_mode(records),
+        max_error=max((record.max_error for record in records), default=0),
+        dropped=tuple(name for name in source.facts.associated if name not in kept),
+        kept=kept,
+        resumed=before,
+        tasks=plan.task_count,
         seconds=time.perf_counter() - begin,
-        tiles_by_mode=modes,
+        stages=stages,
     )
 
 
-def _encode_all(plan: Plan, sources: SourcePool, write: Any, threads: int, progress: Progress) -> dict[str, int]:
-    """Read, encode and store every run; return the number of chunks by mode."""
-
-    def work(run: Run) -> Counter[str]:
-        pixels = sources.get().read(run.x, run.y, run.width, run.height)
-        if pixels.shape != (run.height, run.width, 3):
-            raise SourceError(f"the slide gave {pixels.shape} at x={run.x} y={run.y}")
-        return Counter(mode_name(stream) for stream in write(run.row, run.column, pixels))
-
-    modes: Counter[str] = Counter()
-    progress.start(plan.tiles)
-    with closing(run_bounded(work, plan.runs(), threads)) as results:
-        for counted in results:
-            modes.update(counted)
-            progress.advance(counted.total())
-    return dict(modes)
+def _header(slide: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
+    """Return what must be the same for a conversion to be resumed."""
+    return {
+        "source": fingerprint(slide),
+        "options": options.to_json(),
+        "container": "tiff" if out.suffix.lower() in _TIFF_SUFFIXES else "zarr",
+        "weights": weights_store.default_id().hex(),
+        "dlpr": dlpr.__version__,
+    }
 
 
-def mode_name(stream: bytes) -> str:
-    """Return how a stream is coded, as a plain string."""
-    mode = dlpr.inspect(stream).mode
-    return str(getattr(mode, "value", mode))
+def _already(
+    out: Path, header: Mapping[str, Any], facts: SlideFacts, plan: Plan, options: ConvertOptions, begin: float
+) -> ConvertReport | None:
+    """Return a report where the very archive is there already; tidy up what a kill after the renaming left."""
+    if not out.is_dir():
+        return None
+    try:
+        archive = open_archive(out)
+    except Exception:
+        return None
+    if archive.facts.get("job") != job_id(header):
+        return None
+    leftover = partial_folder(out)
+    if leftover.is_dir() and not (leftover / "data").exists():
+        with closing(Journal(out, header)) as journal:
+            journal.remove()
+    modes = archive.facts.get("tiles_by_mode", {})
+    kept = tuple(archive.facts.get("associated_kept", ()))
+    return ConvertReport(
+        source=facts,
+        plan=plan,
+        tau=options.tau,
+        archive_bytes=directory_bytes(out),
+        source_tile_bytes=int(archive.facts.get("source_tile_bytes", 0)),
+        tiles_by_mode=modes,
+        bytes_by_mode=archive.facts.get("bytes_by_mode", {}),
+        max_error=int(archive.facts.get("max_error", 0)),
+        dropped=tuple(name for name in facts.associated if name not in kept),
+        kept=kept,
+        resumed=plan.task_count,
+        tasks=plan.task_count,
+        seconds=time.perf_counter() - begin,
+        already=True,
+    )
+
+
+def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> dict[str, float]:
+    """Do every task that the journal does not have; return the seconds by stage."""
+    bad: list[BadTile] = []
+    stages = np.zeros(4)
+
+    def missing(task: Task) -> bool:
+        if task.key not in journal.records:
+            return True
+        level = job.plan.levels[task.level]
+        return not all(file.is_file() for file in chunk_files(job.data, level, job.version, task))
+
+    done = sum(len(record.chunks) for record in journal.records.values())
+    progress.start(job.plan.tiles)
+    if done:
+        progress.advance(done)
+    todo = (task for task in job.plan.tasks() if missing(task))
+    with closing(executor.run(convert_task, job, todo)) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Lost):
+                task = outcome.task
+                level = job.plan.levels[task.level]
+                row, column = level.chunks(task)[0]
+                bad.append(BadTile(task.level, row, column, *level.box(row, column), f"its shard: {outcome.message}"))
+                continue
+            if outcome.record is None:
+                bad.extend(outcome.bad)
+                continue
+            journal.add(outcome.record)
+            stages += outcome.seconds
+            progress.advance(len(outcome.record.chunks))
+    if bad:
+        raise ConversionError(job.source, tuple(sorted(bad, key=lambda tile: (tile.level, tile.row, tile.column))))
+    return dict(zip(("read", "encode", "write", "check"), stages.tolist(), strict=True))
+
+
+def _finish(
+    job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str, slide: Path
+) -> tuple[str, ...]:
+    """Write hashes, metadata and associated images; return the names of the latter."""
+    for index, level in enumerate(job.plan.levels):
+        hashes = np.zeros((level.rows, level.columns, 32), np.uint8)
+        rows, columns = level.shards
+        for task in (Task(index, row, column) for row in range(rows) for column in range(columns)):
+            for (row, column), chunk in zip(level.chunks(task), journal.records[task.key].chunks, strict=True):
+                hashes[row, column] = np.frombuffer(bytes.fromhex(chunk.sha256), np.uint8)
+        write_hashes(job.data, index, hashes, job.version)
+    kept = tuple(name for name in source.facts.associated if name in options.keep)
+    for name in kept:
+        write_associated(job.data, name, source.associated(name), options.version)
+    facts = {
+        **stored_facts(source.facts, options.tau),
+        "pyramid": FILTER if job.plan.made_levels else "levels of the source",
+        "levels_made": job.plan.made_levels,
+        "associated_kept": list(kept),
+        "options": options.to_json(),
+        "job": made_by,
+        **_totals(list(journal.records.values())),
+    }
+    mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
+    write_metadata(job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts)
+    del slide
+    return kept
+
+
+def _totals(records: list[TaskRecord]) -> dict[str, Any]:
+    """Sum up what was written; the same whatever the order of the tasks was."""
+    modes = Counter(chunk.mode for record in records for chunk in record.chunks)
+    return {
+        "max_error": max((record.max_error for record in records), default=0),
+        "source_tile_bytes": sum(record.source_bytes for record in records),
+        "tiles_by_mode": {name: modes[name] for name in sorted(modes)},
+        "bytes_by_mode": _bytes_by_mode(records),
+    }
+
+
+def _bytes_by_mode(records: list[TaskRecord]) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for record in records:
+        for chunk in record.chunks:
+            sizes[chunk.mode] += chunk.bytes
+    return {name: sizes[name] for name in sorted(sizes)}
+
+
+def _place(journal: Journal, out: Path, overwrite: bool) -> int:
+    """Give the archive its name; return its size."""
+    archive = open_archive(journal.data)  # what was written must open
+    if out.suffix.lower() in _TIFF_SUFFIXES:
+        from dlpr_wsi.sinks.tiff import write_tiff
+
+        finished = journal.folder / out.name
+        finished.unlink(missing_ok=True)
+        write_tiff(archive, finished)
+        size = finished.stat().st_size
+    else:
+        finished = journal.data
+        size = directory_bytes(finished)
+    move_into_place(finished, out, overwrite=overwrite)
+    journal.remove()
+    return size
 
 
 def stored_facts(facts: SlideFacts, tau: int) -> dict[str, Any]:
@@ -176,14 +551,20 @@ def stored_facts(facts: SlideFacts, tau: int) -> dict[str, Any]:
     return {
         "software": f"dlpr-wsi {dlpr.__version__}",
         "tau": tau,
-        "level": 0,
         "vendor": facts.vendor,
         "mpp_x": facts.mpp_x,
         "mpp_y": facts.mpp_y,
         "objective_power": facts.objective_power,
         "background": "{:02X}{:02X}{:02X}".format(*facts.background),
+        "bounds": None if facts.bounds is None else list(facts.bounds),
+        "icc_profile": None if facts.icc_profile is None else base64.b64encode(facts.icc_profile).decode(),
+        "properties": dict(facts.properties),
         "source_bytes": facts.file_bytes,
         "source_codec": facts.codec.name,
         "source_codec_lossy": facts.codec.lossy,
         "source_quality": facts.codec.quality,
+        "source_levels": [
+            {"width": level.width, "height": level.height, "codec": level.codec.name} for level in facts.levels
+        ],
+        "hashes": "SHA-256 of each chunk's stream, in hashes/LEVEL",
     }

@@ -29,10 +29,10 @@ def keeps_jpeg() -> bool:
 
 def source_jpeg(tile: SourceTile) -> Any:
     """Return a stored tile in the codec's terms."""
-    from dlpr.jpeg.image import ColourTransform
+    from dlpr.jpeg.fields import ColourTransform
     from dlpr.jpeg.parse import SourceJpeg
 
-    transform = ColourTransform.YCC if tile.ycbcr else ColourTransform.NONE
+    transform = ColourTransform.YCBCR if tile.ycbcr else ColourTransform.NONE
     return SourceJpeg(tile.jpeg, tile.tables, transform)
 
 

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from dlpr_wsi.errors import MissingDependencyError, UsageError, WsiError
-from dlpr_wsi.pipeline.work import Job, close_source, warm_up
+from dlpr_wsi.pipeline.work import Job, close_source
 
 __all__ = ["DaskExecutor", "Executor", "LocalExecutor", "Lost", "default_threads", "run_bounded"]
 
@@ -155,9 +155,7 @@ class DaskExecutor:
         except ImportError as error:
             raise MissingDependencyError("dask with distributed", "wsi") from error
         self._distributed = distributed
-        dask.config.set(
-            {"distributed.scheduler.allowed-failures": _RETRIES, "distributed.admin.log-format": "%(message)s"}
-        )
+        dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES})
         self._gpu = gpu
         self._cluster: Any = None
         cores = threads or default_threads()
@@ -181,17 +179,17 @@ class DaskExecutor:
                 self._client = distributed.Client(address, timeout="20s")
             except (OSError, ValueError) as error:
                 raise UsageError("--scheduler", f"no Dask scheduler answers at {address} ({error})") from error
-        self._client.forward_logging = None
         if (
             gpu
             and address is not None
-            and not any(
-                worker.get("resources", {}).get("GPU")
-                for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()
-            )
+            and not any(worker.get("resources", {}).get("GPU") for worker in self._workers())
         ):
             self.close()
             raise UsageError("--gpu", "no worker of the cluster has the resource GPU (dask worker --resources GPU=1)")
+
+    def _workers(self) -> list[dict[str, Any]]:
+        """Return what the scheduler knows about its workers."""
+        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
     @property
     def threads(self) -> int:
@@ -248,8 +246,7 @@ class DaskExecutor:
 
     def _in_flight(self) -> int:
         """Return how many tasks are out at once: what runs, and as much again."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return max(2, 2 * sum(worker["nthreads"] for worker in workers))
+        return max(2, 2 * sum(int(worker["nthreads"]) for worker in self._workers()))
 
     def close(self) -> None:
         """Leave the cluster; stop it if it is embedded."""

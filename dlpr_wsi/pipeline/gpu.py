@@ -43,11 +43,11 @@ def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> lis
     with _lock:
         while coded:
             payload = parsed[coded[0]].payload
-            assert_id = payload.weights_id if isinstance(payload, CodedPayload) else b""
+            weights_id = payload.weights_id if isinstance(payload, CodedPayload) else b""
             header = parsed[coded[0]].header
             limit = max(1, _free_bytes(device) // (_BYTES_PER_PIXEL * header.height * header.width))
-            batch = [i for i in coded if getattr(parsed[i].payload, "weights_id", b"") == assert_id][:limit]
-            images = torch_decoder.decode_batch([parsed[i] for i in batch], weights_store.find(assert_id), device)
+            batch = [i for i in coded if getattr(parsed[i].payload, "weights_id", b"") == weights_id][:limit]
+            images = torch_decoder.decode_batch([parsed[i] for i in batch], weights_store.find(weights_id), device)
             for i, image in zip(batch, images, strict=True):
                 out[i] = np.asarray(image)
             coded = [i for i in coded if i not in set(batch)]

@@ -1,14 +1,14 @@
 """What a conversion will do, as numbers only.
 
-Every level is cut into chunks, and the chunks into shards. A shard is one task: one read of the slide, one file. Nothing
-here depends on the machine, so that the same slide gives the same archive everywhere.
+Every level is cut into chunks, and the chunks into shards. A shard is one task: one read of the slide, one file.
+Nothing here depends on the machine, so that the same slide gives the same archive everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from dlpr_wsi.sources import SlideFacts, TileGrid
 
@@ -21,7 +21,7 @@ MIN_SHARDS = 8  # small levels get smaller shards, so that there is something to
 _MAX_KEPT = 1024  # px; stored tiles with a longer side are not followed
 
 
-class SourceTiles(str, Enum):
+class SourceTiles(StrEnum):
     """Whether chunks may keep the JPEG data of the slide's own tiles."""
 
     AUTO = "auto"
@@ -29,7 +29,7 @@ class SourceTiles(str, Enum):
     ONLY = "only"
 
 
-class Pyramid(str, Enum):
+class Pyramid(StrEnum):
     """Whether lower levels are made for a slide that has one level."""
 
     AUTO = "auto"

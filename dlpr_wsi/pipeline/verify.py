@@ -1,7 +1,8 @@
-"""Archive against slide: decode everything and compare every sample."""
+"""Archive against its own hashes, and against its slide: every chunk is decoded."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,32 +11,39 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.pipeline.plan import Run, make_plan
-from dlpr_wsi.pipeline.pool import NoProgress, Progress, SourcePool, default_threads, run_bounded
-from dlpr_wsi.sources.archive import Archive, chunk_key, open_archive
+from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
+from dlpr_wsi.pipeline.execute import Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
+from dlpr_wsi.pipeline.work import Job, largest_error, open_with_levels, read_task
+from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.sinks.omezarr import OmeVersion
+from dlpr_wsi.sources.archive import Archive, ArchiveLevel, open_archive
 
 __all__ = ["BadChunk", "VerifyReport", "verify"]
+
+_GROUP = 4  # chunks along a side of a task where the archive has no shards
 
 
 @dataclass(frozen=True, order=True)
 class BadChunk:
-    """A chunk that does not hold the slide's pixels.
+    """A chunk that is not what it should be.
 
     Parameters
     ----------
-    row, column : int
-        Its position among the chunks.
+    level, row, column : int
+        Its position.
     x, y, width, height : int
-        The pixels of the slide that it should hold.
+        The pixels of the level that it should hold.
     reason : str
-        A stable word: missing, unreadable, shape, error-above-tau, or a `dlpr.errors.DlprError`'s reason.
+        A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau, or a
+        `dlpr.errors.DlprError`'s reason.
     message : str
         What is wrong, for people.
     """
 
+    level: int
     row: int
     column: int
     x: int
@@ -48,8 +56,8 @@ class BadChunk:
     def __str__(self) -> str:
         """Return one line that names the chunk, its pixels and what is wrong."""
         return (
-            f"{chunk_key(self.row, self.column)} (row {self.row}, column {self.column}; "
-            f"x={self.x} y={self.y} {self.width}x{self.height} px): {self.reason}: {self.message}"
+            f"level {self.level} row {self.row} column {self.column} "
+            f"(x={self.x} y={self.y} {self.width}x{self.height} px): {self.reason}: {self.message}"
         )
 
 
@@ -60,19 +68,25 @@ class VerifyReport:
     Parameters
     ----------
     tiles : int
-        Chunks examined: all of them.
+        Chunks examined: all of all levels.
     tau : int
         The bound that the archive promises.
+    hashes : bool
+        Whether the chunks were compared with recorded hashes.
+    source : bool
+        Whether they were compared with the slide.
     max_error : int or None
-        Largest error of a sample in any chunk that could be decoded; None if none could.
+        Largest error of a sample in any chunk that could be decoded and compared; None if there is none.
     bad : tuple of BadChunk
-        Row by row.
+        Level by level, row by row.
     seconds : float
         Wall-clock time.
     """
 
     tiles: int
     tau: int
+    hashes: bool
+    source: bool
     max_error: int | None
     bad: tuple[BadChunk, ...]
     seconds: float
@@ -83,21 +97,40 @@ class VerifyReport:
         return not self.bad
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a task found."""
+
+    tiles: int
+    bad: tuple[BadChunk, ...]
+    errors: tuple[int, ...]
+
+
 def verify(
-    archive: Path, source: Path, *, threads: int | None = None, progress: Progress | None = None
+    archive: Path,
+    source: Path | None = None,
+    *,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    gpu: bool = False,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Decode every chunk of an archive and compare it with the slide.
+    """Decode every chunk of an archive; compare its hash with the recorded one and its pixels with the slide.
 
     Parameters
     ----------
     archive : Path
         What `dlpr_wsi.pipeline.convert.convert` wrote.
-    source : Path
-        The slide it was made from.
+    source : Path, optional
+        The slide it was made from. Without it the hashes are compared, and the streams' own checksums.
     threads : int, optional
-        Threads that read and decode; default: one per CPU core.
+        Codec threads where no executor is given.
+    executor : Executor, optional
+        Where tasks run; default: this process.
+    gpu : bool
+        Decode on the workers' GPUs.
     progress : Progress, optional
-        Told of every finished run of tiles.
+        Told of every finished task.
 
     Returns
     -------
@@ -107,81 +140,153 @@ def verify(
     Raises
     ------
     dlpr_wsi.errors.ArchiveError
-        The path holds no archive, or one of another size than the slide.
+        The path holds no archive, or one of other levels than the slide's.
     dlpr_wsi.errors.SourceError
-        The slide cannot be read.
+        The slide cannot be opened.
     """
     begin = time.perf_counter()
     opened = open_archive(archive)
-    threads = threads or default_threads()
+    plan = _plan(opened)
+    if source is not None:
+        _same_levels(opened, source)
+    own = executor is None
+    executor = executor or LocalExecutor(threads)
     progress = progress or NoProgress()
-    sources = SourcePool(source)
+    job = Job(
+        key="verify-" + hashlib.sha256(f"{archive.absolute()}{source}{begin}".encode()).hexdigest()[:12],
+        source=(source or archive).absolute(),
+        data=archive.absolute(),
+        plan=plan,
+        tau=opened.tau,
+        version=OmeVersion.V05 if opened.levels[0].zarr_format == 3 else OmeVersion.V04,
+        source_tiles=SourceTiles.NEVER,
+        threads=executor.threads,
+        device="cuda" if gpu else None,
+    )
+    function = _check_archive if source is None else _check_against_source
     bad: list[BadChunk] = []
-    worst: list[int] = []
+    errors: list[int] = []
     try:
-        level = sources.get().facts.levels[0]
-        if (level.width, level.height) != (opened.width, opened.height):
-            raise ArchiveError(
-                f"{archive} holds {opened.width}x{opened.height} px, "
-                f"the slide {source} has {level.width}x{level.height}: not made from it"
-            )
-        plan = make_plan(opened.width, opened.height, opened.tile, threads)
-
-        def work(run: Run) -> tuple[int, list[BadChunk], list[int]]:
-            return run.count, *_check_run(opened, run, sources.get().read(run.x, run.y, run.width, run.height))
-
         progress.start(plan.tiles)
-        with closing(run_bounded(work, plan.runs(), threads)) as results:
-            for count, found, errors in results:
-                bad.extend(found)
-                worst.extend(errors)
-                progress.advance(count)
+        with closing(executor.run(function, job, plan.tasks())) as results:
+            for result in results:
+                if isinstance(result, Lost):
+                    bad.extend(
+                        _bad(plan.levels[result.task.level], result.task.level, row, column, "lost", result.message)
+                        for row, column in plan.levels[result.task.level].chunks(result.task)
+                    )
+                    continue
+                bad.extend(result.bad)
+                errors.extend(result.errors)
+                progress.advance(result.tiles)
     finally:
         progress.close()
-        sources.close()
+        if own:
+            executor.close()
     return VerifyReport(
-        plan.tiles, opened.tau, max(worst, default=None), tuple(sorted(bad)), time.perf_counter() - begin
+        tiles=plan.tiles,
+        tau=opened.tau,
+        hashes=all(opened.hashes(level.index) is not None for level in opened.levels),
+        source=source is not None,
+        max_error=max(errors, default=None),
+        bad=tuple(sorted(bad)),
+        seconds=time.perf_counter() - begin,
     )
 
 
-def _check_run(archive: Archive, run: Run, pixels: NDArray[np.uint8]) -> tuple[list[BadChunk], list[int]]:
-    """Compare a run's chunks with the slide; return the bad ones and each chunk's largest error."""
+def _plan(archive: Archive) -> Plan:
+    """Return an archive's levels as a plan; tasks are its shards."""
+    return Plan(tuple(_cut(level) for level in archive.levels))
+
+
+def _cut(level: ArchiveLevel) -> LevelPlan:
+    return LevelPlan(
+        level.width,
+        level.height,
+        level.tile_width,
+        level.tile_height,
+        level.shard_rows or _GROUP,
+        level.shard_columns or _GROUP,
+        follows_source=False,
+    )
+
+
+def _same_levels(archive: Archive, source: Path) -> None:
+    """Raise ArchiveError unless a slide has the levels of an archive."""
+    opened = open_with_levels(source, len(archive.levels))
+    levels = opened.facts.levels
+    opened.close()
+    mine = [(level.width, level.height) for level in archive.levels]
+    theirs = [(level.width, level.height) for level in levels][: len(mine) if len(levels) > len(mine) == 1 else None]
+    if mine != theirs:
+        shown = [", ".join(f"{width}x{height}" for width, height in sizes) for sizes in (mine, theirs)]
+        raise ArchiveError(
+            f"{archive.path} holds levels of {shown[0]} px, the slide {source} has {shown[1]} px: not made from it"
+        )
+
+
+def _bad(level: LevelPlan, index: int, row: int, column: int, reason: str, message: str) -> BadChunk:
+    return BadChunk(index, row, column, *level.box(row, column), reason, message)
+
+
+def _check_archive(job: Job, task: Task) -> _Found:
+    """Check a shard by itself."""
+    return _check(job, task, None)
+
+
+def _check_against_source(job: Job, task: Task) -> _Found:
+    """Check a shard against the slide."""
+    level = job.plan.levels[task.level]
+    pixels, _, unreadable = read_task(job, task)
+    if unreadable:
+        bad = [_bad(level, b.level, b.row, b.column, "source", b.message) for b in unreadable]
+        return _Found(len(level.chunks(task)), tuple(bad), ())
+    return _check(job, task, pixels)
+
+
+def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Found:
+    """Check hash, header, shape and, where the slide's pixels are given, the error of each chunk of a task."""
+    archive = open_archive(job.data)
+    level = job.plan.levels[task.level]
+    promised = archive.levels[task.level].tau
+    hashes = archive.hashes(task.level)
     bad: list[BadChunk] = []
     errors: list[int] = []
-    for index in range(run.count):
-        left = index * archive.tile
-        expected = pixels[:, left : left + archive.tile]
-        height, width = expected.shape[:2]
-        decoded = _decode(archive, run.row, run.column + index)
-        if isinstance(decoded, np.ndarray):
-            found = decoded[:, :height, :width].transpose(1, 2, 0).astype(np.int16)
-            difference = np.abs(found - expected)
-            error = int(difference.max())
-            errors.append(error)
-            if error <= archive.tau:
-                continue
-            beyond = int(np.count_nonzero(difference > archive.tau))
-            problem = (
-                "error-above-tau",
-                f"max |error| {error} is above tau {archive.tau} ({beyond} samples)",
-            )
+    chunks = level.chunks(task)
+    streams: dict[int, bytes] = {}
+    for number, (row, column) in enumerate(chunks):
+        try:
+            stream = archive.stream(task.level, row, column)
+        except ArchiveError as error:
+            bad.append(_bad(level, task.level, row, column, "shard", str(error)))
+            continue
+        except OSError as error:
+            bad.append(_bad(level, task.level, row, column, "unreadable", error.strerror or str(error)))
+            continue
+        if stream is None:
+            bad.append(_bad(level, task.level, row, column, "missing", "there is no such chunk"))
+            continue
+        streams[number] = stream
+    decoded = decode_chunks(list(streams.values()), Decoder(job.threads, job.device))
+    for (number, stream), image in zip(streams.items(), decoded, strict=True):
+        row, column = chunks[number]
+        problem: tuple[str, str] | None = None
+        if isinstance(image, DlprError):
+            problem = (image.reason, str(image).removeprefix("dlpr: "))
+        elif image.shape != (3, level.tile_height, level.tile_width):
+            problem = ("shape", f"it holds an image of shape {image.shape}")
         else:
-            problem = decoded
-        bad.append(BadChunk(run.row, run.column + index, run.x + left, run.y, width, height, *problem))
-    return bad, errors
-
-
-def _decode(archive: Archive, row: int, column: int) -> NDArray[np.uint8] | tuple[str, str]:
-    """Decode one chunk, or return the reason and message of what is wrong with it."""
-    try:
-        stored = archive.stored(row, column)
-        if stored is None:
-            return "missing", "there is no such file"
-        image = dlpr.decode(stored, threads=1)  # the pipeline's workers are the threads
-    except DlprError as error:
-        return error.reason, str(error).removeprefix("dlpr: ")
-    except OSError as error:
-        return "unreadable", error.strerror or str(error)
-    if image.shape != (3, archive.tile, archive.tile):
-        return "shape", f"it holds an image of shape {image.shape}, not (3, {archive.tile}, {archive.tile})"
-    return image
+            if pixels is not None:
+                error = largest_error(image, pixels[number])
+                errors.append(error)
+                if error > promised:
+                    problem = ("error-above-tau", f"max |error| {error} is above tau {promised}")
+            if (
+                hashes is not None
+                and problem is None
+                and hashlib.sha256(stream).digest() != hashes[row, column].tobytes()
+            ):
+                problem = ("hash", "its stream is not the one that was written: the recorded SHA-256 differs")
+        if problem is not None:
+            bad.append(_bad(level, task.level, row, column, *problem))
+    return _Found(len(chunks), tuple(bad), tuple(errors))

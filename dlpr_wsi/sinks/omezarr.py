@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ __all__ = ["FILL_VALUE", "OmeVersion", "chunk_files", "write_hashes", "write_met
 FILL_VALUE = 255  # white, as the background of bright field; every chunk is written, so it shows only in damage
 
 
-class OmeVersion(str, Enum):
+class OmeVersion(StrEnum):
     """Version of the OME-Zarr specification: 0.5 is Zarr format 3 with shards, 0.4 is format 2, a file per chunk."""
 
     V05 = "0.5"
