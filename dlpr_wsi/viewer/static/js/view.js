@@ -70,9 +70,13 @@ function makeViewer(element, navigator) {
     crossOriginPolicy: false,
   });
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys() below has them all
+  let smooth = true;
   viewer.addHandler("viewport-change", () => {
-    // Beyond two screen pixels a pixel, pixels are shown as what they are: squares.
-    viewer.drawer.setImageSmoothingEnabled(scaleOf(viewer) < 2);
+    // At 1:1, and from two screen pixels a pixel on, pixels are shown as what they are.
+    const scale = scaleOf(viewer);
+    const wanted = scale < 2 && Math.abs(scale - 1) > 1e-4;
+    if (wanted !== smooth) viewer.drawer.setImageSmoothingEnabled(wanted);
+    smooth = wanted;
   });
   return viewer;
 }
