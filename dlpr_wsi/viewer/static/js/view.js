@@ -70,6 +70,8 @@ function makeViewer(element, navigator) {
     crossOriginPolicy: false,
   });
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys() below has them all
+  viewer.addHandler("animation-start", () => setPadding(viewer, true));
+  viewer.addHandler("animation-finish", () => settle(viewer));
   let smooth = true;
   viewer.addHandler("viewport-change", () => {
     // At 1:1, and from two screen pixels a pixel on, pixels are shown as what they are.
@@ -84,6 +86,33 @@ function makeViewer(element, navigator) {
 function scaleOf(viewer) {
   const item = viewer.world.getItemAt(0);
   return item ? item.viewportToImageZoom(viewer.viewport.getZoom(true)) : 1;
+}
+
+/**
+ * OpenSeadragon draws a tile without overlap one pixel too large, so that no seam shows between tiles at odd scales.
+ * When the view has come to rest at a whole scale, put it on whole pixels and draw tiles at their own size instead:
+ * then what is on the screen is what was decoded, sample by sample.
+ */
+function settle(viewer) {
+  const { viewport } = viewer;
+  const item = viewer.world.getItemAt(0);
+  if (!item) return;
+  const scale = item.viewportToImageZoom(viewport.getZoom(true));
+  const whole = Math.round(scale);
+  const exact = whole >= 1 && Math.abs(scale - whole) < 1e-3 && viewport.getRotation(true) % 90 === 0;
+  setPadding(viewer, !exact);
+  if (!exact) return;
+  if (scale !== whole) viewport.zoomTo(item.imageToViewportZoom(whole), null, true);
+  const corner = viewport.pixelFromPoint(new OpenSeadragon.Point(0, 0), true);
+  const off = new OpenSeadragon.Point(corner.x - Math.round(corner.x), corner.y - Math.round(corner.y));
+  if (Math.abs(off.x) + Math.abs(off.y) > 1e-3) viewport.panBy(viewport.deltaPointsFromPixels(off, true), true);
+}
+
+function setPadding(viewer, padded) {
+  for (let i = 0; i < viewer.world.getItemCount(); i += 1) {
+    viewer.world.getItemAt(i).source.tileOverlap = padded ? 0 : 1e-9;
+  }
+  viewer.forceRedraw();
 }
 
 function opened(viewer) {
