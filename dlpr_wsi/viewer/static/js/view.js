@@ -112,6 +112,7 @@ function setPadding(viewer, padded) {
   for (let i = 0; i < viewer.world.getItemCount(); i += 1) {
     viewer.world.getItemAt(i).source.tileOverlap = padded ? 0 : 1e-9;
   }
+  viewer.world.update(true); // sizes of tiles are computed there
   viewer.forceRedraw();
 }
 
