@@ -1,10 +1,11 @@
-"""Convert a slide at tau 0, 1 and 3, verify each archive, compare the sizes. ``make demo`` runs this.
+"""Convert a slide as it is and its pixels at tau 0, 1 and 3, verify, compare the sizes. ``make demo`` runs this.
 
     python examples/demo.py [SLIDE] [--out FOLDER] [--tile N] [--taus 0,1,3]
 
-The peer is JPEG XL, effort 7, on the very same tiles (edge tiles padded with white, as in the archive):
-lossless at tau 0; at tau >= 1 lossless coding of the pixels rounded to multiples of 2 tau + 1, which keeps
-the same bound.
+A slide whose tiles are JPEG is converted with the default options first: those tiles are kept, re-packed without
+loss. The other rows code its decoded pixels (--source-tiles never). Their peer is JPEG XL, effort 7, on the very same
+tiles (edge tiles padded with white, as in the archive): lossless at tau 0; at tau >= 1 lossless coding of the pixels
+rounded to multiples of 2 tau + 1, which keeps the same bound.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dlpr_wsi.pipeline.convert import convert
-from dlpr_wsi.pipeline.pool import default_threads
+from dlpr_wsi.pipeline.convert import ConvertOptions, convert
+from dlpr_wsi.pipeline.execute import default_threads
+from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.progress import make_progress
 from dlpr_wsi.report import slide_lines
-from dlpr_wsi.sources import open_slide
+from dlpr_wsi.sources import open_source
 
 try:
     import imagecodecs
@@ -36,7 +38,7 @@ def jpegxl_bytes(slide: Path, tile: int, tau: int) -> tuple[int, float] | None:
     """Return the size of all tiles as JPEG XL e7 streams, and the seconds it took on all cores."""
     if imagecodecs is None:
         return None
-    source = open_slide(slide)
+    source = open_source(slide)
     level = source.facts.levels[0]
     tiles = []
     for y in range(0, level.height, tile):
@@ -66,30 +68,36 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    source = open_slide(options.slide)
+    source = open_source(options.slide)
     facts = source.facts
     source.close()
     print("\n".join(slide_lines(facts)), end="\n\n")
 
     rows = []
     good = True
-    for tau in options.taus:
-        archive = options.out / f"{options.slide.stem}-tau{tau}.zarr"
+    runs = [(tau, SourceTiles.NEVER) for tau in options.taus]
+    if facts.codec.name == "JPEG" and facts.tile_width is not None:
+        runs.insert(0, (0, SourceTiles.AUTO))
+    for tau, kept in runs:
+        label = "tiles kept" if kept is SourceTiles.AUTO else f"tau {tau}"
+        archive = options.out / f"{options.slide.stem}-{label.replace(' ', '-')}.zarr"
+        tile = None if kept is SourceTiles.AUTO else options.tile
         written = convert(
             options.slide,
             archive,
-            tau=tau,
-            tile=options.tile,
+            options=ConvertOptions(tau=tau, tile=tile, source_tiles=kept, pyramid=Pyramid.NEVER),
             overwrite=True,
-            progress=make_progress(f"convert, tau {tau}", sys.stderr),
+            restart=True,
+            progress=make_progress(f"convert, {label}", sys.stderr),
         )
-        checked = verify(archive, options.slide, progress=make_progress(f"verify, tau {tau}", sys.stderr))
+        checked = verify(archive, options.slide, progress=make_progress(f"verify, {label}", sys.stderr))
         good &= checked.ok
-        peer = jpegxl_bytes(options.slide, options.tile, tau)
+        peer = jpegxl_bytes(options.slide, options.tile, tau) if kept is SourceTiles.NEVER else None
         bits = 8 / (written.width * written.height)
         rows.append(
             [
                 str(tau),
+                "kept" if kept is SourceTiles.AUTO else "pixels",
                 f"{written.archive_bytes:,}",
                 f"{written.bits_per_pixel:.3f}",
                 f"{peer[0]:,}" if peer else "-",
@@ -103,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
             ]
         )
     header = [
-        ["tau", "DLPR", "DLPR", "JPEG XL e7", "JPEG XL", "DLPR /", "convert", "verify", "JPEG XL", "max", ""],
-        ["", "bytes", "bits/px", "bytes", "bits/px", "JPEG XL", "s", "s", "s", "|error|", "verified"],
+        ["tau", "tiles", "DLPR", "DLPR", "JPEG XL e7", "JPEG XL", "DLPR /", "convert", "verify", "JPEG XL", "max", ""],
+        ["", "", "bytes", "bits/px", "bytes", "bits/px", "JPEG XL", "s", "s", "s", "|error|", "verified"],
     ]
     widths = [max(len(row[column]) for row in header + rows) for column in range(len(header[0]))]
     print(f"source file {facts.file_bytes:,} bytes ({facts.codec}); raw pixels {written.raw_bytes:,} bytes")
@@ -113,13 +121,13 @@ def main(argv: list[str] | None = None) -> int:
     print()
     if facts.codec.lossy:
         print(
-            f"The source is a lossy {facts.codec.name} slide: {facts.file_bytes:,} bytes, smaller than any\n"
-            "lossless coding of its decoded pixels. The archive at tau 0 keeps those decoded pixels exactly."
+            f"The source is a lossy {facts.codec.name} slide. Where its tiles are kept (the default) the archive is\n"
+            "smaller than they are and gives the same pixels; coding decoded pixels anew takes more bytes."
         )
     print(
-        "DLPR counts every file of the archive. Seconds are wall-clock times; convert and verify include\n"
-        f"reading the slide; all run on {default_threads()} cores. At tau >= 1 JPEG XL codes pixels\n"
-        "rounded to multiples of 2 tau + 1."
+        "DLPR counts every file of the archive. Seconds are wall-clock times; convert checks every chunk\n"
+        f"against the slide, verify does so again; all run on {default_threads()} cores. At tau >= 1 JPEG XL codes\n"
+        "pixels rounded to multiples of 2 tau + 1."
     )
     if imagecodecs is None:
         print("JPEG XL is missing from the table: pip install 'dlpr-wsi[bench]'")

@@ -372,7 +372,7 @@ def convert(
                 device="cuda" if gpu else None,
             )
             stages = _run(job, journal, executor, progress)
-            kept = _finish(job, journal, source, options, job_id(header), slide)
+            kept = _finish(job, journal, source, options, job_id(header))
             size = _place(journal, out, overwrite)
             records = list(journal.records.values())
     finally:
@@ -464,7 +464,7 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
     with closing(executor.run(convert_task, job, todo)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Lost):
-                task = outcome.task
+                task: Task = outcome.task
                 level = job.plan.levels[task.level]
                 row, column = level.chunks(task)[0]
                 bad.append(BadTile(task.level, row, column, *level.box(row, column), f"its shard: {outcome.message}"))
@@ -476,13 +476,12 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
             stages += outcome.seconds
             progress.advance(len(outcome.record.chunks))
     if bad:
-        raise ConversionError(job.source, tuple(sorted(bad, key=lambda tile: (tile.level, tile.row, tile.column))))
+        bad.sort(key=lambda tile: (tile.level, tile.row, tile.column))
+        raise ConversionError(job.source, tuple(bad))
     return dict(zip(("read", "encode", "write", "check"), stages.tolist(), strict=True))
 
 
-def _finish(
-    job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str, slide: Path
-) -> tuple[str, ...]:
+def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str) -> tuple[str, ...]:
     """Write hashes, metadata and associated images; return the names of the latter."""
     for index, level in enumerate(job.plan.levels):
         hashes = np.zeros((level.rows, level.columns, 32), np.uint8)
@@ -505,7 +504,6 @@ def _finish(
     }
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
     write_metadata(job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts)
-    del slide
     return kept
 
 
@@ -532,7 +530,7 @@ def _place(journal: Journal, out: Path, overwrite: bool) -> int:
     """Give the archive its name; return its size."""
     archive = open_archive(journal.data)  # what was written must open
     if out.suffix.lower() in _TIFF_SUFFIXES:
-        from dlpr_wsi.sinks.tiff import write_tiff
+        from dlpr_wsi.sinks.tiff import write_tiff  # type: ignore[import-not-found, unused-ignore]
 
         finished = journal.folder / out.name
         finished.unlink(missing_ok=True)

@@ -209,28 +209,43 @@ class DaskExecutor:
 
         from dlpr_wsi.pipeline.plugin import JobPlugin
 
-        resources = {"GPU": 1} if self._gpu else None
         name = f"dlpr-wsi-{job.key}"
         self._client.register_plugin(JobPlugin(job), name=name)
         remaining = iter(tasks)
         running: dict[Any, Any] = {}
+        suspects: list[Any] = []
         finished = self._distributed.as_completed()
 
-        def submit(count: int) -> None:
-            for task in islice(remaining, count):
-                future = self._client.submit(function, job, task, pure=False, retries=_RETRIES, resources=resources)
+        def submit(some: Iterable[Any]) -> None:
+            for task in some:
+                future = self._client.submit(
+                    function,
+                    job,
+                    task,
+                    pure=False,
+                    retries=_RETRIES,
+                    resources={"GPU": 1} if self._gpu else None,
+                )
                 running[future] = task
                 finished.add(future)
 
         try:
-            submit(self._in_flight())
-            while running:
+            submit(islice(remaining, self._in_flight()))
+            alone = False
+            while running or suspects:
+                if not running:  # a dying worker takes its other tasks along: each suspect gets a worker to itself
+                    alone = True
+                    submit([suspects.pop(0)])
                 future = next(finished)
                 task = running.pop(future)
                 error = future.exception() if future.status == "error" else None
-                submit(1)
+                if not alone:
+                    submit(islice(remaining, 1))
                 if isinstance(error, KilledWorker):
-                    yield Lost(task, "its worker died, and so did those that tried again")
+                    if alone:
+                        yield Lost(task, "its worker died, and so did those that tried again")
+                    else:
+                        suspects.append(task)
                 elif error is not None:
                     raise error
                 elif future.status == "cancelled":

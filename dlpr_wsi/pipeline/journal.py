@@ -221,6 +221,8 @@ class Journal:
                 "run it again with the same options, or give --restart to begin anew",
             )
         self._file.truncate(good)
+        for path in self.data.rglob("*.partial"):
+            path.unlink()  # a kill in the middle of a file
         return True
 
     def _clear(self) -> None:

@@ -277,10 +277,10 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
             problem = ("shape", f"it holds an image of shape {image.shape}")
         else:
             if pixels is not None:
-                error = largest_error(image, pixels[number])
-                errors.append(error)
-                if error > promised:
-                    problem = ("error-above-tau", f"max |error| {error} is above tau {promised}")
+                largest = largest_error(image, pixels[number])
+                errors.append(largest)
+                if largest > promised:
+                    problem = ("error-above-tau", f"max |error| {largest} is above tau {promised}")
             if (
                 hashes is not None
                 and problem is None

@@ -292,12 +292,12 @@ def _check(
         elif image.shape != (3, level.tile_height, level.tile_width):
             problem = f"what was written has the shape {image.shape}"
         else:
-            error = largest_error(image, expected)
-            worst = max(worst, error)
+            largest = largest_error(image, expected)
+            worst = max(worst, largest)
             records.append(ChunkRecord(len(stream), hashlib.sha256(stream).hexdigest(), mode_name(stream)))
-            if error <= job.tau:
+            if largest <= job.tau:
                 continue
-            problem = f"max |error| {error} is above tau {job.tau}"
+            problem = f"max |error| {largest} is above tau {job.tau}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))
     return (None, bad) if bad else (TaskRecord(task.key, tuple(records), worst, source_bytes), [])
 

@@ -154,6 +154,15 @@ class Archive:
         """Micrometres per px of level 0 in x and y, where known."""
         return None if self.mpp_x is None or self.mpp_y is None else (self.mpp_x, self.mpp_y)
 
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """Colour of pixels that were not scanned, RGB; white unless recorded."""
+        try:
+            red, green, blue = bytes.fromhex(self.facts["background"])
+        except (KeyError, TypeError, ValueError):
+            return (255, 255, 255)
+        return (red, green, blue)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return open_archive, (self.path,)
 
@@ -225,7 +234,7 @@ class Archive:
         place = self.levels[level]
         th, tw = place.tile_height, place.tile_width
         out = np.empty((height, width, 3), np.uint8)
-        out[:] = bytes.fromhex(self.facts.get("background", "FFFFFF"))
+        out[:] = self.background
         top, bottom = max(y, 0), min(y + height, place.height)
         left, right = max(x, 0), min(x + width, place.width)
         if top >= bottom or left >= right:

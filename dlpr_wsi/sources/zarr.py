@@ -191,7 +191,7 @@ def _archive_facts(archive: Archive) -> SlideFacts:
         mpp_y=archive.mpp_y,
         objective_power=facts.get("objective_power"),
         associated=(),
-        background=tuple(bytes.fromhex(facts.get("background", "FFFFFF"))),  # type: ignore[arg-type]
+        background=archive.background,
         icc_profile=archive.icc_profile,
         bounds=None if bounds is None else tuple(bounds),
         properties=dict(facts.get("properties", {})),

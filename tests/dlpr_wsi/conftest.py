@@ -9,7 +9,9 @@ pytest.importorskip("zarr", minversion="3.0")
 pytest.importorskip("openslide")
 tifffile = pytest.importorskip("tifffile")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "CMU-1-Small-Region.svs"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "CMU-1-Small-Region.svs"
+REAL_SLIDES = ROOT.parent / "shared" / "data" / "slides"
 
 
 def tissue(height, width, seed=0):
@@ -27,6 +29,49 @@ def write_tiled_tiff(path, image, **options):
     return path
 
 
+def icc_profile():
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def write_svs(path, kind="420", height=300, width=404, tile=128, seed=1):
+    """Write an Aperio SVS: three levels, label, macro, thumbnail, ICC profile, and a patient's name in its text.
+
+    ``kind`` is rgb, 444, 422 or 420 (JPEG) or j2k. Width 404 makes the lower levels' downsamples no whole numbers.
+    """
+    image = tissue(height, width, seed)
+    if kind == "j2k":
+        coded = {"compression": 33005, "compressionargs": {"level": 45}, "photometric": "rgb"}
+    elif kind == "rgb":
+        coded = {"compression": "jpeg", "compressionargs": {"level": 70}, "photometric": "rgb"}
+    else:
+        sampling = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}[kind]
+        coded = {
+            "compression": "jpeg",
+            "compressionargs": {"level": 70},
+            "photometric": "ycbcr",
+            "subsampling": sampling,
+        }
+    name = "J2K/KDU Q=45" if kind == "j2k" else "JPEG/RGB Q=70"
+    facts = f"({tile}x{tile}) {name}|AppMag = 40|MPP = 0.2525|Patient = Jane Doe|Filename = S12-3456"
+    head = "Aperio Image Library v11.2.1\r\n"
+    with tifffile.TiffWriter(path) as writer:
+
+        def add(data, description, **options):
+            writer.write(data, description=head + description, metadata=None, software=False, **options)
+
+        add(image, f"{width}x{height} {facts}", tile=(tile, tile), iccprofile=icc_profile(), **coded)
+        thumb = {"compression": "jpeg", "photometric": "rgb"}
+        add(image[::4, ::4], f"{width // 4}x{height // 4}", rowsperstrip=16, **thumb)
+        for step in (2, 7):
+            small = np.ascontiguousarray(image[::step, ::step])
+            add(small, f"{small.shape[1]}x{small.shape[0]} {facts}", tile=(tile, tile), **coded)
+        add(tissue(60, 50), "label 50x60", subfiletype=1, photometric="rgb")
+        add(tissue(40, 90), "macro 90x40", subfiletype=9, photometric="rgb")
+    return path
+
+
 @pytest.fixture(scope="session")
 def pixels():
     return tissue(200, 330)
@@ -40,23 +85,16 @@ def plain_slide(tmp_path_factory, pixels):
 
 @pytest.fixture(scope="session")
 def svs(tmp_path_factory):
-    """An Aperio SVS with JPEG tiles, two levels, thumbnail, label and macro."""
+    """An Aperio SVS with JPEG tiles."""
     pytest.importorskip("imagecodecs")
-    path = tmp_path_factory.mktemp("slides") / "synthetic.svs"
-    image = tissue(300, 400, seed=1)
-    facts = "(128x128) JPEG/RGB Q=70|AppMag = 40|MPP = 0.2525|Patient = Jane Doe"
-    jpeg = {"compression": "jpeg", "compressionargs": {"level": 70}, "photometric": "rgb"}
-    with tifffile.TiffWriter(path) as writer:
+    return write_svs(tmp_path_factory.mktemp("slides") / "synthetic.svs")
 
-        def add(data, description, **options):
-            writer.write(data, description=description, metadata=None, software=False, **options)
 
-        add(image, f"Aperio Image Library v11.2.1\r\n400x300 {facts}", tile=(128, 128), **jpeg)
-        add(image[::4, ::4], "Aperio Image Library v11.2.1\r\n100x75", rowsperstrip=16, **jpeg)
-        add(image[::2, ::2], f"Aperio Image Library v11.2.1\r\n200x150 {facts}", tile=(128, 128), **jpeg)
-        add(tissue(60, 50), "Aperio Image Library v11.2.1\r\nlabel 50x60", subfiletype=1, photometric="rgb")
-        add(tissue(40, 90), "Aperio Image Library v11.2.1\r\nmacro 90x40", subfiletype=9, photometric="rgb")
-    return path
+@pytest.fixture(scope="session", params=["rgb", "444", "422", "420", "j2k"])
+def any_svs(tmp_path_factory, request):
+    """Aperio SVS of every kind of tile."""
+    pytest.importorskip("imagecodecs")
+    return write_svs(tmp_path_factory.mktemp("slides") / f"{request.param}.svs", request.param)
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +114,14 @@ def archive(tmp_path, plain_slide):
 
     convert(plain_slide, tmp_path / "archive.zarr", tau=1, tile=64, threads=2)
     return tmp_path / "archive.zarr"
+
+
+@pytest.fixture
+def loose(tmp_path, plain_slide):
+    """The same as OME-Zarr 0.4: a file for each chunk."""
+    from dlpr_wsi.pipeline.convert import ConvertOptions, convert
+    from dlpr_wsi.sinks.omezarr import OmeVersion
+
+    options = ConvertOptions(tau=1, tile=64, version=OmeVersion.V04)
+    convert(plain_slide, tmp_path / "loose.zarr", options=options, threads=2)
+    return tmp_path / "loose.zarr"

@@ -1,44 +1,155 @@
-"""Slide to archive through the library."""
+"""Slides to archives through the library."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from dlpr_wsi.errors import SourceError, UsageError
-from dlpr_wsi.pipeline.convert import convert
+from dlpr_wsi.errors import ConversionError, SourceError, UsageError
+from dlpr_wsi.pipeline.convert import ConvertOptions, convert, preview
+from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
 from dlpr_wsi.pipeline.verify import verify
+from dlpr_wsi.sinks.omezarr import OmeVersion
+from dlpr_wsi.sources import open_source
+from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.pyramid import box_mean
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "CMU-1-Small-Region.svs"
+REAL_SLIDES = ROOT.parent / "shared" / "data" / "slides"
 
 
-def read(path):
-    return zarr.open_array(path, mode="r")[...].transpose(1, 2, 0)
+def read(path, level=0):
+    return zarr.open_group(path, mode="r")[str(level)][...].transpose(1, 2, 0)
 
 
+def files(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def source_levels(path):
+    source = open_source(path)
+    levels = [source.read(0, 0, level.width, level.height, i) for i, level in enumerate(source.facts.levels)]
+    source.close()
+    return levels
+
+
+@pytest.mark.parametrize("version", list(OmeVersion))
 @pytest.mark.parametrize("tau", [0, 1, 3])
-def test_archive_holds_the_pixels_within_tau(tmp_path, plain_slide, pixels, tau):
-    report = convert(plain_slide, tmp_path / "a.zarr", tau=tau, tile=64)
-    assert np.abs(read(tmp_path / "a.zarr").astype(int) - pixels).max() <= tau
+def test_archive_holds_the_pixels_within_tau(tmp_path, plain_slide, pixels, tau, version):
+    out = tmp_path / "a.zarr"
+    report = convert(plain_slide, out, options=ConvertOptions(tau=tau, tile=64, version=version))
+    assert np.abs(read(out).astype(int) - pixels).max() <= tau
     assert (report.width, report.height, report.tiles) == (330, 200, 24)
     assert report.raw_bytes == pixels.nbytes
     assert sum(report.tiles_by_mode.values()) == 24
+    assert report.max_error == tau
     assert report.tiles_by_mode["constant"] >= 4  # the white border
-    assert report.archive_bytes == sum(p.stat().st_size for p in (tmp_path / "a.zarr").rglob("*") if p.is_file())
+    assert report.archive_bytes == sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    assert verify(out, plain_slide).ok
+
+
+def test_every_level_of_every_kind_of_slide(tmp_path, any_svs):
+    expected = source_levels(any_svs)
+    assert [level.shape[:2] for level in expected] == [(300, 404), (150, 202), (43, 58)]
+    for tau in (0, 2):
+        out = tmp_path / f"{tau}.zarr"
+        report = convert(any_svs, out, tau=tau)
+        for index, level in enumerate(expected):
+            assert np.abs(read(out, index).astype(int) - level).max() <= tau
+        assert verify(out, any_svs).ok
+        assert verify(out).ok
+        kept = report.tiles_by_mode.get("jpeg", 0)
+        if any_svs.stem == "j2k":
+            assert kept == 0
+            assert report.source_tile_bytes == 0
+        elif tau == 0:
+            assert kept >= 0.7 * report.tiles
+            assert report.bytes_by_mode["jpeg"] < report.source_tile_bytes
+    np.testing.assert_array_equal(read(tmp_path / "0.zarr", 2), expected[2])
+
+
+def test_levels_with_broken_downsamples_equal_openslide(any_svs):
+    import openslide
+
+    with openslide.OpenSlide(any_svs) as slide:
+        for index, (level, (width, height)) in enumerate(
+            zip(source_levels(any_svs), slide.level_dimensions, strict=True)
+        ):
+            whole = np.asarray(slide.read_region((0, 0), index, (width, height)))[..., :3]
+            np.testing.assert_array_equal(level, whole)
+
+
+@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="real slides are not here")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "camelyon-thumb-jpeg.dcm",
+        "synthetic-boxes-4level.tiff",
+        pytest.param("camelyon-thumb-j2k-lossless.dcm", marks=pytest.mark.full),
+        pytest.param("CMU-1-Small-Region.svs", marks=pytest.mark.full),
+        pytest.param("hamamatsu-test3-DAPI.ndpi", marks=pytest.mark.full),
+    ],
+)
+def test_real_slides(tmp_path, name):
+    out = tmp_path / "a.zarr"
+    report = convert(REAL_SLIDES / name, out, tau=0)
+    assert report.max_error == 0
+    archive = open_archive(out)
+    for index, level in enumerate(source_levels(REAL_SLIDES / name)):
+        np.testing.assert_array_equal(archive.read(0, 0, level.shape[1], level.shape[0], index), level)
+    assert verify(out, REAL_SLIDES / name).ok
+    text = "".join(p.read_text() for p in out.rglob("zarr.json"))
+    assert "Penelope" not in text
+    assert "GO-16" not in text
+    assert Path(name).stem not in text
+
+
+def test_tiles_of_the_example_are_kept(tmp_path):
+    """The corner of the bar that is quick: every tile of the slide is kept and smaller (all of it: test_real_slides)."""
+    found = preview(EXAMPLE)
+    assert found.plan.levels[0].follows_source
+    assert (found.plan.levels[0].tile_width, found.plan.levels[0].tile_height) == (240, 240)
+    assert set(found.estimate.modes) == {"jpeg"}
+    assert found.estimate.archive_bytes <= 0.85 * 1_275_934
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.full
+def test_the_example_shrinks(tmp_path):
+    report = convert(EXAMPLE, tmp_path / "a.zarr")
+    assert report.source_tile_bytes == 1_275_934
+    assert report.archive_bytes <= 0.80 * report.source_tile_bytes
+    assert report.max_error == 0
+
+
+def test_source_tiles_never_and_only(tmp_path, svs, plain_slide):
+    report = convert(svs, tmp_path / "n.zarr", options=ConvertOptions(source_tiles=SourceTiles.NEVER))
+    assert "jpeg" not in report.tiles_by_mode
+    assert report.plan.levels[0].tile_width == 256
+    with pytest.raises(UsageError, match=r"--source-tiles.*not made of JPEG tiles"):
+        convert(plain_slide, tmp_path / "o.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    with pytest.raises(UsageError, match="tiles of 64 px"):
+        convert(svs, tmp_path / "o.zarr", options=ConvertOptions(tile=64, source_tiles=SourceTiles.ONLY))
 
 
 def test_layout_of_the_archive(archive, plain_slide):
-    metadata = json.loads((archive / "zarr.json").read_text())
-    assert metadata["zarr_format"] == 3
+    metadata = json.loads((archive / "0" / "zarr.json").read_text())
     assert metadata["shape"] == [3, 200, 330]
-    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [3, 64, 64]
-    assert metadata["codecs"] == [{"name": "dlpr", "configuration": {"tau": 1}}]
-    assert metadata["fill_value"] == 255
-    assert metadata["dimension_names"] == ["c", "y", "x"]
-    facts = metadata["attributes"]["dlpr_wsi"]
+    (sharding,) = metadata["codecs"]
+    assert sharding["name"] == "sharding_indexed"
+    assert sharding["configuration"]["chunk_shape"] == [3, 64, 64]
+    assert sharding["configuration"]["codecs"] == [{"name": "dlpr", "configuration": {"tau": 1}}]
+    group = json.loads((archive / "zarr.json").read_text())["attributes"]
+    assert group["ome"]["version"] == "0.5"
+    facts = group["dlpr_wsi"]
     assert facts["source_bytes"] == plain_slide.stat().st_size
     assert facts["source_codec"] == "uncompressed"
-    assert len(list((archive / "c").rglob("*/*/*"))) == 24  # also the chunks that equal the fill value
+    opened = open_archive(archive)
+    assert all(opened.stream(0, row, column) for row, column in opened.levels[0].positions())  # white ones too
 
 
 @pytest.mark.parametrize("tile", [48, 100, 512])
@@ -48,29 +159,70 @@ def test_bytes_do_not_depend_on_threads(tmp_path, plain_slide, pixels, tile):
         out = tmp_path / f"{threads}.zarr"
         convert(plain_slide, out, tile=tile, threads=threads)
         np.testing.assert_array_equal(read(out), pixels)
-        stored.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+        stored.append(files(out))
     assert stored[0] == stored[1]
 
 
-def test_free_text_of_the_slide_stays_out(tmp_path, svs):
+def test_made_levels_follow_the_stated_filter(tmp_path, plain_slide, pixels):
+    out = tmp_path / "a.zarr"
+    convert(plain_slide, out, options=ConvertOptions(tile=64, pyramid=Pyramid.ALWAYS))
+    level = pixels
+    archive = open_archive(out)
+    assert [(lv.width, lv.height) for lv in archive.levels] == [(330, 200), (165, 100), (83, 50), (42, 25)]
+    for index in range(4):
+        np.testing.assert_array_equal(read(out, index), level)
+        level = box_mean(np.pad(level, ((0, level.shape[0] % 2), (0, level.shape[1] % 2), (0, 0)), mode="edge"))
+    assert "mean of 2x2" in archive.facts["pyramid"]
+    assert verify(out, plain_slide).ok
+
+
+def test_what_the_slide_says_survives_and_free_text_stays_out(tmp_path, svs):
     report = convert(svs, tmp_path / "a.zarr")
-    assert report.source.associated == ("label", "macro", "thumbnail")
-    facts = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]["dlpr_wsi"]
-    assert (facts["vendor"], facts["mpp_x"], facts["objective_power"]) == ("aperio", 0.2525, 40.0)
+    assert report.dropped == ("label", "macro", "thumbnail")
+    archive = open_archive(tmp_path / "a.zarr")
+    facts = archive.facts
+    assert (facts["vendor"], archive.mpp, facts["objective_power"]) == ("aperio", (0.2525, 0.2525), 40.0)
     assert (facts["source_codec"], facts["source_codec_lossy"], facts["source_quality"]) == ("JPEG", True, 70)
+    assert facts["properties"]["aperio.MPP"] == "0.2525"
+    assert archive.icc_profile
+    assert archive.icc_profile[36:40] == b"acsp"
     everything = b"".join(p.read_bytes() for p in (tmp_path / "a.zarr").rglob("*") if p.is_file())
-    assert b"Jane" not in everything
-    assert b"synthetic" not in everything
+    for secret in (b"Jane", b"S12-3456", b"synthetic", b"Patient"):
+        assert secret not in everything
+    assert not (tmp_path / "a.zarr" / "associated").exists()
 
 
-@pytest.mark.parametrize("slide", ["svs", "real_slide"])
-def test_convert_then_verify(tmp_path, slide, request):
-    path = request.getfixturevalue(slide)
-    for tau in (0, 2):
-        convert(path, tmp_path / f"{tau}.zarr", tau=tau, tile=128)
-        report = verify(tmp_path / f"{tau}.zarr", path)
-        assert report.ok
-        assert report.max_error == tau
+@pytest.mark.parametrize("version", list(OmeVersion))
+def test_label_is_kept_on_request(tmp_path, svs, version):
+    report = convert(svs, tmp_path / "a.zarr", options=ConvertOptions(keep=("label",), version=version))
+    assert (report.kept, report.dropped) == (("label",), ("macro", "thumbnail"))
+    label = zarr.open_group(tmp_path / "a.zarr", mode="r")["associated/label/0"][...]
+    assert label.shape == (3, 60, 50)
+    source = open_source(svs)
+    np.testing.assert_array_equal(label.transpose(1, 2, 0), source.associated("label"))
+    source.close()
+
+
+def test_an_archive_is_a_source(tmp_path, archive, svs):
+    again = convert(archive, tmp_path / "again.zarr", tile=64)
+    np.testing.assert_array_equal(read(tmp_path / "again.zarr"), read(archive))
+    assert again.source.codec.name == "DLPR"
+    convert(svs, tmp_path / "s.zarr")
+    report = convert(tmp_path / "s.zarr", tmp_path / "s2.zarr")
+    assert len(report.plan.levels) == 3
+    assert (report.source.mpp_x, report.source.objective_power) == (0.2525, 40.0)
+    assert open_archive(tmp_path / "s2.zarr").icc_profile == open_archive(tmp_path / "s.zarr").icc_profile
+
+
+def test_the_same_again_has_nothing_to_do(tmp_path, plain_slide):
+    out = tmp_path / "a.zarr"
+    first = convert(plain_slide, out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    again = convert(plain_slide, out)
+    assert again.already
+    assert again.archive_bytes == first.archive_bytes
+    assert again.tiles_by_mode == first.tiles_by_mode
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
 
 
 def test_existing_archive_is_kept_unless_told(tmp_path, plain_slide, real_slide, pixels):
@@ -87,26 +239,30 @@ def test_only_archives_are_overwritten(tmp_path, plain_slide):
     precious = tmp_path / "home"
     precious.mkdir()
     (precious / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="not a Zarr archive"):
+    with pytest.raises(UsageError, match="no archive"):
         convert(plain_slide, precious, overwrite=True)
     assert (precious / "letter.txt").read_text() == "dear"
 
 
-def test_failure_leaves_nothing_and_keeps_the_old_archive(tmp_path, plain_slide, real_slide, monkeypatch):
+def test_unreadable_tiles_are_named_and_the_rest_is_kept(tmp_path, plain_slide, real_slide, monkeypatch):
     from dlpr_wsi.sources.openslide import OpenSlideSource
 
     out = tmp_path / "a.zarr"
     convert(real_slide, out, tile=128)
     genuine = OpenSlideSource.read
 
-    def failing(self, x, y, width, height):
-        if y >= 128:
-            raise SourceError(f"damaged at y={y}")
-        return genuine(self, x, y, width, height)
+    def failing(self, x, y, width, height, level=0):
+        if y + height > 192 and x < 64:
+            raise SourceError("damaged")
+        return genuine(self, x, y, width, height, level)
 
     monkeypatch.setattr(OpenSlideSource, "read", failing)
-    with pytest.raises(SourceError, match="damaged at y=128"):
+    with pytest.raises(ConversionError) as caught:
         convert(plain_slide, out, tile=64, overwrite=True)
+    assert [(t.level, t.row, t.column) for t in caught.value.bad] == [(0, 3, 0)]
+    assert "row 3 column 0 (x=0 y=192 64x8 px): damaged" in str(caught.value)
     monkeypatch.undo()
+    assert verify(out, real_slide).ok  # the old archive is still there
+    report = convert(plain_slide, out, tile=64, overwrite=True)
+    assert 0 < report.resumed < report.tasks
     assert list(tmp_path.iterdir()) == [out]
-    assert verify(out, real_slide).ok

@@ -1,32 +1,64 @@
-"""The plan and the pool."""
+"""The plan, the executors, the progress."""
 
 import io
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlpr_wsi.pipeline.plan import MAX_RUN, make_plan
-from dlpr_wsi.pipeline.pool import run_bounded
+from dlpr_wsi.pipeline.convert import ConvertOptions, convert, make_executor
+from dlpr_wsi.pipeline.execute import DaskExecutor, LocalExecutor, run_bounded
+from dlpr_wsi.pipeline.plan import MAX_SHARD, SHARD_SIDE, Pyramid, make_plan, pyramid_levels
+from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.progress import LineProgress, make_progress
+from dlpr_wsi.sources import Level, SlideFacts, SourceCodec, TileGrid
 
 
-@given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 300), st.integers(1, 9))
-def test_runs_cover_the_slide_once(width, height, tile, threads):
-    plan = make_plan(width, height, tile, threads)
-    seen = np.zeros((height, width), np.uint8)
-    tiles = 0
-    for run in plan.runs():
-        assert 1 <= run.count <= MAX_RUN
-        assert (run.x, run.y) == (run.column * tile, run.row * tile)
-        seen[run.y : run.y + run.height, run.x : run.x + run.width] += 1
-        tiles += run.count
+def facts(*sizes):
+    levels = tuple(Level(w, h, sizes[0][0] / w) for w, h in sizes)
+    return SlideFacts("a", "v", 1, SourceCodec(), levels, None, None, None, None, None, (), (255, 255, 255))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(16, 4096))
+def test_tasks_cover_every_chunk_once(width, height, tile):
+    plan = make_plan(facts((width, height)), [None], tile=tile)
+    (level,) = plan.levels
+    seen = np.zeros((level.rows, level.columns), np.uint8)
+    covered = 0
+    for task in plan.tasks():
+        chunks = level.chunks(task)
+        assert chunks
+        for row, column in chunks:
+            seen[row, column] += 1
+            covered += level.box(row, column)[2] * level.box(row, column)[3]
     assert (seen == 1).all()
-    assert tiles == plan.tiles
-    assert plan.raw_bytes == 3 * width * height
+    assert covered == width * height
+    assert max(level.shard_rows, level.shard_columns) <= MAX_SHARD
+    assert max(level.shard_rows, level.shard_columns) * tile <= max(SHARD_SIDE, tile)
+    assert plan.task_count == sum(1 for _ in plan.tasks())
+
+
+def test_chunks_follow_the_slides_tiles():
+    grid = TileGrid(240, 240, 10, 10)
+    plan = make_plan(facts((2400, 2400), (600, 600)), [grid, None])
+    assert [(lv.tile_width, lv.follows_source) for lv in plan.levels] == [(240, True), (256, False)]
+    assert not make_plan(facts((2400, 2400)), [grid], tile=256).levels[0].follows_source
+    wide = make_plan(facts((4096, 64)), [TileGrid(4096, 8, 8, 1)])
+    assert not wide.levels[0].follows_source
+
+
+def test_which_slides_get_a_pyramid():
+    assert pyramid_levels(facts((4096, 4096)), 256, Pyramid.AUTO) == 1
+    assert pyramid_levels(facts((4096, 4096)), 256, Pyramid.ALWAYS) == 5
+    assert pyramid_levels(facts((4097, 10)), 256, Pyramid.AUTO) == 6
+    assert pyramid_levels(facts((90000, 10)), 256, Pyramid.NEVER) == 1
+    assert pyramid_levels(facts((90000, 10), (100, 1)), 256, Pyramid.ALWAYS) == 2
 
 
 def test_results_of_all_tasks():
@@ -62,6 +94,74 @@ def test_first_failure_cancels_the_rest():
     with pytest.raises(ValueError, match="task 3"):
         list(run_bounded(work, range(1000), 2))
     assert len(ran) < 20
+
+
+def test_where_tasks_run_by_default(monkeypatch):
+    small = make_executor(1_000_000, threads=2)
+    assert isinstance(small, LocalExecutor)
+    started = []
+    monkeypatch.setattr(
+        "dlpr_wsi.pipeline.convert.DaskExecutor", lambda *args, **options: started.append((args, options))
+    )
+    make_executor(10_000_000_000, threads=2)
+    assert started == [((None,), {"workers": None, "threads": 2, "gpu": False})]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    pytest.importorskip("distributed")
+    executor = DaskExecutor(workers=1, threads=2)
+    yield executor
+    executor.close()
+
+
+def test_embedded_cluster_gives_the_same_bytes(tmp_path, svs, cluster):
+    stored = []
+    for name, executor in (("dask", cluster), ("local", LocalExecutor(2))):
+        out = tmp_path / f"{name}.zarr"
+        convert(svs, out, options=ConvertOptions(tau=1), executor=executor)
+        assert verify(out, svs, executor=executor).ok
+        stored.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    assert stored[0] == stored[1]
+
+
+KILLER = """
+import os
+def work(job, task):
+    if task.column == 1:
+        os._exit(1)
+    return task.column
+"""
+MAIN = """
+import sys
+from pathlib import Path
+import killer
+from dlpr_wsi.pipeline.execute import DaskExecutor, Lost
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
+from dlpr_wsi.pipeline.work import Job
+from dlpr_wsi.sinks.omezarr import OmeVersion
+
+if __name__ == "__main__":
+    executor = DaskExecutor(workers=1, threads=2)
+    plan = Plan((LevelPlan(400, 300, 256, 256, 1, 1, False),))
+    job = Job("k", Path(sys.argv[1]), Path("."), plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
+    for result in executor.run(killer.work, job, [Task(0, 0, column) for column in range(4)]):
+        print("LOST", result.task.column, result.message) if isinstance(result, Lost) else print("DONE", result)
+    executor.close()
+"""
+
+
+def test_a_task_that_kills_its_workers_is_reported_and_no_other(tmp_path, svs):
+    pytest.importorskip("distributed")
+    (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / "main.py").write_text(MAIN)
+    done = subprocess.run(
+        [sys.executable, "main.py", str(svs)], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
+    )
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith(("LOST", "DONE")))
+    assert lines[:3] == ["DONE 0", "DONE 2", "DONE 3"], done.stderr
+    assert lines[3].startswith("LOST 1 its worker died")
+    assert len(lines) == 4
 
 
 def test_plain_lines_without_a_terminal():
