@@ -12,11 +12,15 @@
     What a slide or archive is, and the command ``dlpr-wsi``.
 
 The codec itself is the package ``dlpr``, which knows nothing about slides.
+
+Importing this package lets tifffile read TIFF files with DLPR tiles, whenever tifffile is imported.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from dlpr_wsi import _tifffile_hook
 
 if TYPE_CHECKING:
     from dlpr import DLPR
@@ -36,3 +40,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(dlpr, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_tifffile_hook.install()

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from dlpr.errors import DlprError
+from dlpr_wsi.cli_export import add_export
 from dlpr_wsi.errors import MissingDependencyError, SourceError, UsageError, WsiError
 
 if TYPE_CHECKING:
@@ -348,6 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("path", type=Path, metavar="PATH")
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info, parser=info)
+    add_export(commands)
     return parser
 
 

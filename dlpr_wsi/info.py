@@ -13,6 +13,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.sources import SlideFacts, open_source
 from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr, open_archive
+from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
 __all__ = ["ArchiveInfo", "LevelInfo", "archive_info", "info", "slide_info"]
 
@@ -54,7 +55,7 @@ class ArchiveInfo:
     name : str
         Folder name.
     zarr_format : int
-        2 (OME-Zarr 0.4) or 3 (OME-Zarr 0.5).
+        2 (OME-Zarr 0.4), 3 (OME-Zarr 0.5) or 0 (TIFF).
     levels : tuple of LevelInfo
         Largest first.
     tau : int
@@ -115,6 +116,8 @@ def info(path: Path) -> SlideFacts | ArchiveInfo:
     dlpr_wsi.errors.WsiError
         The path is none of them, or a package that reads it is missing.
     """
+    if is_dlpr_tiff(path):
+        return archive_info(path)
     if path.is_dir():
         try:
             return archive_info(path)

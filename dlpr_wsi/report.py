@@ -13,6 +13,7 @@ from dlpr_wsi.sources import SlideFacts
 
 __all__ = ["archive_lines", "batch_lines", "convert_lines", "preview_lines", "slide_lines", "verify_lines"]
 
+_CONTAINERS = {3: "OME-Zarr 0.5", 2: "OME-Zarr 0.4", 0: "tiled TIFF"}
 _MAX_BAD = 100  # bad chunks printed one by one
 _MODES = ("jpeg", "coded", "constant", "stored")
 
@@ -178,7 +179,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
     source_bytes = facts.source.get("source_bytes")
     against = f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
     lines = [
-        f"archive       {facts.name}: OME-Zarr {'0.5' if facts.zarr_format == 3 else '0.4'}",
+        f"archive       {facts.name}: {_CONTAINERS[facts.zarr_format]}",
         f"tau           {_tau(facts.tau)}",
         f"size          {facts.bytes:,} bytes, {facts.bits_per_pixel:.3f} bits/px",
         f"              {_share(facts.bytes, facts.raw_bytes)} of the raw pixels{against}",
@@ -187,7 +188,10 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
     for index, level in enumerate(facts.levels):
-        shard = "a file each" if level.shard is None else f"shards of {level.shard[0]} x {level.shard[1]}"
+        if level.shard is not None:
+            shard = f"shards of {level.shard[0]} x {level.shard[1]}"
+        else:
+            shard = "a file each" if facts.zarr_format else "in one file"
         lines.append(
             f"{f'level {index}':<13} (3, {level.height}, {level.width}) in chunks of "
             f"(3, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"

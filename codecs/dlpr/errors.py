@@ -10,6 +10,7 @@
     |   +-- CorruptError              an impossible value   corrupt
     |   +-- WeightsError              no such weights       weights
     +-- UnsupportedInputError(TypeError, ValueError)        input
+    +-- PluginError(ImportError)      a library changed     plugin
 
 ``reason`` is a stable word to compare with, ``offset`` the byte of the stream (or weights file) that is to
 blame, or None; messages may change. Reasons of streams: docs/format section 2.
@@ -24,6 +25,7 @@ __all__ = [
     "ChecksumError",
     "CorruptError",
     "DlprError",
+    "PluginError",
     "TruncatedError",
     "UnsupportedError",
     "UnsupportedInputError",
@@ -113,3 +115,9 @@ class UnsupportedInputError(DlprError, TypeError, ValueError):
     """The array to encode, or an option, is not of a kind that the codec takes."""
 
     reason = "input"
+
+
+class PluginError(DlprError, ImportError):
+    """The library that a plug-in extends is not of a kind that the plug-in knows."""
+
+    reason = "plugin"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
 from dlpr_wsi.sinks.place import write_file
 from dlpr_wsi.sources.archive import ATTRIBUTES, MISSING
 
-__all__ = ["FILL_VALUE", "OmeVersion", "chunk_files", "write_hashes", "write_metadata", "write_shard"]
+__all__ = ["FILL_VALUE", "OmeVersion", "chunk_files", "ome_attributes", "write_hashes", "write_metadata", "write_shard"]
 
 FILL_VALUE = 255  # white, as the background of bright field; every chunk is written, so it shows only in damage
 
@@ -138,19 +138,37 @@ def write_metadata(
             },
         }
         _write_json(folder / "zarr.json", _array_v3(shape, shard, [sharding], FILL_VALUE, ["c", "y", "x"]))
-    ome = {"multiscales": [_multiscale(plan, mpp, name, version)], "omero": _omero(name, version)}
     own = {} if facts is None else {ATTRIBUTES: dict(facts)}
-    if version is OmeVersion.V05:
-        _write_group(data, {"ome": {"version": version.value, **ome}, **own}, version)
-    else:
-        _write_group(data, {**ome, **own}, version)
+    _write_group(data, {**ome_attributes(plan.levels, mpp, version, name=name), **own}, version)
 
 
-def _multiscale(plan: Plan, mpp: tuple[float, float] | None, name: str, version: OmeVersion) -> dict[str, Any]:
+class Sized(Protocol):
+    """A level's size in px."""
+
+    @property
+    def width(self) -> int:
+        """Columns of px."""
+
+    @property
+    def height(self) -> int:
+        """Rows of px."""
+
+
+def ome_attributes(
+    levels: Sequence[Sized], mpp: tuple[float, float] | None, version: OmeVersion, *, name: str = "image"
+) -> dict[str, Any]:
+    """Return the attributes of an OME-Zarr image group whose arrays are named 0, 1, 2, ..., axes c, y, x."""
+    ome = {"multiscales": [_multiscale(levels, mpp, name, version)], "omero": _omero(name, version)}
+    return {"ome": {"version": version.value, **ome}} if version is OmeVersion.V05 else ome
+
+
+def _multiscale(
+    levels: Sequence[Sized], mpp: tuple[float, float] | None, name: str, version: OmeVersion
+) -> dict[str, Any]:
     """Return the description of the pyramid."""
     space: dict[str, str] = {"type": "space"} if mpp is None else {"type": "space", "unit": "micrometer"}
     scale_x, scale_y = (1.0, 1.0) if mpp is None else mpp
-    first = plan.levels[0]
+    first = levels[0]
     datasets = [
         {
             "path": str(index),
@@ -161,7 +179,7 @@ def _multiscale(plan: Plan, mpp: tuple[float, float] | None, name: str, version:
                 }
             ],
         }
-        for index, level in enumerate(plan.levels)
+        for index, level in enumerate(levels)
     ]
     axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
     described = {"name": name, "axes": axes, "datasets": datasets}

@@ -294,7 +294,9 @@ def is_zarr(path: Path) -> bool:
 
 
 def directory_bytes(path: Path) -> int:
-    """Return the size of all files under a folder."""
+    """Return the size of a file, or of all files under a folder."""
+    if path.is_file():
+        return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
@@ -306,8 +308,12 @@ def open_archive(path: Path) -> Archive:
     dlpr_wsi.errors.ArchiveError
         The path holds no archive of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
+    if path.is_file():
+        from dlpr_wsi.sources.tiff_archive import open_tiff_archive
+
+        return open_tiff_archive(path)
     if not path.is_dir():
-        raise ArchiveError(f"{path}: no such folder")
+        raise ArchiveError(f"{path}: no such file or folder")
     if not is_zarr(path):
         raise ArchiveError(f"{path}: not a Zarr group")
     try:

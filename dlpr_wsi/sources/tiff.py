@@ -25,17 +25,11 @@ _SLIDE_VENDORS = re.compile(rb"Aperio|Hamamatsu|Leica|Ventana|iScan|PHILIPS|3DHI
 
 
 def _tifffile() -> ModuleType:
-    """Import tifffile, and the codec's plug-in for it where there is one."""
+    """Import tifffile; it knows DLPR tiles, see `dlpr_wsi._tifffile_hook`."""
     try:
         import tifffile
     except ImportError as error:
         raise MissingDependencyError("tifffile", "wsi") from error
-    try:
-        from dlpr_wsi import tifffile_plugin
-    except ImportError:
-        pass
-    else:
-        tifffile_plugin.register()
     return tifffile
 
 

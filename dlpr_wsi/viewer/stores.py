@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
 from dlpr_wsi.sources import PixelSource, open_source
 from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr, open_archive
+from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
 __all__ = ["ArchiveStore", "ChunkStore", "Grid", "SlideStore", "StoreFacts", "open_store"]
 
@@ -228,6 +229,8 @@ def open_store(path: Path) -> ChunkStore:
     dlpr_wsi.errors.WsiError
         It is neither, or the package that reads it is missing.
     """
+    if is_dlpr_tiff(path):
+        return ArchiveStore(open_archive(path))
     if path.is_dir() and is_zarr(path):
         try:
             return ArchiveStore(open_archive(path))

@@ -4,6 +4,8 @@
     `DLPR`: Zarr format 2, and the one object that users pass on every route.
 ``dlpr.plugins.zarr``
     `DLPRArrayBytesCodec`: Zarr format 3. Found by its entry point, seldom imported by hand.
+``dlpr.plugins.tifffile``
+    Reads DLPR tiles in TIFF files. Registered by importing it, or dlpr_wsi.
 
 Nothing is imported here that the named library has to provide.
 """
@@ -47,6 +49,7 @@ class CodecOptions:
     """
 
     NAME: ClassVar[str] = "dlpr"
+    TIFF_COMPRESSION: ClassVar[int] = 65471  # values from 32768 are for private use
 
     tau: int = 0
     lossy_layer: bool = True

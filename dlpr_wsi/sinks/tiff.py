@@ -1,0 +1,171 @@
+"""An archive as one tiled TIFF file whose tiles are the archive's streams, byte for byte.
+
+The codec does no work here: streams are copied, so this takes as long as copying the archive. Three passes::
+
+    hash      every stream read, its header checked, its SHA-256 kept
+    write     streams into tiles; tifffile writes a stand-in compression, which is overwritten by our private one
+    verify    every tile read back from the file and hashed again; only then does the file get its name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dlpr
+from dlpr.errors import DlprError
+from dlpr_wsi.errors import ArchiveError
+from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
+from dlpr_wsi.sinks.place import check_destination
+from dlpr_wsi.sources.archive import Archive, ArchiveLevel
+from dlpr_wsi.sources.tiff_archive import open_tiff_archive, require_tifffile
+
+__all__ = ["TiffReport", "write_tiff"]
+
+_STAND_IN = 8  # Deflate: tifffile takes tiles that are compressed already under any code it knows
+_TAG_COMPRESSION = 259
+
+
+@dataclass(frozen=True)
+class TiffReport:
+    """What was written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    levels, tiles : int
+        Their number.
+    tau : int
+        The bound on the error of every sample.
+    file_bytes, stream_bytes, raw_bytes : int
+        Size of the file, of the streams in it, and of the pixels of all levels.
+    seconds : float
+        Wall-clock time.
+    """
+
+    path: Path
+    levels: int
+    tiles: int
+    tau: int
+    file_bytes: int
+    stream_bytes: int
+    raw_bytes: int
+    seconds: float
+
+
+def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress: Progress | None = None) -> TiffReport:
+    """Write an archive as a BigTIFF file: tiled, lower levels as SubIFDs, private compression 65471.
+
+    Parameters
+    ----------
+    archive : Archive
+        From `dlpr_wsi.sources.archive.open_archive`.
+    out : Path
+        The file; appears when it is complete and verified.
+    overwrite : bool, default False
+        Replace a TIFF file of that name.
+    progress : Progress, optional
+        Told of every tile.
+
+    Raises
+    ------
+    dlpr_wsi.errors.UsageError
+        ``out`` cannot be written or exists, or chunks have sides that are no multiples of 16 px.
+    dlpr_wsi.errors.ArchiveError
+        A chunk is missing or damaged, or the file does not read back as it was written.
+    dlpr_wsi.errors.MissingDependencyError
+        tifffile is not installed.
+    """
+    begin = time.perf_counter()
+    require_tifffile()
+    check_destination(out, overwrite=overwrite)
+    progress = progress or NoProgress()
+    tiles = sum(level.rows * level.columns for level in archive.levels)
+    try:
+        progress.start(tiles)
+        hashes, stream_bytes = _hash_all(archive)
+
+        def streams(index: int) -> Iterator[bytes]:
+            for row, column in archive.levels[index].positions():
+                yield _stream(archive, archive.levels[index], row, column)
+                progress.advance(1)
+
+        with partial_file(out, overwrite=overwrite) as partial:
+            facts = {**archive.facts, "tau": archive.tau, "level_tau": [level.tau for level in archive.levels]}
+            options = TiffOptions(_STAND_IN, {})
+            write_pyramid(partial, archive, streams, options, facts=facts, hashes=lambda index: bytes(hashes[index]))
+            _set_compression(partial)
+            _compare(open_tiff_archive(partial), archive, hashes)
+            file_bytes = partial.stat().st_size
+    finally:
+        progress.close()
+    return TiffReport(
+        path=out,
+        levels=len(archive.levels),
+        tiles=tiles,
+        tau=archive.tau,
+        file_bytes=file_bytes,
+        stream_bytes=stream_bytes,
+        raw_bytes=sum(3 * level.width * level.height for level in archive.levels),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _stream(archive: Archive, level: ArchiveLevel, row: int, column: int) -> bytes:
+    """Return a chunk's stream; a missing one is damage, for archives hold every chunk."""
+    stream = archive.stream(level.index, row, column)
+    if stream is None:
+        raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)} is missing")
+    return stream
+
+
+def _hash_all(archive: Archive) -> tuple[list[bytearray], int]:
+    """Return each level's hashes, tile after tile, and the size of all streams."""
+    result, total = [], 0
+    for level in archive.levels:
+        recorded = archive.hashes(level.index)
+        hashes = bytearray()
+        for row, column in level.positions():
+            stream = _stream(archive, level, row, column)
+            where = f"{archive.path}: the chunk at {level.name(row, column)}"
+            try:
+                header = dlpr.inspect(stream)
+            except DlprError as error:
+                raise ArchiveError(f"{where} is damaged: {error}") from error
+            if header.shape != (3, level.tile_height, level.tile_width) or header.tau > level.tau:
+                raise ArchiveError(f"{where} does not belong there: shape {header.shape}, tau {header.tau}")
+            digest = hashlib.sha256(stream).digest()
+            if recorded is not None and bytes(recorded[row, column]) != digest:
+                raise ArchiveError(f"{where} differs from its recorded hash")
+            hashes += digest
+            total += len(stream)
+        result.append(hashes)
+    return result, total
+
+
+def _set_compression(path: Path) -> None:
+    """Replace the stand-in compression of every level by ours."""
+    from dlpr.plugins.tifffile import COMPRESSION
+
+    tifffile = require_tifffile()
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages[0]
+        for part in (page, *(page.pages or ())):
+            part.tags[_TAG_COMPRESSION].overwrite(COMPRESSION)
+
+
+def _compare(written: Archive, archive: Archive, hashes: list[bytearray]) -> None:
+    """Raise ArchiveError unless every tile of the file has the hash of the archive's stream."""
+    sizes = [(level.width, level.height, level.tile_width, level.tile_height) for level in written.levels]
+    if sizes != [(level.width, level.height, level.tile_width, level.tile_height) for level in archive.levels]:
+        raise ArchiveError(f"{written.path}: its levels read back as {sizes}")
+    for level in written.levels:
+        for number, (row, column) in enumerate(level.positions()):
+            found = hashlib.sha256(_stream(written, level, row, column)).digest()
+            if found != hashes[level.index][32 * number : 32 * number + 32]:
+                raise ArchiveError(f"{written.path}: {level.name(row, column)} reads back differently")
