@@ -247,15 +247,18 @@ def _info(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from dlpr_wsi.viewer.server import serve
 
-    serve(
-        options.images,
-        host=options.host,
-        port=options.port,
-        open_browser=options.open,
-        cache_mb=options.cache_mb,
-        threads=options.threads,
-        allow_origin=options.allow_origin,
-    )
+    try:
+        serve(
+            options.images,
+            host=options.host,
+            port=options.port,
+            open_browser=options.open,
+            cache_mb=options.cache_mb,
+            threads=options.threads,
+            allow_origin=options.allow_origin,
+        )
+    except (KeyboardInterrupt, _Terminated) as stopped:  # the usual end of a server
+        return 130 if isinstance(stopped, KeyboardInterrupt) else 143
     return 0
 
 
