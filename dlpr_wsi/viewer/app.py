@@ -66,7 +66,7 @@ class Settings:
     response_bytes: int = 64 << 20
     hosts: tuple[str, ...] | None = None
     origins: tuple[str, ...] = ()
-    concurrency: int = 256
+    concurrency: int = 800
     timeout: float = 30.0
 
 

@@ -67,7 +67,7 @@ class Guard:
         metrics: Metrics,
         hosts: Collection[str] | None = None,
         origins: Collection[str] = (),
-        concurrency: int = 256,
+        concurrency: int = 800,
         timeout: float = 30.0,
     ) -> None:
         self._app, self._metrics = app, metrics
@@ -170,7 +170,7 @@ class GuardedProtocol(H11Protocol):
 
     header_seconds = 10.0
     write_seconds = 20.0
-    max_connections = 512
+    max_connections = 900  # below the 1024 files that a process may usually open
 
     _header_timer: TimerHandle | None = None
     _write_timer: TimerHandle | None = None

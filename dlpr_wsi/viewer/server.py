@@ -121,7 +121,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(256)
+            listener.listen(1024)
         except BaseException:
             listener.close()
             raise

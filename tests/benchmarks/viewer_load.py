@@ -121,8 +121,9 @@ async def run(options: argparse.Namespace, port: int, process: int, facts: dict[
     await asyncio.gather(watch(), *(person.pan(until, options.pause) for person in people))
     times = [entry for person in people for entry in person.times]
     errors = [error for person in people for error in person.errors]
+    load = os.getloadavg()[0]
     print(
-        f"{options.archive.name}, {options.format}, {options.clients} clients, {options.seconds:.0f} s, load {os.getloadavg()[0]:.1f}"
+        f"{options.archive.name}, {options.format}, {options.clients} clients, {options.seconds:.0f} s, load {load:.1f}"
     )
     print(f"requests {len(times)}, {len(times) / options.seconds:.0f} a second, errors {len(errors)}")
     print(summary("all requests", [ms for _, ms in times]))
