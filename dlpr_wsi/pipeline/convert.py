@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 import dlpr
 from dlpr.exact import weights as weights_store
-from dlpr_wsi.errors import ConversionError, UsageError
+from dlpr_wsi.errors import ConversionError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate
 from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
@@ -354,11 +354,12 @@ def convert(
         executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
         with closing(Journal(out, header, restart=restart)) as journal:
             if on_preview is not None:
-                on_preview(
-                    Preview(
-                        source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, executor.threads)
-                    )
-                )
+                try:
+                    guess = estimate(source, plan, options.tau, options.source_tiles, executor.threads)
+                    on_preview(Preview(source.facts, plan, guess))
+                except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
+                    source.close()
+                    source, plan = _open(slide, options)
             before = len(journal.records)
             job = Job(
                 key=job_id(header)[:16],
@@ -386,8 +387,8 @@ def convert(
         tau=options.tau,
         archive_bytes=size,
         source_tile_bytes=sum(record.source_bytes for record in records),
-        tiles_by_mode=dict(Counter(chunk.mode for record in records for chunk in record.chunks)),
-        bytes_by_mode=_bytes_by_mode(records),
+        tiles_by_mode=_sum(record.tiles_by_mode for record in records),
+        bytes_by_mode=_sum(record.bytes_by_mode for record in records),
         max_error=max((record.max_error for record in records), default=0),
         dropped=tuple(name for name in source.facts.associated if name not in kept),
         kept=kept,
@@ -456,7 +457,7 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
         level = job.plan.levels[task.level]
         return not all(file.is_file() for file in chunk_files(job.data, level, job.version, task))
 
-    done = sum(len(record.chunks) for record in journal.records.values())
+    done = sum(record.tiles for record in journal.records.values())
     progress.start(job.plan.tiles)
     if done:
         progress.advance(done)
@@ -474,7 +475,7 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
                 continue
             journal.add(outcome.record)
             stages += outcome.seconds
-            progress.advance(len(outcome.record.chunks))
+            progress.advance(outcome.record.tiles)
     if bad:
         bad.sort(key=lambda tile: (tile.level, tile.row, tile.column))
         raise ConversionError(job.source, tuple(bad))
@@ -487,8 +488,9 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
         hashes = np.zeros((level.rows, level.columns, 32), np.uint8)
         rows, columns = level.shards
         for task in (Task(index, row, column) for row in range(rows) for column in range(columns)):
-            for (row, column), chunk in zip(level.chunks(task), journal.records[task.key].chunks, strict=True):
-                hashes[row, column] = np.frombuffer(bytes.fromhex(chunk.sha256), np.uint8)
+            digests = np.frombuffer(journal.records[task.key].hashes, np.uint8).reshape(-1, 32)
+            for (row, column), digest in zip(level.chunks(task), digests, strict=True):
+                hashes[row, column] = digest
         write_hashes(job.data, index, hashes, job.version)
     kept = tuple(name for name in source.facts.associated if name in options.keep)
     for name in kept:
@@ -509,21 +511,20 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
 
 def _totals(records: list[TaskRecord]) -> dict[str, Any]:
     """Sum up what was written; the same whatever the order of the tasks was."""
-    modes = Counter(chunk.mode for record in records for chunk in record.chunks)
     return {
         "max_error": max((record.max_error for record in records), default=0),
         "source_tile_bytes": sum(record.source_bytes for record in records),
-        "tiles_by_mode": {name: modes[name] for name in sorted(modes)},
-        "bytes_by_mode": _bytes_by_mode(records),
+        "tiles_by_mode": _sum(record.tiles_by_mode for record in records),
+        "bytes_by_mode": _sum(record.bytes_by_mode for record in records),
     }
 
 
-def _bytes_by_mode(records: list[TaskRecord]) -> dict[str, int]:
-    sizes: Counter[str] = Counter()
-    for record in records:
-        for chunk in record.chunks:
-            sizes[chunk.mode] += chunk.bytes
-    return {name: sizes[name] for name in sorted(sizes)}
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up numbers by mode; sorted by name."""
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return {name: total[name] for name in sorted(total)}
 
 
 def _place(journal: Journal, out: Path, overwrite: bool) -> int:

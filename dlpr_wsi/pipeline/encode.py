@@ -80,11 +80,31 @@ def encode_chunks(
     threads : int
         Of the codec.
     """
-    images = [chunk.transpose(2, 0, 1) for chunk in chunks]
-    if any(tile is not None for tile in tiles) and keeps_jpeg():
-        more: dict[str, Any] = {"source_jpegs": [None if tile is None else source_jpeg(tile) for tile in tiles]}
-        return dlpr.encode_batch(images, tau, threads=threads, **more)
-    return dlpr.encode_batch(images, tau, threads=threads)
+    same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once
+    places: list[int] = []
+    todo: list[int] = []
+    for index, chunk in enumerate(chunks):
+        colour = _only_colour(chunk)
+        place = len(todo) if colour is None else same.setdefault((*colour, *chunk.shape), len(todo))
+        if place == len(todo):
+            todo.append(index)
+        places.append(place)
+    images = [chunks[index].transpose(2, 0, 1) for index in todo]
+    options: dict[str, Any] = {}
+    if keeps_jpeg() and any(tiles[index] is not None for index in todo):
+        options["source_jpegs"] = [source_jpeg(tile) if (tile := tiles[index]) is not None else None for index in todo]
+    streams = dlpr.encode_batch(images, tau, threads=threads, **options)
+    return [streams[place] for place in places]
+
+
+def _only_colour(chunk: NDArray[np.uint8]) -> tuple[int, ...] | None:
+    """Return the colour of a chunk that has one; None for any other."""
+    colour = chunk[0, 0]
+    if (chunk[:: max(1, chunk.shape[0] // 8), :: max(1, chunk.shape[1] // 8)] != colour).any():
+        return None
+    if any((chunk[..., channel] != colour[channel]).any() for channel in range(3)):
+        return None
+    return tuple(colour.tolist())
 
 
 @dataclass(frozen=True)
@@ -104,16 +124,20 @@ class Decoder:
 
 
 def decode_chunks(streams: Sequence[bytes], decoder: Decoder) -> list[NDArray[np.uint8] | DlprError]:
-    """Decode streams; a damaged one gives its error in place of its pixels."""
+    """Decode streams; a damaged one gives its error in place of its pixels, equal ones share an array."""
+    different = list(dict.fromkeys(streams))
+    found = dict(zip(different, _decode_each(different, decoder), strict=True))
+    return [found[stream] for stream in streams]
+
+
+def _decode_each(streams: Sequence[bytes], decoder: Decoder) -> list[NDArray[np.uint8] | DlprError]:
+    """Decode streams in one batch, or one by one if one of them is damaged."""
     try:
         return list(_decode(streams, decoder))
     except DlprError as error:
         if len(streams) == 1:
             return [error]
-    out: list[NDArray[np.uint8] | DlprError] = []
-    for stream in streams:
-        out.extend(decode_chunks([stream], decoder))
-    return out
+    return [image for stream in streams for image in _decode_each([stream], decoder)]
 
 
 def _decode(streams: Sequence[bytes], decoder: Decoder) -> Sequence[NDArray[np.uint8]]:

@@ -155,7 +155,13 @@ class DaskExecutor:
         except ImportError as error:
             raise MissingDependencyError("dask with distributed", "wsi") from error
         self._distributed = distributed
-        dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES})
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": _RETRIES,
+                "distributed.admin.low-level-log-length": 1000,  # the scheduler's diaries must not grow with the slide
+                "distributed.diagnostics.computations.max-history": 1,
+            }
+        )
         self._gpu = gpu
         self._cluster: Any = None
         cores = threads or default_threads()
@@ -167,10 +173,10 @@ class DaskExecutor:
                 threads_per_worker=2,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None would try Dask's usual port and warn where it is taken
                 resources={"GPU": 2} if gpu else None,
                 memory_limit=0,
-                silence_logs=40,
+                silence_logs=50,  # what went wrong is reported here, by tile
             )
             self._client = distributed.Client(self._cluster)
         else:

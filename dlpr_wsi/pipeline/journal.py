@@ -23,28 +23,9 @@ from typing import Any, BinaryIO
 
 from dlpr_wsi.errors import ArchiveError, SourceError, UsageError
 
-__all__ = ["ChunkRecord", "Journal", "TaskRecord", "fingerprint", "partial_folder"]
+__all__ = ["Journal", "TaskRecord", "fingerprint", "partial_folder"]
 
 _SAMPLE = 1 << 20  # bytes hashed at both ends of a source file
-
-
-@dataclass(frozen=True)
-class ChunkRecord:
-    """A finished chunk.
-
-    Parameters
-    ----------
-    bytes : int
-        Size of its stream.
-    sha256 : str
-        Of its stream, in hex.
-    mode : str
-        How it is coded.
-    """
-
-    bytes: int
-    sha256: str
-    mode: str
 
 
 @dataclass(frozen=True)
@@ -55,8 +36,10 @@ class TaskRecord:
     ----------
     key : str
         `dlpr_wsi.pipeline.plan.Task.key`.
-    chunks : tuple of ChunkRecord
-        In the order of the plan.
+    hashes : bytes
+        SHA-256 of each chunk's stream, 32 bytes each, in the order of the plan.
+    tiles_by_mode, bytes_by_mode : mapping of str to int
+        Chunks, and bytes of their streams, by how they are coded.
     max_error : int
         Largest error of a sample.
     source_bytes : int
@@ -64,15 +47,24 @@ class TaskRecord:
     """
 
     key: str
-    chunks: tuple[ChunkRecord, ...]
+    hashes: bytes
+    tiles_by_mode: Mapping[str, int]
+    bytes_by_mode: Mapping[str, int]
     max_error: int
     source_bytes: int = 0
+
+    @property
+    def tiles(self) -> int:
+        """Number of chunks."""
+        return len(self.hashes) // 32
 
     def to_json(self) -> dict[str, Any]:
         """Return a line of the journal."""
         return {
             "task": self.key,
-            "chunks": [[chunk.bytes, chunk.sha256, chunk.mode] for chunk in self.chunks],
+            "sha256": self.hashes.hex(),
+            "tiles": dict(self.tiles_by_mode),
+            "bytes": dict(self.bytes_by_mode),
             "max_error": self.max_error,
             "source_bytes": self.source_bytes,
         }
@@ -80,8 +72,14 @@ class TaskRecord:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> TaskRecord:
         """Undo `to_json`."""
-        chunks = tuple(ChunkRecord(int(size), str(sha256), str(mode)) for size, sha256, mode in line["chunks"])
-        return cls(str(line["task"]), chunks, int(line["max_error"]), int(line["source_bytes"]))
+        return cls(
+            str(line["task"]),
+            bytes.fromhex(line["sha256"]),
+            {str(mode): int(count) for mode, count in line["tiles"].items()},
+            {str(mode): int(size) for mode, size in line["bytes"].items()},
+            int(line["max_error"]),
+            int(line["source_bytes"]),
+        )
 
 
 def partial_folder(out: Path) -> Path:
@@ -208,7 +206,7 @@ class Journal:
                 else:
                     record = TaskRecord.from_json(line)
                     self.records[record.key] = record
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 break  # a kill in the middle of a write; what follows cannot be trusted either
             good += len(raw)
         if found is None:

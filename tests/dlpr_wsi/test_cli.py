@@ -1,17 +1,12 @@
 """The command: what it prints and how it exits."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from dlpr_wsi.cli import main
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "CMU-1-Small-Region.svs"
 
 
 @pytest.fixture
@@ -30,33 +25,91 @@ def run(capsys):
 
 def test_convert_verify_info(run, tmp_path, svs):
     out = tmp_path / "a.zarr"
-    status, stdout, stderr = run("convert", svs, out, "--tau", 1, "--tile", 128, "--threads", 2)
+    status, stdout, stderr = run("convert", svs, out, "--tau", 1, "--threads", 2)
     assert status == 0
-    assert "400 x 300 px in 12 tiles of 128 px" in stdout
+    assert "level 0       404 x 300 px in 12 tiles of 128 px, the slide's own JPEG tiles" in stdout
+    assert "level 2       58 x 43 px in 1 tiles" in stdout
     assert f"source file   {svs.stat().st_size:,} bytes (JPEG, quality 70)" in stdout
-    assert "raw pixels    360,000 bytes" in stdout
+    assert "source tiles" in stdout
+    assert "max |error|   " in stdout
     assert "bits/px" in stdout
     assert "MP/s" in stdout
     assert "dropped       associated images, not in the archive: label, macro, thumbnail" in stdout
-    assert "convert 12/12 tiles" in stderr
+    assert "estimate" in stderr
+    assert "convert 17/17 tiles" in stderr
 
     status, stdout, _ = run("verify", out, "--source", svs)
     assert status == 0
-    assert "ok: max |error| 1, tau 1, 12 tiles" in stdout
+    assert "against       recorded hashes, the source" in stdout
+    assert "verify        ok: max |error| " in stdout
+    status, stdout, _ = run("verify", out)
+    assert status == 0
+    assert "against       recorded hashes\n" in stdout
 
     status, stdout, _ = run("info", out)
     assert status == 0
-    assert "(3, 300, 400)" in stdout
+    assert "level 0       (3, 300, 404) in chunks of (3, 128, 128)" in stdout
     assert "source_codec: JPEG" in stdout
 
     status, stdout, _ = run("info", out, "--json")
     facts = json.loads(stdout)
-    assert (facts["kind"], facts["tau"], facts["tiles"]) == ("archive", 1, 12)
-    assert sum(facts["tiles_by_mode"].values()) == 12
+    assert (facts["kind"], facts["tau"], facts["tiles"]) == ("archive", 1, 17)
+    assert sum(facts["tiles_by_mode"].values()) == 17
     assert facts["bytes"] == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    assert facts["bits_per_pixel"] == pytest.approx(8 * facts["bytes"] / 120_000)
-    assert facts["raw_share"] == pytest.approx(facts["bytes"] / 360_000)
+    assert facts["raw_share"] == pytest.approx(facts["bytes"] / facts["raw_bytes"])
     assert facts["source"]["mpp_x"] == 0.2525
+
+    status, stdout, _ = run("convert", svs, out, "--tau", 1)
+    assert status == 0
+    assert "there already" in stdout
+
+
+def test_json_reports(run, tmp_path, svs):
+    status, stdout, _ = run("convert", svs, tmp_path / "a.zarr", "--json", "--keep-label")
+    assert status == 0
+    report = json.loads(stdout)
+    assert (report["max_error"], report["tau"], report["kept"]) == (0, 0, ["label"])
+    assert report["source_codec"] == "JPEG, quality 70"
+    assert report["ratio_to_source"] == pytest.approx(report["archive_bytes"] / report["source_bytes"])
+    assert sum(report["tiles_by_mode"].values()) == report["tiles"] == 17
+    status, stdout, _ = run("verify", tmp_path / "a.zarr", "--json")
+    assert json.loads(stdout)["ok"] is True
+
+
+def test_dry_run_writes_nothing(run, tmp_path, svs):
+    for args in ((svs, tmp_path / "a.zarr"), (svs,)):
+        status, stdout, _ = run("convert", *args, "--dry-run")
+        assert status == 0
+        assert "estimate" in stdout
+        assert "level 2" in stdout
+    status, stdout, _ = run("convert", svs, "--dry-run", "--json")
+    assert json.loads(stdout)["estimate"]["archive_bytes"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batch_goes_on_past_failures(run, tmp_path, svs, plain_slide):
+    from PIL import Image
+
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for slide in (svs, plain_slide):
+        (folder / slide.name).write_bytes(slide.read_bytes())
+    Image.new("RGB", (100, 80), (250, 240, 250)).save(folder / "image.png")
+    (folder / "broken.svs").write_bytes(b"no slide")
+    (folder / "notes.txt").write_text("not a slide")
+    status, stdout, stderr = run("convert", folder, "--out", tmp_path / "out")
+    assert status == 1
+    assert "broken.svs: OpenSlide cannot open" in stderr
+    lines = stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["broken.svs", "image.png", "plain.tiff", "synthetic.svs"]
+    assert "FAILED" in lines[1]
+    assert all(line.endswith("ok") for line in lines[2:-1])
+    assert lines[-1].startswith("3 of 4 slides")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["image.zarr", "plain.zarr", "synthetic.zarr"]
+    (folder / "broken.svs").unlink()
+    status, stdout, _ = run("convert", folder, "--out", tmp_path / "out", "--json")
+    assert status == 0
+    assert all(row["already"] for row in json.loads(stdout))
 
 
 def test_info_of_a_slide(run, svs):
@@ -68,28 +121,31 @@ def test_info_of_a_slide(run, svs):
     facts = json.loads(stdout)
     assert facts["kind"] == "slide"
     assert facts["codec"] == {"name": "JPEG", "lossy": True, "quality": 70}
+    assert [level["codec"]["name"] for level in facts["levels"]] == ["JPEG"] * 3
+    assert facts["icc_profile"] > 100
     assert "Jane" not in stdout
 
 
-def test_info_counts_damage(run, archive):
-    (archive / "c" / "0" / "0" / "0").unlink()
-    (archive / "c" / "0" / "0" / "1").write_bytes(b"?")
-    status, stdout, _ = run("info", archive, "--json")
+def test_info_counts_damage(run, loose):
+    (loose / "0" / "0" / "0" / "0").unlink()
+    (loose / "0" / "0" / "0" / "1").write_bytes(b"?")
+    status, stdout, _ = run("info", loose, "--json")
     assert status == 0
     modes = json.loads(stdout)["tiles_by_mode"]
     assert (modes["missing"], modes["damaged"]) == (1, 1)
 
 
-def test_flipped_bit_is_named(run, archive, plain_slide):
-    chunk = archive / "c" / "0" / "2" / "1"
+def test_flipped_bit_is_named(run, loose, plain_slide):
+    chunk = loose / "0" / "0" / "2" / "1"
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 1
     chunk.write_bytes(data)
-    status, stdout, stderr = run("verify", archive, "--source", plain_slide)
-    assert status == 1
-    assert "c/0/2/1 (row 2, column 1; x=64 y=128 64x64 px)" in stdout
-    assert "FAILED, 1 of 24 chunks are bad" in stdout
-    assert "Traceback" not in stdout + stderr
+    for args in ((), ("--source", plain_slide)):
+        status, stdout, stderr = run("verify", loose, *args)
+        assert status == 1
+        assert "level 0 row 2 column 1 (x=64 y=128 64x64 px)" in stdout
+        assert "FAILED, 1 of 24 chunks are bad" in stdout
+        assert "Traceback" not in stdout + stderr
 
 
 @pytest.mark.parametrize(
@@ -99,9 +155,13 @@ def test_flipped_bit_is_named(run, archive, plain_slide):
         (["convert", "a.svs", "b.zarr", "--tau", "1.5"], "--tau"),
         (["convert", "a.svs", "b.zarr", "--tile", "0"], "--tile"),
         (["convert", "a.svs", "b.zarr", "--threads", "0"], "--threads"),
-        (["convert", "a.svs"], "OUT.zarr"),
-        (["convert", "a.svs", "no/such/folder/b.zarr"], "OUT.zarr"),
-        (["verify", "b.zarr"], "--source"),
+        (["convert", "a.svs"], "OUT"),
+        (["convert", "a.svs", "b.svs", "c.zarr"], "OUT"),
+        (["convert", "a.svs", "no/such/folder/b.zarr"], "OUT"),
+        (["convert", "a.svs", "b.zarr", "--source-tiles", "some"], "--source-tiles"),
+        (["convert", "a.svs", "b.zarr", "--ome-zarr", "0.3"], "--ome-zarr"),
+        (["convert", ".", "--out", "b"], "SLIDE"),
+        (["verify"], "ARCHIVE"),
         (["info"], "PATH"),
         (["convert", "a.svs", "b.zarr", "--fast"], "--fast"),
         ([], "COMMAND"),
@@ -151,15 +211,11 @@ def test_version(run):
     assert all(name in stdout for name in ("dlpr-wsi", "zarr", "openslide-python", "numcodecs"))
 
 
-def command(*args):
-    return [sys.executable, "-m", "dlpr_wsi.cli", *map(str, args)]
-
-
-@pytest.mark.parametrize(("module", "package"), [("openslide", "openslide-python"), ("zarr", "zarr 3")])
+@pytest.mark.parametrize(("module", "package"), [("openslide", "openslide-python"), ("distributed", "dask")])
 def test_missing_dependency_names_the_extra(tmp_path, plain_slide, module, package):
     script = f"import sys; sys.modules[{module!r}] = None; from dlpr_wsi.cli import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", script, "convert", str(plain_slide), str(tmp_path / "a.zarr")],
+        [sys.executable, "-c", script, "convert", str(plain_slide), str(tmp_path / "a.zarr"), "--workers", "1"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -170,27 +226,3 @@ def test_missing_dependency_names_the_extra(tmp_path, plain_slide, module, packa
     assert package in done.stderr
     assert "pip install 'dlpr-wsi[wsi]'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_killed_in_the_middle_leaves_no_archive(tmp_path, number, status):
-    out = tmp_path / "a.zarr"
-    with subprocess.Popen(
-        command("convert", EXAMPLE, out, "--threads", 1), stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as process:
-        assert any("tiles" in line for line in process.stderr)  # stops at the first: a tenth is done
-        process.send_signal(number)
-        rest = process.stderr.read()
-        assert process.wait(timeout=60) == status
-    assert not out.exists()
-    assert "Traceback" not in rest
-    left = [path.name for path in tmp_path.iterdir()]
-    if number == signal.SIGKILL:
-        assert len(left) == 1
-        assert left[0].startswith(".a.zarr.")
-        assert left[0].endswith(".partial")
-    else:
-        assert left == []

@@ -109,7 +109,7 @@ def test_real_slides(tmp_path, name):
 
 
 def test_tiles_of_the_example_are_kept(tmp_path):
-    """The corner of the bar that is quick: every tile of the slide is kept and smaller (all of it: test_real_slides)."""
+    """A sample of its tiles; test_the_example_shrinks does them all."""
     found = preview(EXAMPLE)
     assert found.plan.levels[0].follows_source
     assert (found.plan.levels[0].tile_width, found.plan.levels[0].tile_height) == (240, 240)

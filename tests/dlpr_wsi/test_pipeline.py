@@ -192,3 +192,30 @@ def test_bar_on_a_terminal():
     progress.close()
     assert "\r" in stream.getvalue()
     assert "convert" in stream.getvalue()
+
+
+def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
+    pytest.importorskip("torch")
+    import dlpr
+    from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
+    from dlpr_wsi.sources import open_source
+
+    source = open_source(svs)
+    tiles = [np.ascontiguousarray(source.read(x, 0, 48, 40).transpose(2, 0, 1)) for x in (0, 48, 350)]
+    source.close()
+    streams = [*dlpr.encode_batch(tiles), dlpr.encode(tiles[0], 2), b"DLPR?"]
+    *images, broken = decode_chunks(streams, Decoder(1, "cpu"))
+    for image, tile in zip(images[:3], tiles, strict=True):
+        np.testing.assert_array_equal(image, tile)
+    np.testing.assert_array_equal(images[3], dlpr.decode(streams[3]))
+    assert isinstance(broken, dlpr.errors.DlprError)
+
+
+def test_gpu_without_one_is_a_clear_error(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from dlpr_wsi.errors import UsageError
+    from dlpr_wsi.pipeline.gpu import require_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"--gpu.*no CUDA device"):
+        require_device("cuda")

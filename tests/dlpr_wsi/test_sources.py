@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import SourceCodec, open_slide
+from dlpr_wsi.sources import SourceCodec, open_slide, open_source
 from dlpr_wsi.sources.codec import source_codec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "CMU-1-Small-Region.svs"
@@ -51,8 +51,9 @@ def test_levels_of_a_pyramid(svs):
     levels = source.facts.levels
     source.close()
     assert [(level.width, level.height, level.downsample) for level in levels] == [
-        (400, 300, 1),
-        (200, 150, 2),
+        (404, 300, 1),
+        (202, 150, 2),
+        (58, 43, pytest.approx(6.97, abs=0.01)),
     ]
 
 
@@ -98,3 +99,106 @@ def test_codec_by_properties(tmp_path, properties, codec):
     path = tmp_path / "a"
     path.write_bytes(b"MM")
     assert source_codec(path, properties) == codec
+
+
+def test_stored_tiles_of_a_slide(svs):
+    source = open_slide(svs)
+    grid = source.tile_grid(0)
+    assert (grid.width, grid.height, grid.rows, grid.columns) == (128, 128, 3, 4)
+    tile = source.source_tile(0, 2, 3)
+    assert tile.ycbcr
+    assert tile.jpeg[:2] == b"\xff\xd8"
+    source.close()
+
+
+def test_stored_tiles_of_other_codecs_are_none(plain_slide):
+    source = open_slide(plain_slide)
+    assert source.tile_grid(0) is None
+    source.close()
+
+
+@pytest.fixture
+def ome_tiff(tmp_path, pixels):
+    """An OME-TIFF with its pyramid in SubIFDs, which OpenSlide does not look at."""
+    import tifffile
+
+    path = tmp_path / "a.ome.tif"
+    options = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        metadata = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
+        writer.write(pixels, subifds=1, metadata=metadata, **options)
+        writer.write(np.ascontiguousarray(pixels[::2, ::2]), subfiletype=1, **options)
+    return path
+
+
+def test_ome_tiff_through_tifffile(ome_tiff, pixels):
+    source = open_source(ome_tiff)
+    facts = source.facts
+    assert facts.vendor == "ome-tiff"
+    assert [(level.width, level.height) for level in facts.levels] == [(330, 200), (165, 100)]
+    assert (facts.mpp_x, facts.mpp_y) == (0.5, 0.25)
+    np.testing.assert_array_equal(source.read(100, 50, 120, 90), pixels[50:140, 100:220])
+    np.testing.assert_array_equal(source.read(0, 0, 165, 100, 1), pixels[::2, ::2])
+    assert (source.read(-5, 195, 10, 10)[6:] == 255).all()
+    source.close()
+
+
+def test_plain_zarr_and_ome_zarr(tmp_path, pixels):
+    import zarr
+
+    zarr.create_array(tmp_path / "hwc.zarr", data=pixels, chunks=(64, 64, 3))
+    zarr.create_array(tmp_path / "chw.zarr", data=np.ascontiguousarray(pixels.transpose(2, 0, 1)), chunks=(3, 64, 64))
+    for name in ("hwc", "chw"):
+        source = open_source(tmp_path / f"{name}.zarr")
+        np.testing.assert_array_equal(source.read(100, 50, 120, 90), pixels[50:140, 100:220])
+        assert (source.read(320, 190, 20, 20)[10:] == 255).all()
+        source.close()
+    zarr.create_array(tmp_path / "bad.zarr", data=pixels[..., :2])
+    with pytest.raises(SourceError, match="uint8 and"):
+        open_source(tmp_path / "bad.zarr")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_images(tmp_path, pixels, mode):
+    from PIL import Image
+
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a.png")
+    source = open_source(tmp_path / "a.png")
+    np.testing.assert_array_equal(source.read(10, 20, 30, 40), np.asarray(image.convert("RGB"))[20:60, 10:40])
+    source.close()
+
+
+def test_alpha_is_composited_on_the_background(tmp_path):
+    from PIL import Image
+
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    source = open_source(tmp_path / "a.png")
+    assert (source.read(0, 0, 4, 4) == 255).all()
+    source.close()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.zarr", "a.tif"])
+def test_what_is_none_of_these(tmp_path, name):
+    (tmp_path / name).write_bytes(b"II*\0 nothing of use")
+    with pytest.raises(SourceError, match=name):
+        open_source(tmp_path / name)
+    with pytest.raises(SourceError, match="a folder"):
+        open_source(tmp_path)
+
+
+def test_properties_by_allow_list():
+    from dlpr_wsi.sources.properties import allowed_properties
+
+    given = {
+        "aperio.MPP": "0.25",
+        "aperio.AppMag": "Jane Doe",
+        "aperio.User": "jdoe",
+        "aperio.Filename": "S12-3456",
+        "dicom.PatientName": "Doe^Jane",
+        "dicom.Modality": "SM",
+        "tiff.ImageDescription": "anything",
+        "openslide.mpp-x": "0.25",
+        "aperio.Title": "1",
+    }
+    assert allowed_properties(given) == {"aperio.MPP": "0.25", "dicom.Modality": "SM", "openslide.mpp-x": "0.25"}
