@@ -187,7 +187,11 @@ def encode_batch(
 
 
 def _jpeg_batch(
-    chunks: Sequence[_Chunk], members: Sequence[int], sources: Sequence[Source | None] | None, o: EncoderOptions, threads: int
+    chunks: Sequence[_Chunk],
+    members: Sequence[int],
+    sources: Sequence[Source | None] | None,
+    o: EncoderOptions,
+    threads: int,
 ) -> dict[int, tuple[bytes, int]]:
     """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
     if sources is None:
@@ -299,6 +303,25 @@ def _finish(header: Header, planes: U8) -> U8:
     return array
 
 
+def _decode_coded(
+    parsed: Sequence[Stream], weights_id: bytes, members: Sequence[int], threads: int, out: list[U8]
+) -> None:
+    """Decode those streams of a batch that were coded with some weights."""
+    model = native_model(weights_id)
+    bank = int(weights_store.find(weights_id).profile["bank"])
+    jobs = []
+    for i in members:
+        p = parsed[i].payload
+        assert isinstance(p, CodedPayload)
+        if p.bank_entry >= bank:
+            raise CorruptError(f"bank entry {p.bank_entry} does not exist (stream {i})", reason="corrupt", offset=35)
+        jobs.append(_job(parsed[i].header, p))
+    for i, (planes, error) in zip(members, _native.decode_batch(model, jobs, threads), strict=True):
+        if error:
+            raise CorruptError(f"{error} (stream {i} of {len(parsed)})", reason="corrupt", offset=bitstream.CODED_SIZE)
+        out[i] = _finish(parsed[i].header, planes)
+
+
 def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> list[U8]:
     """Decode several streams; each result has the shape and layout that was encoded.
 
@@ -335,23 +358,7 @@ def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> li
     for i, planes in zip(jpegs, decode_planes([parsed[i] for i in jpegs], n_threads), strict=True):
         out[i] = _finish(parsed[i].header, planes)
     for weights_id, members in by_weights.items():
-        model = native_model(weights_id)
-        bank = int(weights_store.find(weights_id).profile["bank"])
-        jobs = []
-        for i in members:
-            p = parsed[i].payload
-            assert isinstance(p, CodedPayload)
-            if p.bank_entry >= bank:
-                raise CorruptError(
-                    f"bank entry {p.bank_entry} does not exist (stream {i})", reason="corrupt", offset=35
-                )
-            jobs.append(_job(parsed[i].header, p))
-        for i, (planes, error) in zip(members, _native.decode_batch(model, jobs, n_threads), strict=True):
-            if error:
-                raise CorruptError(
-                    f"{error} (stream {i} of {len(streams)})", reason="corrupt", offset=bitstream.CODED_SIZE
-                )
-            out[i] = _finish(parsed[i].header, planes)
+        _decode_coded(parsed, weights_id, members, n_threads, out)
     return out
 
 

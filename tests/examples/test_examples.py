@@ -22,12 +22,6 @@ def run(script, *args, cwd):
     )
 
 
-def test_zarr_quickstart(tmp_path):
-    done = run("zarr_quickstart.py", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("max |error| 1") == 3
-
-
 def test_demo_on_a_small_slide(tmp_path):
     pytest.importorskip("openslide")
     tifffile = pytest.importorskip("tifffile")
