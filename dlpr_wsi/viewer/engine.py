@@ -15,6 +15,7 @@ being decoded the next one gathers, so a lone request never waits for company an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -371,4 +372,5 @@ def shared_engine() -> ChunkEngine:
     with _shared_lock:
         if _shared is None:
             _shared = ChunkEngine()
+            atexit.register(_shared.close)
         return _shared
