@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -170,7 +171,12 @@ def encode_batch(
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
     for i, stream in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
+<<<<<<< HEAD
     hard = [i for i in hard if not (out[i] and _far_smaller(len(out[i]), chunks[i]))]
+=======
+        if chunks[i].header.tau == 0 and 4 * residual <= len(stream) < chunks[i].planes.size // 2:
+            hard.remove(i)  # nothing else comes near
+>>>>>>> jpeg
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
@@ -182,10 +188,10 @@ def encode_batch(
     for i, part in zip(hard, parts, strict=True):
         c = chunks[i]
         coded = _pack_coded(c, weights_id, part)
-        smallest = min(len(coded), len(out[i]) or len(coded), bitstream.HEADER_SIZE + c.planes.size)
-        if out[i] and len(out[i]) == smallest:
+        stored = bitstream.HEADER_SIZE + c.planes.size
+        if out[i] and len(out[i]) <= min(len(coded), stored):
             continue  # as JPEG
-        if len(coded) == smallest:
+        if len(coded) < stored:
             out[i] = coded
         else:
             array = from_planes(c.planes, c.header.layout)
@@ -207,6 +213,7 @@ def _jpeg_batch(
         )
     if o.jpeg == "never":
         return {}
+<<<<<<< HEAD
     given: dict[int, JpegCandidate] = {}
     for i in members if sources is not None else ():
         source = None if sources is None else sources[i]
@@ -236,6 +243,18 @@ def _far_smaller(size: int, c: _Chunk) -> bool:
 def _rgb(planes: U8) -> U8:
     """Red, green, blue from coding order; grey as it is."""
     return planes if planes.shape[2] == 1 else np.ascontiguousarray(planes[..., [1, 0, 2]])
+=======
+    given = [(i, source) for i in members if (source := sources[i]) is not None]
+    candidates: dict[int, JpegCandidate] = {}
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        headers = [chunks[i].header for i, _ in given]
+        images = pool.map(lambda s, h: image_of(s, h.height, h.width), (s for _, s in given), headers)
+        for (i, _), image in zip(given, images, strict=True):
+            if image is not None:
+                candidates[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
+    streams = jpeg_streams(list(candidates.values()), threads)
+    return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
+>>>>>>> jpeg
 
 
 def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:
