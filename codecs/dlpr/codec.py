@@ -171,12 +171,7 @@ def encode_batch(
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
     for i, stream in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
-<<<<<<< HEAD
     hard = [i for i in hard if not (out[i] and _far_smaller(len(out[i]), chunks[i]))]
-=======
-        if chunks[i].header.tau == 0 and 4 * residual <= len(stream) < chunks[i].planes.size // 2:
-            hard.remove(i)  # nothing else comes near
->>>>>>> jpeg
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
@@ -213,14 +208,13 @@ def _jpeg_batch(
         )
     if o.jpeg == "never":
         return {}
-<<<<<<< HEAD
+    named = [(i, s) for i in members if sources is not None and (s := sources[i]) is not None]
     given: dict[int, JpegCandidate] = {}
-    for i in members if sources is not None else ():
-        source = None if sources is None else sources[i]
-        h = chunks[i].header
-        image = None if source is None else image_of(source, h.height, h.width)
-        if image is not None:
-            given[i] = JpegCandidate(h, chunks[i].planes, image)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        images = pool.map(lambda n: image_of(n[1], chunks[n[0]].header.height, chunks[n[0]].header.width), named)
+        for (i, _), image in zip(named, images, strict=True):
+            if image is not None:
+                given[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
     out = {i: s for i, s in zip(given, jpeg_streams(list(given.values()), threads), strict=True) if s is not None}
     if o.jpeg != "auto":
         return out
@@ -243,18 +237,6 @@ def _far_smaller(size: int, c: _Chunk) -> bool:
 def _rgb(planes: U8) -> U8:
     """Red, green, blue from coding order; grey as it is."""
     return planes if planes.shape[2] == 1 else np.ascontiguousarray(planes[..., [1, 0, 2]])
-=======
-    given = [(i, source) for i in members if (source := sources[i]) is not None]
-    candidates: dict[int, JpegCandidate] = {}
-    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
-        headers = [chunks[i].header for i, _ in given]
-        images = pool.map(lambda s, h: image_of(s, h.height, h.width), (s for _, s in given), headers)
-        for (i, _), image in zip(given, images, strict=True):
-            if image is not None:
-                candidates[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
-    streams = jpeg_streams(list(candidates.values()), threads)
-    return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
->>>>>>> jpeg
 
 
 def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:
