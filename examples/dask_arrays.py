@@ -7,16 +7,16 @@ import zarr
 
 from dlpr_wsi import DLPR
 
-SHARD = (3, 256, 256)
-dask.config.set({"array.chunk-size": 3 * 256 * 256})  # bytes of a shard: to_zarr writes so much at a time
+SHARD = (3, 128, 128)
+dask.config.set({"array.chunk-size": 3 * 128 * 128})  # bytes of a shard: to_zarr writes so much at a time
 
 
 def create(name, shape):
     options = {"dtype": "uint8", "fill_value": 255, "serializer": DLPR(), "compressors": None}
-    return zarr.create_array(name, shape=shape, chunks=(3, 128, 128), shards=SHARD, **options)
+    return zarr.create_array(name, shape=shape, chunks=(3, 64, 64), shards=SHARD, **options)
 
 
-y, x = np.mgrid[:600, :700]
+y, x = np.mgrid[:300, :350]
 image = np.stack([200 + 40 * np.sin(x / s) * np.cos(y / 30) for s in (20, 23, 26)]).astype(np.uint8)
 
 # Two tasks must never write into one shard: a Dask chunk is a shard, or several whole ones.

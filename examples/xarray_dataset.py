@@ -5,15 +5,15 @@ import xarray as xr
 
 from dlpr_wsi import DLPR
 
-y, x = np.mgrid[:500, :700]
+y, x = np.mgrid[:300, :400]
 image = np.stack([200 + 40 * np.sin(x / s) * np.cos(y / 30) for s in (20, 23, 26)]).astype(np.uint8)
 data = xr.Dataset(
     {"slide": (("c", "y", "x"), image)},
-    coords={"y": np.arange(500) * 0.25, "x": np.arange(700) * 0.25},  # micrometres
+    coords={"y": np.arange(300) * 0.25, "x": np.arange(400) * 0.25},  # micrometres
 )
 encoding = {"slide": {"chunks": (3, 128, 128), "serializer": DLPR(tau=1), "compressors": ()}}
 data.to_zarr("xarray.zarr", mode="w", zarr_format=3, consolidated=False, encoding=encoding)
 
 again = xr.open_zarr("xarray.zarr", consolidated=False)
-region = again["slide"].sel(y=slice(20, 60), x=slice(100, 150))  # in micrometres
+region = again["slide"].sel(y=slice(20, 60), x=slice(50, 90))  # in micrometres
 print("region", region.shape, "max |error|", int(abs(again["slide"].astype(int) - image).max()))

@@ -5,7 +5,7 @@ import zarr
 
 from dlpr_wsi import DLPR
 
-y, x = np.mgrid[:500, :700]
+y, x = np.mgrid[:300, :400]
 image = np.stack([200 + 40 * np.sin(x / s) * np.cos(y / 30) for s in (20, 23, 26)]).astype(np.uint8)  # (3, H, W)
 
 options = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}  # zarr 3 would make format 3

@@ -5,7 +5,7 @@ import zarr
 
 from dlpr_wsi import DLPR
 
-y, x = np.mgrid[:500, :700]
+y, x = np.mgrid[:300, :400]
 image = np.stack([200 + 40 * np.sin(x / s) * np.cos(y / 30) for s in (20, 23, 26)]).astype(np.uint8)  # (3, H, W)
 
 plain = zarr.create_array(
@@ -23,7 +23,7 @@ sharded = zarr.create_array(
     "sharded.zarr",
     shape=image.shape,
     chunks=(3, 128, 128),
-    shards=(3, 512, 512),  # 16 chunks in one file; one writer writes a whole shard
+    shards=(3, 256, 256),  # 4 chunks in one file; one writer writes a whole shard
     dtype="uint8",
     fill_value=255,
     serializer=DLPR(),

@@ -12,6 +12,7 @@ import dlpr
 from dlpr import bitstream
 from dlpr.bitstream import CodedPayload
 from dlpr.exact import weights as weights_store
+from dlpr.layout import from_planes
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
 __all__ = ["decode_on_device", "require_device"]
@@ -48,8 +49,10 @@ def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> lis
             limit = max(1, _free_bytes(device) // (_BYTES_PER_PIXEL * header.height * header.width))
             batch = [i for i in coded if getattr(parsed[i].payload, "weights_id", b"") == weights_id][:limit]
             images = torch_decoder.decode_batch([parsed[i] for i in batch], weights_store.find(weights_id), device)
-            for i, image in zip(batch, images, strict=True):
-                out[i] = np.asarray(image)
+            for i, planes in zip(batch, images, strict=True):
+                header = parsed[i].header
+                out[i] = from_planes(planes, header.layout)
+                bitstream.check_pixels(header, out[i])
             coded = [i for i in coded if i not in set(batch)]
     return out
 

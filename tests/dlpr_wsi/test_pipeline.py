@@ -194,6 +194,7 @@ def test_bar_on_a_terminal():
     assert "convert" in stream.getvalue()
 
 
+@pytest.mark.full
 def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
     pytest.importorskip("torch")
     import dlpr
@@ -201,13 +202,13 @@ def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
     from dlpr_wsi.sources import open_source
 
     source = open_source(svs)
-    tiles = [np.ascontiguousarray(source.read(x, 0, 12, 10).transpose(2, 0, 1)) for x in (0, 48, 350)]
+    tiles = [np.ascontiguousarray(source.read(x, 0, 9, 7).transpose(2, 0, 1)) for x in (0, 350)]
     source.close()
     streams = [*dlpr.encode_batch(tiles), dlpr.encode(tiles[0], 2), b"DLPR?"]
     *images, broken = decode_chunks(streams, Decoder(1, "cpu"))
-    for image, tile in zip(images[:3], tiles, strict=True):
+    for image, tile in zip(images[:2], tiles, strict=True):
         np.testing.assert_array_equal(image, tile)
-    np.testing.assert_array_equal(images[3], dlpr.decode(streams[3]))
+    np.testing.assert_array_equal(images[2], dlpr.decode(streams[2]))
     assert isinstance(broken, dlpr.errors.DlprError)
 
 

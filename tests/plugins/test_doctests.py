@@ -21,7 +21,7 @@ import pytest
         ("dlpr.jpeg.write", "numpy"),
         ("dlpr.plugins.numcodecs", "numcodecs"),
         ("dlpr.plugins.zarr", "zarr.abc.codec"),
-        ("dlpr_wsi.pipeline.plan", "numpy"),
+        ("dlpr_wsi.sources.codec", "numpy"),
     ],
 )
 def test_docstrings(name, requirement):

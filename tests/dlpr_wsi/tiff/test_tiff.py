@@ -191,7 +191,7 @@ def test_random_damage_never_gives_wrong_pixels(tmp_path, tiffs):
     expected = decoded(open_archive(tiffs[0]))
     data, rng = tiffs[0].read_bytes(), np.random.default_rng(0)
     failed = 0
-    for _ in range(60):
+    for _ in range(25):
         damaged = bytearray(data)
         damaged[int(rng.integers(0, 3000 if rng.random() < 0.5 else len(data)))] ^= int(rng.integers(1, 256))
         (tmp_path / "a.tiff").write_bytes(damaged)
@@ -203,7 +203,7 @@ def test_random_damage_never_gives_wrong_pixels(tmp_path, tiffs):
         if [level.shape for level in read] == [level.shape for level in expected]:
             for one, other in zip(read, expected, strict=True):
                 np.testing.assert_array_equal(one, other)
-    assert failed > 10
+    assert failed > 5
 
 
 def test_other_files_are_no_archives(tmp_path, images):
