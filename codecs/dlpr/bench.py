@@ -1,7 +1,8 @@
 """Ratio and speed beside other codecs, in one run on the same tiles: ``python -m dlpr.bench`` (``make bench``).
 
-By default the tiles are those of the slide in examples/; ``--images DIR`` takes folders of images, one sub-folder for
-each source, and reports the macro mean over sources. All bytes are real streams, headers included.
+By default the tiles are those of the slide in examples/, whose JPEG tiles are coded as such too; ``--images DIR`` takes
+folders of images, one sub-folder for each source, and reports the macro mean over sources. All bytes are real streams,
+headers included.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 import dlpr
 from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
+from dlpr.jpeg.bench import compare, slide_jpegs
 
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
@@ -137,6 +139,14 @@ def table(result: dict[str, Any]) -> str:
         lines.append("")
     lines += ["| speed, MP/s | encode | decode |", "|---|---|---|"]
     lines += [f"| {name} | {r['encode']:.2f} | {r['decode']:.2f} |" for name, r in result["speed"].items()]
+    if jpeg := result["jpeg"]:
+        lines += [
+            "",
+            f"| JPEG tiles of the slide, {jpeg['jpeg']:.0f} bytes | x the JPEGs | encode, MP/s | decode, MP/s |",
+        ]
+        lines += ["|---|---|---|---|"]
+        lines += [f"| dlpr, mode jpeg | {jpeg['dlpr']:.3f} | {jpeg['encode']:.2f} | {jpeg['decode']:.2f} |"]
+        lines += [f"| JPEG XL, lossless transcode | {jpeg['JPEG XL transcode']:.3f} | | |"]
     if "dlpr tau 0" in result["speed"]:
         lines += ["", f"one 256x256 tile decoded in {result['speed']['dlpr tau 0']['one tile ms']:.0f} ms"]
     return "\n".join(lines)
@@ -173,7 +183,10 @@ def main(argv: list[str] | None = None) -> int:
         "threads": args.threads,
         "ratio": ratios(tiles, args.tau, args.threads, skip, options),
         "speed": {} if args.no_speed else speed(tiles, args.threads),
+        "jpeg": {},
     }
+    if not args.images and not args.no_peers and (jpegs := slide_jpegs(args.slide)):
+        result["jpeg"] = compare(jpegs, args.threads)
     print(json.dumps(result, indent=1) if args.json else table(result))
     return 0
 

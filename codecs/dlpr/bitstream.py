@@ -151,7 +151,7 @@ class JpegPayload:
 
 
 Payload: TypeAlias = CodedPayload | JpegPayload | Buffer
-"""Modes coded and jpeg; else, in the order of the decoded array, one value per channel (constant) or the samples (stored)."""
+"""Modes coded and jpeg; else, in the order of the decoded array, a value per channel (constant) or all (stored)."""
 
 
 @dataclass(frozen=True)

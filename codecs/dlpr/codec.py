@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -162,7 +163,7 @@ def encode_batch(
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
     for i, (stream, residual) in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
-        if chunks[i].header.tau == 0 and 4 * residual <= len(stream):
+        if chunks[i].header.tau == 0 and 4 * residual <= len(stream) < chunks[i].planes.size // 2:
             hard.remove(i)  # nothing else comes near
     if not hard:
         return out
@@ -175,10 +176,10 @@ def encode_batch(
     for i, part in zip(hard, parts, strict=True):
         c = chunks[i]
         coded = _pack_coded(c, weights_id, part)
-        smallest = min(len(coded), len(out[i]) or len(coded), bitstream.HEADER_SIZE + c.planes.size)
-        if out[i] and len(out[i]) == smallest:
+        stored = bitstream.HEADER_SIZE + c.planes.size
+        if out[i] and len(out[i]) <= min(len(coded), stored):
             continue  # as JPEG
-        if len(coded) == smallest:
+        if len(coded) < stored:
             out[i] = coded
         else:
             array = from_planes(c.planes, c.header.layout)
@@ -187,7 +188,11 @@ def encode_batch(
 
 
 def _jpeg_batch(
-    chunks: Sequence[_Chunk], members: Sequence[int], sources: Sequence[Source | None] | None, o: EncoderOptions, threads: int
+    chunks: Sequence[_Chunk],
+    members: Sequence[int],
+    sources: Sequence[Source | None] | None,
+    o: EncoderOptions,
+    threads: int,
 ) -> dict[int, tuple[bytes, int]]:
     """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
     if sources is None:
@@ -198,13 +203,14 @@ def _jpeg_batch(
         )
     if o.jpeg == "never":
         return {}
+    given = [(i, source) for i in members if (source := sources[i]) is not None]
     candidates: dict[int, JpegCandidate] = {}
-    for i in members:
-        source = sources[i]
-        h = chunks[i].header
-        image = None if source is None else image_of(source, h.height, h.width)
-        if image is not None:
-            candidates[i] = JpegCandidate(h, chunks[i].planes, image)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        headers = [chunks[i].header for i, _ in given]
+        images = pool.map(lambda s, h: image_of(s, h.height, h.width), (s for _, s in given), headers)
+        for (i, _), image in zip(given, images, strict=True):
+            if image is not None:
+                candidates[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
     streams = jpeg_streams(list(candidates.values()), threads)
     return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
 
@@ -299,6 +305,25 @@ def _finish(header: Header, planes: U8) -> U8:
     return array
 
 
+def _decode_coded(
+    parsed: Sequence[Stream], weights_id: bytes, members: Sequence[int], threads: int, out: list[U8]
+) -> None:
+    """Decode those streams of a batch that were coded with some weights."""
+    model = native_model(weights_id)
+    bank = int(weights_store.find(weights_id).profile["bank"])
+    jobs = []
+    for i in members:
+        p = parsed[i].payload
+        assert isinstance(p, CodedPayload)
+        if p.bank_entry >= bank:
+            raise CorruptError(f"bank entry {p.bank_entry} does not exist (stream {i})", reason="corrupt", offset=35)
+        jobs.append(_job(parsed[i].header, p))
+    for i, (planes, error) in zip(members, _native.decode_batch(model, jobs, threads), strict=True):
+        if error:
+            raise CorruptError(f"{error} (stream {i} of {len(parsed)})", reason="corrupt", offset=bitstream.CODED_SIZE)
+        out[i] = _finish(parsed[i].header, planes)
+
+
 def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> list[U8]:
     """Decode several streams; each result has the shape and layout that was encoded.
 
@@ -335,23 +360,7 @@ def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> li
     for i, planes in zip(jpegs, decode_planes([parsed[i] for i in jpegs], n_threads), strict=True):
         out[i] = _finish(parsed[i].header, planes)
     for weights_id, members in by_weights.items():
-        model = native_model(weights_id)
-        bank = int(weights_store.find(weights_id).profile["bank"])
-        jobs = []
-        for i in members:
-            p = parsed[i].payload
-            assert isinstance(p, CodedPayload)
-            if p.bank_entry >= bank:
-                raise CorruptError(
-                    f"bank entry {p.bank_entry} does not exist (stream {i})", reason="corrupt", offset=35
-                )
-            jobs.append(_job(parsed[i].header, p))
-        for i, (planes, error) in zip(members, _native.decode_batch(model, jobs, n_threads), strict=True):
-            if error:
-                raise CorruptError(
-                    f"{error} (stream {i} of {len(streams)})", reason="corrupt", offset=bitstream.CODED_SIZE
-                )
-            out[i] = _finish(parsed[i].header, planes)
+        _decode_coded(parsed, weights_id, members, n_threads, out)
     return out
 
 

@@ -4,7 +4,8 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
-checksums are right, on every instruction set in turn. Anything but a typed error ends it with exit status 1.
+checksums are right, on every instruction set in turn. So it does with random JPEG images and, parsing them, with
+damaged JPEG files. Anything but a typed error ends it with exit status 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,6 +89,41 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
     }
 
 
+def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
+    """Round trip of one JPEG image, forgeries of its stream, and some damaged JPEG files."""
+    from dlpr.errors import BitstreamError, UnsupportedInputError
+    from dlpr.jpeg.parse import parse
+    from dlpr.jpeg.synthesis import synthesise
+
+    image = tests.some_image(rng, tests.FORMS[int(rng.integers(5))], 40, float(rng.choice([1, 5, 2000])))
+    pixels, tau = tests.spoilt(rng, synthesise(image), float(rng.choice([0, 0.02, 0.2]))), int(rng.integers(4))
+    data = tests.stream_of(image, pixels, tau)
+    if int(np.abs(dlpr.decode(data).astype(int) - pixels).max()) > tau:
+        raise SystemExit("fuzz: mode jpeg is off by more than tau")
+    for _ in range(20):
+        bad = tests.forged(rng, data)
+        for layer in ("full", "lossy"):
+            with suppress(BitstreamError):
+                dlpr.decode(bad, layer=layer)
+    for _ in range(20):
+        changed = bytearray(files[int(rng.integers(len(files)))])
+        for _ in range(int(rng.integers(1, 5))):
+            changed[int(rng.integers(len(changed)))] = int(rng.integers(256))
+        with suppress(UnsupportedInputError):
+            read = parse(bytes(changed))
+            if read.height * read.width < 1 << 16:
+                synthesise(read)
+
+
+def jpeg_files(tests: ModuleType) -> list[bytes]:
+    """Small JPEG files of several kinds."""
+    grey = tests.pixels(20, 30)[..., 0]
+    return [
+        *(tests.jpeg(tests.pixels(24, 31), subsampling=s, restart_marker_blocks=r) for s in (0, 1, 2) for r in (0, 2)),
+        tests.jpeg(grey, optimize=True),
+    ]
+
+
 def fuzz(build: Path, seconds: float, seed: int) -> None:
     """Fuzz for some time."""
     (extension,) = build.glob("_native*.so")
@@ -100,6 +137,8 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
 
     assert codec._native is native, "dlpr was imported with another extension"
     damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")
+    jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "test_jpeg_stream.py")
+    files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "test_jpeg_parse.py"))
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
     models = [codec.native_model(known, simd) for simd in native.simd_available()]
@@ -115,6 +154,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
         if int(np.abs(back.astype(int) - image.astype(int)).max()) > tau:
             raise SystemExit(f"fuzz: round {rounds}: off by more than tau: {image.shape} {tau} {chosen}")
         rounds += 1
+        fuzz_jpeg(dlpr, rng, np, jpeg, files)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:

@@ -13,6 +13,7 @@ from dlpr.bitstream import (
     Axes,
     CodedPayload,
     Header,
+    JpegPayload,
     Layout,
     Mode,
     Stream,
@@ -28,6 +29,7 @@ from dlpr.bitstream import (
 )
 from dlpr.errors import BitstreamError, ChecksumError, DlprError, TruncatedError, UnsupportedInputError
 from dlpr.exact import crc
+from dlpr.jpeg.fields import ColourTransform, Upsampling
 
 RGB = Layout(Axes.HWC, 0, 3)
 GREY = Layout(Axes.HW, 0, 1)
@@ -44,6 +46,14 @@ def coded_stream(**changes):
         "lanes": ((b"lane", b"x" * 200), (b"lane three", b"four")),
     }  # fmt: skip
     return stream(mode=Mode.CODED, payload=CodedPayload(**{**fields, **changes}), height=32, width=33)
+
+
+def jpeg_stream(layout=RGB, **changes):
+    fields = {
+        "transform": ColourTransform.YCBCR, "sampling": (2, 1), "upsampling": Upsampling.BOX, "crop_edges": True,
+        "phase": (9, 3), "lossy_part": b"\x05\0\0lane", "residual_part": b"residual",
+    }  # fmt: skip
+    return stream(layout, Mode.JPEG, JpegPayload(**{**fields, **changes}), 32, 33)
 
 
 def reason_of(data):
@@ -111,6 +121,16 @@ def test_shapes_that_are_refused(shape):
         coded_stream(),
         coded_stream(lossy=False, lossy_part=b""),
         coded_stream(anchor_lossy=True, linear_part=b""),
+        jpeg_stream(),
+        jpeg_stream(sampling=(2, 2), phase=(15, 15), upsampling=Upsampling.FANCY, crop_edges=False, residual_part=b""),
+        jpeg_stream(
+            GREY,
+            transform=ColourTransform.NONE,
+            sampling=(1, 1),
+            upsampling=Upsampling.FANCY,
+            crop_edges=False,
+            phase=(7, 0),
+        ),
     ],
 )
 def test_round_trip(s):
@@ -118,14 +138,15 @@ def test_round_trip(s):
     for buffer in (data, bytearray(data), memoryview(data)):
         back = parse(buffer)
         assert back.header == s.header
-        assert (back.payload == s.payload) if isinstance(s.payload, CodedPayload) else bytes(back.payload) == s.payload
+        same = isinstance(s.payload, (CodedPayload, JpegPayload))
+        assert (back.payload == s.payload) if same else bytes(back.payload) == s.payload
     assert pack(back) == data
 
 
 def test_bytes_as_specified():
     data = pack(coded_stream())
     head = struct.unpack_from("<4sBBBBIIII8sBBBBB3sIII", data)
-    assert head[:8] == (b"DLPR", 1, 0, 0, 0, 32, 33, 7)
+    assert head[:8] == (b"DLPR", 2, 0, 0, 0, 32, 33, 7)
     assert head[9:18] == (b"weightid", 1, 5, 1, 3, 20, b"\1\2\3", 5, 11)
     assert head[8] == crc.crc32c(data[24:], crc.crc32c(data[:20]))
     assert head[18] == crc.crc32c(data[:16] + data[24:48] + b"lossy")
@@ -154,7 +175,41 @@ def test_lossy_prefix():
 # ---- damage ----
 
 
-@pytest.mark.parametrize("s", [stream(), stream(mode=Mode.STORED, payload=bytes(12)), coded_stream()])
+def test_jpeg_bytes_as_specified():
+    data = pack(jpeg_stream())
+    kind, phase, size, checksum = struct.unpack_from("<BBII", data, 24)
+    assert (data[5], kind, phase, size) == (3, 1 | 2 | 8 | 16, 0x93, 7)
+    assert checksum == crc.crc32c(data[:16] + data[24:30] + data[34:41])
+    assert data[34:] == b"\x05\0\0laneresidual"
+    assert bytes(parse_lossy(data[:41]).payload.lossy_part) == b"\x05\0\0lane"
+    for n in range(41):
+        with pytest.raises(TruncatedError):
+            parse_lossy(data[:n])
+    for at in (6, 24, 25, 26, 30, 40):
+        with pytest.raises(BitstreamError):
+            parse_lossy(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 : 41])
+
+
+@pytest.mark.parametrize(
+    ("changes", "offset"),
+    [
+        ({"layout": GREY, "sampling": (1, 1), "upsampling": 0, "crop_edges": False, "phase": (0, 0)}, 24),
+        ({"transform": 0}, 24),
+        ({"sampling": (1, 1), "phase": (0, 0)}, 24),
+        ({"phase": (9, 8)}, 25),
+        ({"phase": (16 + 3, 0)}, None),
+        ({"lossy_part": b"\1\2\3"}, 26),
+    ],
+)
+def test_jpeg_fields_are_checked(changes, offset):
+    if offset is None:  # no room for it
+        with pytest.raises(errors.CorruptError):
+            pack(jpeg_stream(**changes))
+        return
+    assert reason_of(pack(jpeg_stream(**changes))) == ("CorruptError", "corrupt", offset)
+
+
+@pytest.mark.parametrize("s", [stream(), stream(mode=Mode.STORED, payload=bytes(12)), coded_stream(), jpeg_stream()])
 def test_cut_and_flipped(s):
     data = pack(s)
     for n in range(len(data)):
@@ -168,8 +223,9 @@ def test_cut_and_flipped(s):
 
 PINNED = [  # (offset, bytes to put there, class, reason, offset of the error) under right checksums
     (0, b"DLPX", "UnsupportedError", "magic", 0),
-    (4, b"\2", "UnsupportedError", "version", 4),
-    (5, b"\3", "UnsupportedError", "unsupported", 5),
+    (4, b"\1", "UnsupportedError", "version", 4),
+    (4, b"\3", "UnsupportedError", "version", 4),
+    (5, b"\4", "UnsupportedError", "unsupported", 5),
     (7, b"\x40", "UnsupportedError", "unsupported", 7),
     (7, b"\3", "UnsupportedError", "unsupported", 7),
     (7, b"\2", "CorruptError", "corrupt", 7),
@@ -245,7 +301,7 @@ def test_random_bytes(data):
 
 @given(st.binary(max_size=300), st.sampled_from(list(Mode)), st.integers(0, 255))
 def test_random_payload_under_right_checksums(payload, mode, layout):
-    data = bytearray(struct.pack("<4sBBBBIIII", b"DLPR", 1, mode, 1, layout, 7, 40, 0, 0) + payload)
+    data = bytearray(struct.pack("<4sBBBBIIII", b"DLPR", 2, mode, 1, layout, 7, 40, 0, 0) + payload)
     if mode is Mode.CODED and len(data) >= 52:
         data[33:35] = bytes([5 + data[33] % 5, data[34] % 3])
         size = data[40] % 9
@@ -253,6 +309,12 @@ def test_random_payload_under_right_checksums(payload, mode, layout):
         data[32] = data[32] % 4
         crc_lossy = crc32c(bytes(data[52 : 52 + size]), crc32c(bytes(data[24:48]), crc32c(bytes(data[:16]), 0)))
         data[48:52] = crc_lossy.to_bytes(4, "little")
+    if mode is Mode.JPEG and len(data) >= 34:
+        data[24] &= 63
+        size = data[26] % 9
+        data[26:30] = struct.pack("<I", size)
+        crc_lossy = crc32c(bytes(data[34 : 34 + size]), crc32c(bytes(data[24:30]), crc32c(bytes(data[:16]), 0)))
+        data[30:34] = crc_lossy.to_bytes(4, "little")
     data[20:24] = crc32c(bytes(data[24:]), crc32c(bytes(data[:20]), 0)).to_bytes(4, "little")
     try:
         found = parse(data)

@@ -15,10 +15,13 @@ import pytest
 
 import dlpr
 from dlpr import bitstream
-from dlpr.bitstream import CODED_SIZE, HEADER_SIZE, CodedPayload, Header, Layout, Mode, Stream, crc32c
+from dlpr.bitstream import CODED_SIZE, HEADER_SIZE, JPEG_SIZE, CodedPayload, Header, Layout, Mode, Stream, crc32c
 from dlpr.errors import BitstreamError, ChecksumError, CorruptError, DlprError, TruncatedError
 from dlpr.exact import reference
 from dlpr.exact import weights as weights_store
+from dlpr.jpeg.image import ColourTransform, JpegImage, Upsampling
+from dlpr.jpeg.synthesis import synthesise
+from dlpr.jpeg.tables import standard_table
 
 Bytes = bytes | bytearray
 REASONS = {"truncated", "magic", "version", "unsupported", "checksum", "corrupt", "pixels", "weights"}
@@ -31,6 +34,20 @@ def smooth(height: int, width: int, channels: int = 3, seed: int = 3) -> np.ndar
     return np.clip(wave[..., None] + rng.normal(0, 5, (height, width, channels)), 0, 255).astype(np.uint8)
 
 
+def jpeg_stream() -> bytes:
+    """Blocks of some frequencies, and pixels that differ in places."""
+    rng = np.random.default_rng(6)
+    blocks = [np.zeros((n, n, 8, 8), np.int16) for n in (4, 2, 2)]
+    for q in blocks:
+        q[..., :2, :3] = rng.integers(-6, 7, q[..., :2, :3].shape)
+    tables = (np.full((8, 8), 9, np.uint16), *2 * (standard_table(140),))
+    fancy, ycc = Upsampling.FANCY, ColourTransform.YCBCR
+    image = JpegImage(26, 25, (3, 1), ycc, (2, 2), fancy, True, tables, tuple(blocks))
+    pixels = synthesise(image)
+    pixels[4:7, 5:9] ^= 3
+    return dlpr.encode(pixels, source_jpeg=image)
+
+
 @pytest.fixture(scope="module")
 def streams() -> dict[str, bytes]:
     """One small stream of each mode, and coded ones of several shapes."""
@@ -41,6 +58,7 @@ def streams() -> dict[str, bytes]:
         "coded grey": dlpr.encode(smooth(36, 33, 1), 1, lanes=4),
         "constant": dlpr.encode(np.full((40, 40, 3), 77, np.uint8)),
         "stored": dlpr.encode(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)),
+        "jpeg": jpeg_stream(),
     }
     modes = {name: dlpr.inspect(data).mode for name, data in made.items()}
     assert modes == {name: name.split()[0] for name in made}
@@ -54,6 +72,10 @@ def seal(data: Bytes) -> bytes:
         (size,) = struct.unpack_from("<I", out, 40)
         crc = crc32c(bytes(out[52 : 52 + size]), crc32c(bytes(out[24:48]), crc32c(bytes(out[:16]), 0)))
         struct.pack_into("<I", out, 48, crc)
+    if len(out) >= JPEG_SIZE and out[5] == Mode.JPEG:
+        (size,) = struct.unpack_from("<I", out, 26)
+        crc = crc32c(bytes(out[34 : 34 + size]), crc32c(bytes(out[24:30]), crc32c(bytes(out[:16]), 0)))
+        struct.pack_into("<I", out, 30, crc)
     if len(out) >= HEADER_SIZE:
         struct.pack_into("<I", out, 20, crc32c(bytes(out[24:]), crc32c(bytes(out[:20]), 0)))
     return bytes(out)
@@ -86,7 +108,9 @@ def test_truncation_at_every_length(streams: dict[str, bytes]) -> None:
 def test_truncation_under_right_checksums(streams: dict[str, bytes]) -> None:
     for name, data in streams.items():
         for size in range(HEADER_SIZE, len(data)):
-            assert outcome(native, seal(data[:size])) in {"truncated", "checksum", "corrupt"}, (name, size)
+            found = outcome(native, seal(data[:size]))
+            # an arithmetic lane that is cut may end well, with other symbols
+            assert found in {"truncated", "checksum", "corrupt"} or (name, found) == ("jpeg", "pixels"), (name, size)
 
 
 def test_trailing_bytes_are_refused(streams: dict[str, bytes]) -> None:
@@ -124,7 +148,7 @@ def test_random_bytes() -> None:
     rng = np.random.default_rng(3)
     for i in range(2000):
         noise = rng.bytes(int(rng.integers(0, 300)))
-        for data in (noise, b"DLPR" + noise, b"DLPR\1" + noise, seal(b"DLPR\1" + noise)):
+        for data in (noise, b"DLPR" + noise, b"DLPR\2" + noise, seal(b"DLPR\2" + noise)):
             assert isinstance(outcome(native, data), str), i
 
 
@@ -134,7 +158,7 @@ def test_random_headers_under_right_checksums() -> None:
     known = weights_store.default_id()
     for i in range(3000):
         layout = int(rng.choice([0, 1, 2, 32, 33, 34, 38, 64, rng.integers(256)]))
-        head = struct.pack("<4sBBBBII", b"DLPR", 1, i % 4, int(rng.integers(256)), layout, *rng.integers(0, 50, 2))
+        head = struct.pack("<4sBBBBII", b"DLPR", 2, i % 5, int(rng.integers(256)), layout, *rng.integers(0, 50, 2))
         coded = known + bytes([int(rng.integers(4)), *rng.integers((4, 0, 0, 0), (10, 7, 20, 256))])
         sizes = struct.pack("<III", int(rng.integers(0, 40)), int(rng.integers(0, 80)), 0)
         data = head + bytes(8) + coded + rng.bytes(3) + sizes + rng.bytes(int(rng.integers(300)))
@@ -347,7 +371,7 @@ def test_many_forgeries_mean_the_same_to_the_reference(small: dict[str, bytes]) 
 
 
 def bomb(mode: Mode, height: int, width: int, payload: bytes, layout: int = 0) -> bytes:
-    head = struct.pack("<4sBBBBIIII", b"DLPR", 1, mode, 1, layout, height, width, 0, 0)
+    head = struct.pack("<4sBBBBIIII", b"DLPR", 2, mode, 1, layout, height, width, 0, 0)
     return seal(head + payload)
 
 

@@ -30,25 +30,37 @@ FILES = {"input.npy", "stream.dlpr", "case.json"}
 
 # Every golden there has ever been. Append only: one that is gone fails by name.
 CASES = [
-    "v1/anchor-lossy-tau2",
-    "v1/background",
-    "v1/chw-leading",
-    "v1/column-tau2",
-    "v1/constant",
-    "v1/constant-within-tau",
-    "v1/grey-chw",
-    "v1/grey-hw-tau1",
-    "v1/no-linear-stage",
-    "v1/no-lossy-layer",
-    "v1/patches-lanes",
-    "v1/patches-lanes-tau3",
-    "v1/rgb-tau0",
-    "v1/rgb-tau1",
-    "v1/rgb-tau15-odd",
-    "v1/rgb-tau5",
-    "v1/row-tau1",
-    "v1/stored",
-    "v1/tiny",
+    "v2/anchor-lossy-tau2",
+    "v2/background",
+    "v2/chw-leading",
+    "v2/column-tau2",
+    "v2/constant",
+    "v2/constant-within-tau",
+    "v2/grey-chw",
+    "v2/grey-hw-tau1",
+    "v2/jpeg-420",
+    "v2/jpeg-420-box",
+    "v2/jpeg-420-phase",
+    "v2/jpeg-422",
+    "v2/jpeg-440-phase",
+    "v2/jpeg-444",
+    "v2/jpeg-chw-leading",
+    "v2/jpeg-grey-hw",
+    "v2/jpeg-own-table",
+    "v2/jpeg-residual-tau0",
+    "v2/jpeg-residual-tau2",
+    "v2/jpeg-rgb",
+    "v2/no-linear-stage",
+    "v2/no-lossy-layer",
+    "v2/patches-lanes",
+    "v2/patches-lanes-tau3",
+    "v2/rgb-tau0",
+    "v2/rgb-tau1",
+    "v2/rgb-tau15-odd",
+    "v2/rgb-tau5",
+    "v2/row-tau1",
+    "v2/stored",
+    "v2/tiny",
 ]
 
 
@@ -70,7 +82,9 @@ def sha256(data: bytes) -> str:
 def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
     folder = GOLDEN / name
     have = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    assert have == FILES, f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
+    assert have - {"source.npz"} == FILES, (
+        f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
+    )
     case = json.loads((folder / "case.json").read_text("utf-8"))
     return np.load(folder / "input.npy"), (folder / "stream.dlpr").read_bytes(), case
 
@@ -78,12 +92,12 @@ def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
 def test_no_golden_is_missing_or_unlisted() -> None:
     found = {f"{v.name}/{c.name}" for v in GOLDEN.glob("v*") for c in v.iterdir()}
     assert found == set(CASES)
-    assert {name.removeprefix("v1/") for name in CASES} == set(make_goldens().golden_cases())
+    assert {name.removeprefix("v2/") for name in CASES} == set(make_goldens().golden_cases())
 
 
 def test_goldens_cover_the_format() -> None:
     infos = [dlpr.inspect(load(name)[1]) for name in CASES]
-    assert {info.mode for info in infos} == {"coded", "constant", "stored"}
+    assert {info.mode for info in infos} == {"coded", "constant", "stored", "jpeg"}
     assert {info.layout for info in infos} == {"HWC", "CHW", "HW"}
     assert {0, 1, 5, 15} <= {info.tau for info in infos}
     coded = [info for info in infos if info.mode == "coded"]
@@ -117,9 +131,10 @@ def test_golden_decodes_in_the_reference(name: str) -> None:
 def test_encoder_writes_the_golden(name: str) -> None:
     image, data, case = load(name)
     weights_id = bytes.fromhex(case["weights_id"]) if case["weights_id"] else None
-    assert dlpr.encode(image, case["tau"], weights_id=weights_id, **case["options"]) == data, (
-        "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
-    )
+    path = GOLDEN / name / "source.npz"
+    source = make_goldens().load_source(path) if path.exists() else None
+    again = dlpr.encode(image, case["tau"], weights_id=weights_id, source_jpeg=source, **case["options"])
+    assert again == data, "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
 
 
 # ---- errors ---------------------------------------------------------------------------------------------
@@ -127,12 +142,26 @@ def test_encoder_writes_the_golden(name: str) -> None:
 REASONS = {
     "bad-lane-state": "corrupt",
     "bank-entry-255": "corrupt",
+    "draft-version": "version",
     "empty": "truncated",
     "flipped-header": "checksum",
     "flipped-lane": "checksum",
     "flipped-lossy": "checksum",
     "huge": "unsupported",
     "interval-0": "corrupt",
+    "jpeg-box-without-subsampling": "corrupt",
+    "jpeg-kind-reserved": "unsupported",
+    "jpeg-lane-cut": "corrupt",
+    "jpeg-lossy-checksum": "checksum",
+    "jpeg-lossy-too-long": "truncated",
+    "jpeg-other-coefficients": "corrupt",
+    "jpeg-phase-beyond-mcu": "corrupt",
+    "jpeg-residual-cut": "corrupt",
+    "jpeg-subsampled-rgb": "corrupt",
+    "jpeg-table-202": "corrupt",
+    "jpeg-table-again-first": "corrupt",
+    "jpeg-trailing-byte": "corrupt",
+    "jpeg-without-residual": "pixels",
     "lane-exponent-6": "corrupt",
     "linear-frac-13": "corrupt",
     "lossy-checksum": "checksum",
@@ -199,13 +228,13 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, writing into an empty folder and with two small cases."""
     script = make_goldens()
     monkeypatch.setattr(script, "ROOT", tmp_path)
-    monkeypatch.setattr(script, "GOLDEN", tmp_path / "golden" / "v1")
+    monkeypatch.setattr(script, "GOLDEN", tmp_path / "golden" / "v2")
     monkeypatch.setattr(script, "ERRORS", tmp_path / "errors")
     monkeypatch.setattr(script, "SIZES", tmp_path / "regression" / "sizes.csv")
     every = script.golden_cases()
     monkeypatch.setattr(script, "golden_cases", lambda: {name: every[name] for name in ("tiny", "stored")})
     monkeypatch.setattr(script, "size_cases", dict)
-    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n### Format\n- Version 1 is a draft: it may change\n")
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n### Format\n- Version 2 is a draft: it may change\n")
     return script
 
 
@@ -227,7 +256,7 @@ def test_goldens_of_a_published_format_cannot_be_replaced(sandbox: ModuleType) -
     assert sandbox.main([]) == 0
     before = {path: path.read_bytes() for path in sandbox.ROOT.rglob("*") if path.is_file()}
     changelog = sandbox.ROOT / "CHANGELOG.md"
-    for text in ("## 1.0.0\n\n### Format\n- Version 1\n", "", "- Version 1 is a draft\n\n### Format\n- Version 1\n"):
+    for text in ("## 1.0.0\n\n### Format\n- Version 2\n", "", "- Version 2 is a draft\n\n### Format\n- Version 2\n"):
         changelog.write_text(text)
         assert sandbox.main(["--replace-draft"]) == 2
     assert all(path.read_bytes() == data for path, data in before.items() if path != changelog)

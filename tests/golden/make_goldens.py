@@ -4,9 +4,9 @@ python tests/golden/make_goldens.py                  add goldens that are missin
 python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
 python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
 
-A golden is a folder v1/<case>/ with input.npy, stream.dlpr and case.json: tau and options, the id of the weights, the
-SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made here from
-fixed seeds and from the slide in examples/; the committed input.npy is what counts.
+A golden is a folder v2/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
+tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
+the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ import re
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import dlpr
-from dlpr.bitstream import crc32c
+from dlpr.bitstream import Mode, crc32c
 from dlpr.errors import DlprError
 from dlpr.exact import weights
+from dlpr.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
+from dlpr.jpeg.synthesis import synthesise
+from dlpr.jpeg.tables import standard_table
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
-GOLDEN = TESTS / "golden" / "v1"
+GOLDEN = TESTS / "golden" / "v2"
 ERRORS = TESTS / "golden-errors"
 SIZES = TESTS / "regression" / "sizes.csv"
 SLIDE = ROOT / "examples" / "CMU-1-Small-Region.svs"
@@ -82,7 +86,98 @@ def golden_cases() -> dict[str, Case]:
         "constant": (np.full((32, 48, 3), (243, 240, 246), np.uint8), 0, {}),
         "constant-within-tau": (np.clip(noise // 64 + 240, 0, 255).astype(np.uint8), 2, {}),
         "stored": (noise, 0, {}),
+        **jpeg_cases(),
     }
+
+
+def forward(plane: Image, table: Table) -> Coefficients:
+    """Quantised coefficients of a plane of whole blocks, in integers that are the same everywhere."""
+    k, x = np.mgrid[:8, :8]
+    scale = np.where(k == 0, np.sqrt(1 / 8), 1 / 2)
+    basis = np.rint(4096 * scale * np.cos((2 * x + 1) * k * np.pi / 16)).astype(np.int64)
+    rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
+    blocks = plane.astype(np.int64).reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3) - 128
+    d = (np.einsum("ku,abuv,lv->abkl", basis, blocks, basis) + (1 << 23)) >> 24
+    return (np.sign(d) * ((np.abs(d) + table // 2) // table)).astype(np.int16)
+
+
+def jpeg_image(
+    rgb: Image,
+    sampling: tuple[int, int],
+    phase: tuple[int, int],
+    tables: tuple[int, int],
+    ycc: bool = True,
+    box: bool = False,
+    crop: bool = True,
+) -> JpegImage:
+    """Some JPEG image of a region, with tables of these codes; grey if it has two axes."""
+    (v, h), (y0, x0) = sampling, phase
+    height, width = rgb.shape[:2]
+    pad = ((y0, -(y0 + height) % (8 * v)), (x0, -(x0 + width) % (8 * h)))
+    wide = np.pad(rgb, (*pad, (0, 0))[: rgb.ndim], "edge").astype(np.int64)
+    planes = [wide] if rgb.ndim == 2 else [wide[..., c] for c in range(3)]
+    if ycc:
+        r, g, b = planes
+        y = (77 * r + 150 * g + 29 * b + 128) >> 8
+        planes = [y, 128 + ((144 * (b - y) + 128) >> 8), 128 + ((183 * (r - y) + 128) >> 8)]
+    steps = tuple(standard_table(tables[min(c, 1)]) for c in range(len(planes)))
+    blocks = [forward(p if c == 0 else p[::v, ::h], steps[c]) for c, p in enumerate(planes)]
+    transform = ColourTransform.YCBCR if ycc else ColourTransform.NONE
+    up = Upsampling.BOX if box else Upsampling.FANCY
+    return JpegImage(height, width, phase, transform, sampling, up, crop, steps, tuple(blocks))
+
+
+def jpeg_cases() -> dict[str, Case]:
+    """Pixels of JPEG images, and some that are not quite."""
+    tissue = slide(900, 1200, 56, 50)
+    rgb = jpeg_image(tissue, (1, 1), (0, 0), (30, 30), ycc=False)
+    odd = jpeg_image(tissue[:37, :45], (2, 2), (5, 11), (80, 180), crop=False)
+    grey = jpeg_image(tissue[:40, :41, 1], (1, 1), (7, 2), (60, 60), ycc=False)
+    steps = (standard_table(50) // 2 + np.arange(64).reshape(8, 8) % 5).astype(np.uint16)
+    blocks = tuple(c[:5, :5] for c in rgb.coefficients)
+    tables = (steps, steps, standard_table(120))
+    own = replace(rgb, tables=tables, height=33, width=30, phase=(6, 3), coefficients=blocks)
+    spoilt = synthesise(rgb).copy()
+    spoilt[10:14, 20:33] ^= 5
+    spoilt[-1] ^= 1
+    images = {
+        "jpeg-rgb": rgb,
+        "jpeg-444": jpeg_image(tissue[:40, :48], (1, 1), (0, 0), (75, 175)),
+        "jpeg-422": jpeg_image(tissue[:35, :50], (1, 2), (0, 0), (90, 190)),
+        "jpeg-440-phase": jpeg_image(tissue[:50, :33], (2, 1), (9, 4), (85, 185)),
+        "jpeg-420": jpeg_image(tissue[:45, :51], (2, 2), (0, 0), (50, 150)),
+        "jpeg-420-phase": odd,
+        "jpeg-420-box": jpeg_image(tissue[:33, :40], (2, 2), (0, 8), (70, 170), box=True),
+        "jpeg-own-table": own,
+    }
+    out: dict[str, Case] = {name: (synthesise(image), 0, {"source_jpeg": image}) for name, image in images.items()}
+    out["jpeg-grey-hw"] = (synthesise(grey)[..., 0], 0, {"source_jpeg": grey})
+    chw = np.ascontiguousarray(np.moveaxis(synthesise(odd), -1, 0)[None])
+    out["jpeg-chw-leading"] = (chw, 0, {"source_jpeg": odd})
+    for tau in (0, 2):
+        out[f"jpeg-residual-tau{tau}"] = (spoilt, tau, {"source_jpeg": rgb})
+    return out
+
+
+def save_source(path: Path, image: JpegImage) -> None:
+    """Write a JPEG image."""
+    choices = (image.transform, *image.sampling, image.upsampling, image.crop_edges)
+    fields = (image.height, image.width, *image.phase, *choices)
+    arrays = {f"table{c}": t for c, t in enumerate(image.tables)}
+    arrays |= {f"coefficients{c}": q for c, q in enumerate(image.coefficients)}
+    np.savez_compressed(path, fields=np.array(fields, np.int64), **arrays)
+
+
+def load_source(path: Path) -> JpegImage:
+    """Read what `save_source` wrote."""
+    with np.load(path) as file:
+        h, w, y, x, transform, sv, sh, up, crop = (int(v) for v in file["fields"])
+        n = len(file.files) // 2
+        tables = tuple(file[f"table{c}"] for c in range(n))
+        coefficients = tuple(file[f"coefficients{c}"] for c in range(n))
+    return JpegImage(
+        h, w, (y, x), ColourTransform(transform), (sv, sh), Upsampling(up), bool(crop), tables, coefficients
+    )
 
 
 def size_cases() -> dict[str, Case]:
@@ -120,7 +215,7 @@ def write_golden(name: str, case: Case) -> bool:
     np.save(npy, image)
     record = {
         "tau": tau,
-        "options": options,
+        "options": {key: value for key, value in options.items() if key != "source_jpeg"},
         "weights_id": info.weights_id,
         "mode": info.mode,
         "shape": list(decoded.shape),
@@ -129,6 +224,8 @@ def write_golden(name: str, case: Case) -> bool:
     }
     folder.mkdir(parents=True)
     (folder / "input.npy").write_bytes(npy.getvalue())
+    if "source_jpeg" in options:
+        save_source(folder / "source.npz", options["source_jpeg"])
     (folder / "stream.dlpr").write_bytes(data)
     (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return True
@@ -142,11 +239,12 @@ def seal(data: bytes) -> bytes:
 
 
 def seal_all(data: bytes) -> bytes:
-    """Make both checksums of a coded stream's bytes right."""
+    """Make both checksums of the bytes of a stream of mode coded or jpeg right."""
     out = bytearray(data)
-    (a,) = struct.unpack_from("<I", out, 40)
-    crc = crc32c(bytes(out[52 : 52 + a]), crc32c(bytes(out[24:48]), crc32c(bytes(out[:16]), 0)))
-    struct.pack_into("<I", out, 48, crc)
+    start = 34 if out[5] == Mode.JPEG else 52
+    (a,) = struct.unpack_from("<I", out, start - (8 if out[5] == Mode.JPEG else 12))
+    crc = crc32c(bytes(out[start : start + a]), crc32c(bytes(out[24 : start - 4]), crc32c(bytes(out[:16]), 0)))
+    struct.pack_into("<I", out, start - 4, crc)
     return seal(bytes(out))
 
 
@@ -162,6 +260,9 @@ def error_cases() -> dict[str, bytes]:
     info = dlpr.inspect(good)
     linear = info.lossy_prefix
     lanes = linear + info.bytes_by_part["linear"]
+    image, _, source = jpeg_cases()["jpeg-residual-tau0"]
+    jpeg = dlpr.encode(image, 0, threads=1, **source)
+    residual = dlpr.inspect(jpeg).lossy_prefix
     return {
         "empty": b"",
         "truncated-header": good[:23],
@@ -171,8 +272,9 @@ def error_cases() -> dict[str, bytes]:
         "flipped-lossy": change(good, 60, good[60] ^ 16),
         "flipped-lane": change(good, len(good) - 5, good[-5] ^ 1),
         "wrong-magic": change(good, 0, 0x45),
-        "wrong-version": seal(change(good, 4, 2)),
-        "unknown-mode": seal(change(good, 5, 3)),
+        "wrong-version": seal(change(good, 4, 3)),
+        "draft-version": seal(change(good, 4, 1)),
+        "unknown-mode": seal(change(good, 5, 4)),
         "reserved-layout-bit": seal(change(good, 7, 0x40)),
         "three-channels-hw": seal(change(good, 7, 2)),
         "no-rows": seal(good[:8] + bytes(4) + good[12:]),
@@ -189,6 +291,19 @@ def error_cases() -> dict[str, bytes]:
         "bad-lane-state": seal(good[:-4] + bytes(4)),
         "wrong-pixels": seal(change(good, 16, good[16] ^ 1)),
         "trailing-byte": seal(plain + b"\0"),
+        "jpeg-kind-reserved": seal_all(change(jpeg, 24, 0x20)),
+        "jpeg-subsampled-rgb": seal_all(change(jpeg, 24, 6)),
+        "jpeg-box-without-subsampling": seal_all(change(jpeg, 24, 9)),
+        "jpeg-phase-beyond-mcu": seal_all(change(jpeg, 25, 0x80)),
+        "jpeg-lossy-checksum": seal(change(jpeg, 40, jpeg[40] ^ 1)),
+        "jpeg-lossy-too-long": seal(change(jpeg, 29, 1)),
+        "jpeg-table-202": seal_all(change(jpeg, 34, 202)),
+        "jpeg-table-again-first": seal_all(change(jpeg, 34, 0)),
+        "jpeg-lane-cut": seal_all(jpeg[:26] + struct.pack("<I", 400) + jpeg[30:434]),
+        "jpeg-other-coefficients": seal_all(change(jpeg, residual - 9, jpeg[residual - 9] ^ 64)),
+        "jpeg-residual-cut": seal(jpeg[: residual + 20]),
+        "jpeg-trailing-byte": seal(jpeg + b"\0"),
+        "jpeg-without-residual": seal(jpeg[:residual]),
     }
 
 
@@ -224,8 +339,8 @@ def write_sizes() -> None:
 
 
 def format_is_draft(changelog: str) -> bool:
-    """Whether the changelog still calls version 1 of the format a draft."""
-    return re.search(r"^### Format\n(?:(?!^#).*\n)*?- Version 1 is a draft", changelog, re.MULTILINE) is not None
+    """Whether the changelog still calls version 2 of the format a draft."""
+    return re.search(r"^### Format\n(?:(?!^#).*\n)*?- Version 2 is a draft", changelog, re.MULTILINE) is not None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -237,7 +352,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.replace_draft:
         if not format_is_draft((ROOT / "CHANGELOG.md").read_text("utf-8")):
-            print("make_goldens: version 1 of the format is published; its goldens stay as they are", file=sys.stderr)
+            print("make_goldens: version 2 of the format is published; its goldens stay as they are", file=sys.stderr)
             return 2
         shutil.rmtree(GOLDEN, ignore_errors=True)
     if not args.sizes:

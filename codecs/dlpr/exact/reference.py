@@ -7,7 +7,8 @@
     linear part --7 (linear.py)--> predictors ---------------+      |
     lanes --10 (rans.py)--> symbols --9 (mixture.py)--> samples <-- network <-- features (8: geometry.py, layers.py)
 
-All pixels of one step are computed at once up to their symbols; else nothing is done for speed.
+All pixels of one step are computed at once up to their symbols; else nothing is done for speed. Streams of mode jpeg
+are those of dlpr/jpeg/reference.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dlpr import bitstream
-from dlpr.bitstream import CodedPayload, Header, Mode, Stream
+from dlpr.bitstream import CodedPayload, Header, JpegPayload, Mode, Stream
 from dlpr.errors import CorruptError, UnsupportedError
 from dlpr.exact import weights as store
 from dlpr.exact.geometry import Patch
@@ -29,6 +30,7 @@ from dlpr.exact.rans import LaneDecoder, uniform
 from dlpr.exact.tables import CODING_ORDER, PRED_MAX
 from dlpr.exact.types import Buffer, Bytes8, Ints
 from dlpr.exact.weights import Weights
+from dlpr.jpeg import reference as jpeg
 
 __all__ = ["CodeSymbol", "code_patch", "decode", "decode_lossy", "decode_payload"]
 
@@ -53,6 +55,8 @@ def decode(data: Buffer, weights: Weights | None = None) -> Bytes8:
     if isinstance(payload, CodedPayload):
         planes = decode_payload(stream, weights or store.find(payload.weights_id))
         array = bitstream.from_planes(planes, header.layout)
+    elif isinstance(payload, JpegPayload):
+        array = bitstream.from_planes(jpeg.decode_planes(stream), header.layout)
     elif header.mode is Mode.CONSTANT:
         values = np.frombuffer(payload, np.uint8)[list(CODING_ORDER if len(payload) == 3 else (0,))]
         planes = np.zeros((header.height, header.width, len(payload)), np.uint8) + values

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlpr.bitstream import CodedPayload, Stream
+from dlpr.bitstream import CodedPayload, JpegPayload, Stream
 from dlpr.errors import CorruptError, UnsupportedError
 from dlpr.exact.layers import LIMIT
 from dlpr.exact.linear import LinearStage, parse_linear
@@ -31,6 +31,7 @@ from dlpr.exact.torch_group import PatchGroup, PatchJob
 from dlpr.exact.torch_parts import I32, Model, exact_matmul
 from dlpr.exact.types import Bytes8
 from dlpr.exact.weights import Weights
+from dlpr.jpeg.stream import decode_planes
 
 __all__ = ["decode_batch", "decode_lossy_batch"]
 
@@ -52,8 +53,8 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     Parameters
     ----------
     streams : sequence of Stream
-        As `dlpr.bitstream.parse` returns them, all of mode coded and of the same weights; sizes, tau and options may
-        differ.
+        As `dlpr.bitstream.parse` returns them, of mode coded and of the same weights, or of mode jpeg, which the native
+        decoder takes; sizes, tau and options may differ.
     weights : Weights
         Those that the streams name.
     device : str or torch.device
@@ -72,6 +73,9 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
         Reason ``device``: the device rounds fp32 products.
     """
     where = torch.device(device)
+    jpegs = [i for i, s in enumerate(streams) if isinstance(s.payload, JpegPayload)]
+    if jpegs:
+        return _with_jpegs(streams, jpegs, weights, where)
     chunks = [_Chunk(s, _coded(s)) for s in streams]
     for i, chunk in enumerate(chunks):
         if chunk.payload.bank_entry >= weights.sizes.bank:
@@ -101,6 +105,16 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
                     raise CorruptError(f"a lane does not fit its symbols; fetch the stream again (stream {job.chunk})")
                 out[job.chunk][job.y0 : job.y0 + samples.shape[0], job.x0 : job.x0 + samples.shape[1]] = samples
     return out
+
+
+def _with_jpegs(
+    streams: Sequence[Stream], jpegs: Sequence[int], weights: Weights, device: torch.device
+) -> list[Bytes8]:
+    """Decode a batch some of whose streams are of mode jpeg; errors name places among streams of one mode."""
+    rest = [i for i in range(len(streams)) if i not in set(jpegs)]
+    out: dict[int, Bytes8] = dict(zip(jpegs, decode_planes([streams[i] for i in jpegs]), strict=True))
+    out |= zip(rest, decode_batch([streams[i] for i in rest], weights, device), strict=True)
+    return [out[i] for i in range(len(streams))]
 
 
 def decode_lossy_batch(streams: Sequence[Stream], weights: Weights, device: str | torch.device = "cpu") -> list[Bytes8]:

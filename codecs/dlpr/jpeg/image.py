@@ -76,12 +76,18 @@ class JpegImage:
 
     def __post_init__(self) -> None:
         """Refuse what is no image."""
+        self._check_fields()
+        self._check_arrays()
+
+    def _check_fields(self) -> None:
+        """Check all but the arrays' content."""
         if self.height < 1 or self.width < 1 or self.height * self.width > MAX_PIXELS:
             _refuse(f"a window of {self.height} x {self.width} pixels")
         if len(self.tables) not in (1, 3) or len(self.coefficients) != len(self.tables):
             _refuse(f"{len(self.coefficients)} components with {len(self.tables)} tables")
-        if self.transform not in ColourTransform or self.upsampling not in Upsampling:
-            _refuse("an unknown transform or upsampling")
+        for name, kind in (("transform", ColourTransform), ("upsampling", Upsampling)):
+            if not isinstance(getattr(self, name), kind):
+                _refuse(f"{name} {getattr(self, name)!r} instead of a {kind.__name__}")
         if self.transform is ColourTransform.YCBCR and len(self.tables) != 3:
             _refuse("a colour transform with one component")
         if not all(s in (1, 2) for s in self.sampling):
@@ -90,6 +96,9 @@ class JpegImage:
             _refuse(f"sampling {self.sampling} without colour transform")
         if not all(0 <= p < m for p, m in zip(self.phase, self.mcu, strict=True)):
             _refuse(f"phase {self.phase} in an MCU of {self.mcu}")
+
+    def _check_arrays(self) -> None:
+        """Check tables and coefficients."""
         for table in self.tables:
             if table.shape != (8, 8) or table.dtype != np.uint16 or table.min() < 1 or table.max() > 255:
                 _refuse("a quantisation table that is not uint16 [8, 8] with values in 1..255")

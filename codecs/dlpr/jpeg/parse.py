@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlpr import _native
+from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.jpeg.image import ColourTransform, JpegImage, Upsampling
 
@@ -56,7 +56,7 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
         Damaged, or of a kind that the codec has no use for: progressive, arithmetic, 12 bits, four components,
         unusual sampling. Code the pixels alone then.
     """
-    error, height, width, sampling, (jfif, adobe, ids), steps, coefficients = _native.jpeg_parse(
+    error, height, width, sampling, (jfif, adobe, ids), steps, coefficients = jpeg_parse(
         bytes(data), bytes(tables or b"")
     )
     if error:
@@ -69,9 +69,7 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
     # libjpeg repeats chroma of up to two columns instead of filtering it
     narrow = sampling[1] == 2 and width <= 4
     upsampling = Upsampling.BOX if narrow else Upsampling.FANCY
-    return JpegImage(
-        height, width, (0, 0), transform, sampling, upsampling, True, tuple(steps), tuple(coefficients)
-    )
+    return JpegImage(height, width, (0, 0), transform, sampling, upsampling, True, tuple(steps), tuple(coefficients))
 
 
 def window(image: JpegImage, top: int, left: int, height: int, width: int) -> JpegImage:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dlpr import _native, bitstream
+from dlpr import bitstream
+from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
 from dlpr.bitstream import Header, JpegPayload, Mode, Stream
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.jpeg.fields import Upsampling
@@ -87,7 +88,7 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
         jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, MOST_RESIDUAL))
     out: list[tuple[bytes, int] | None] = [None] * len(candidates)
-    for i, part in zip(fit, _native.jpeg_encode_batch(jobs, threads), strict=True):
+    for i, part in zip(fit, jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
             continue
         lossy, residual, planes = part
@@ -160,8 +161,9 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
         )
         jobs.append((fields, h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
     out = []
-    for i, (planes, error) in enumerate(_native.jpeg_decode_batch(jobs, threads)):
+    for i, (planes, error) in enumerate(jpeg_decode_batch(jobs, threads)):
         if error:
-            raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=bitstream.JPEG_SIZE)
+            at = bitstream.JPEG_SIZE + ("residual" in error and len(jobs[i][2]))
+            raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=at)
         out.append(planes)
     return out

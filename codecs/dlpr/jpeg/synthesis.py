@@ -14,10 +14,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dlpr import _native
 from dlpr.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 
-__all__ = ["inverse_transform", "synthesise", "synthesise_reference"]
+__all__ = ["inverse_pass", "inverse_transform", "synthesise", "synthesise_reference"]
 
 U8 = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -47,7 +46,9 @@ def synthesise(image: JpegImage) -> U8:
     >>> synthesise(image).tolist()
     [[[148], [148], [148]], [[148], [148], [148]]]
     """
-    pixels: U8 = _native.jpeg_synthesise(native_fields(image), [np.ascontiguousarray(c) for c in image.coefficients])
+    from dlpr._native import jpeg_synthesise  # the rest of this module works in a tree without the extension
+
+    pixels: U8 = jpeg_synthesise(native_fields(image), [np.ascontiguousarray(c) for c in image.coefficients])
     return pixels
 
 
@@ -83,14 +84,14 @@ def synthesise_reference(image: JpegImage) -> U8:
 def inverse_transform(coefficients: Coefficients, table: Table) -> Ints:
     """Samples 0..255 of a component, [8 block rows, 8 block columns]."""
     d = np.clip(coefficients.astype(np.int64) * table.astype(np.int64), -16383, 16383)
-    columns = _pass(d.transpose(2, 0, 1, 3), 11)  # vertical frequency first
-    rows = _pass(np.clip(columns, -32768, 32767).transpose(3, 1, 2, 0), 18)
+    columns = inverse_pass(d.transpose(2, 0, 1, 3), 11)  # vertical frequency first
+    rows = inverse_pass(np.clip(columns, -32768, 32767).transpose(3, 1, 2, 0), 18)
     samples = np.clip(rows.transpose(1, 3, 2, 0) + 128, 0, 255)  # block row, y, block column, x
     return np.ascontiguousarray(samples.reshape(8 * coefficients.shape[0], 8 * coefficients.shape[1]))
 
 
-def _pass(d: Ints, shift: int) -> Ints:
-    """One pass over the first axis, rounded."""
+def inverse_pass(d: Ints, shift: int) -> Ints:
+    """One pass of the inverse transform over the first axis, rounded and divided by 2**shift."""
     z = (d[2] + d[6]) * _A
     even2, even3 = z + d[6] * _C, z + d[2] * _B
     even0, even1 = (d[0] + d[4]) << 13, (d[0] - d[4]) << 13
@@ -136,4 +137,4 @@ def _to_rgb(ycc: Ints) -> Ints:
     red = y + ((91881 * cr + 32768) >> 16)
     green = y + ((-22554 * cb - 46802 * cr + 32768) >> 16)
     blue = y + ((116130 * cb + 32768) >> 16)
-    return np.clip(np.stack([red, green, blue], axis=-1), 0, 255)
+    return np.asarray(np.clip(np.stack([red, green, blue], axis=-1), 0, 255), np.int64)
