@@ -1,10 +1,11 @@
 """A 100,000 x 100,000 px slide that is mostly background, through Dask: the scheduler's memory, time per task.
 
-    python tests/benchmarks/scale.py [--side 100000] [--tissue 16] [--workers 1] [--folder DIR] [--markdown FILE]
+    python tests/benchmarks/scale.py [--side 100000] [--tissue 16] [--workers 1] [--empty] [--seconds N] [--folder DIR]
 
 The slide is a BigTIFF of 256 px tiles (deflate) in levels 1, 4 and 16. All tiles but a few are one white tile that the
 file stores once for each of them. The embedded cluster's scheduler lives in this process, so its memory is that of this
-process; it is read after every task. What is printed last is the table of docs/results/scale.md.
+process; it is read after every task. What is printed last is a row of docs/results/scale.md. --empty schedules the same
+tasks without doing them: what scheduling alone costs. --seconds stops after that time; the row says how far it came.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import numpy as np
 import psutil
 import tifffile
 
-from dlpr_wsi.pipeline.convert import ConvertOptions, convert
+from dlpr_wsi.pipeline.convert import convert, preview
 from dlpr_wsi.pipeline.execute import DaskExecutor, default_threads
+from dlpr_wsi.pipeline.plan import SourceTiles, Task
+from dlpr_wsi.pipeline.work import Job
+from dlpr_wsi.sinks.omezarr import OmeVersion
 
 TILE = 256
 
@@ -64,16 +68,28 @@ def write_slide(path: Path, side: int, tissue: int) -> None:
             )
 
 
+class OutOfTimeError(Exception):
+    """--seconds are over."""
+
+
+def nothing(job: Job, task: Task) -> Task:
+    """Stand in for a conversion."""
+    del job
+    return task
+
+
 class Watch:
     """Progress that watches this process, which holds the scheduler, and its children, the workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.process = psutil.Process()
         self.mine: list[int] = []
         self.workers: list[int] = []
         self.begin = self.done = 0.0
 
     def start(self, total: int) -> None:
+        del total
         self.begin = self.done = time.perf_counter()
 
     def advance(self, tiles: int) -> None:
@@ -84,6 +100,8 @@ class Watch:
             children = self.process.children(recursive=True)
             self.workers.append(max((child.memory_info().rss for child in children if child.is_running()), default=0))
             print(f"{len(self.mine)} tasks, {self.done - self.begin:.0f} s, {self.mine[-1] >> 20} MiB", flush=True)
+        if self.done - self.begin > self.seconds:
+            raise OutOfTimeError
 
     def close(self) -> None:
         pass
@@ -95,31 +113,40 @@ def main() -> None:
     parser.add_argument("--tissue", type=int, default=16, help="side of the part that is not background, in tiles")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
-    parser.add_argument("--markdown", type=Path, help="append the row to this file")
+    parser.add_argument("--empty", action="store_true", help="schedule the tasks, do nothing in them")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         slide = folder / "large.tiff"
         write_slide(slide, options.side, options.tissue)
-        watch = Watch()
+        watch = Watch(options.seconds)
+        plan = preview(slide).plan
         executor = DaskExecutor(workers=options.workers, threads=default_threads())
         try:
-            report = convert(slide, folder / "a.zarr", options=ConvertOptions(), executor=executor, progress=watch)
+            if options.empty:
+                job = Job("empty", slide, folder, plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
+                watch.start(plan.tiles)
+                for _ in executor.run(nothing, job, plan.tasks()):
+                    watch.advance(1)
+            else:
+                convert(slide, folder / "a.zarr", executor=executor, progress=watch)
+        except OutOfTimeError:
+            pass
         finally:
             executor.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    tasks = len(watch.mine)
-    quarter = watch.mine[tasks // 4]
-    row = (
-        f"| {options.side:,} x {options.side:,} | {report.tiles:,} | {tasks:,} | {watch.done - watch.begin:.0f} s | "
-        f"{1000 * (watch.done - watch.begin) / tasks:.0f} ms | {watch.mine[0] >> 20} | {quarter >> 20} | "
-        f"{watch.mine[-1] >> 20} | {max(watch.mine) >> 20} | {max(watch.workers) >> 20} | {report.archive_bytes:,} |"
+    done = len(watch.mine)
+    seconds = watch.done - watch.begin
+    memory = [watch.mine[0], watch.mine[done // 4], watch.mine[done // 2], watch.mine[-1], max(watch.workers)]
+    what = "scheduled only" if options.empty else "converted"
+    print(
+        f"| {options.side:,} x {options.side:,} | {what} | {plan.tiles:,} | "
+        f"{done:,} of {plan.task_count:,} | {1000 * seconds / done:.0f} ms | "
+        + " | ".join(str(size >> 20) for size in memory)
+        + " |"
     )
-    print(row)
-    if options.markdown is not None:
-        with options.markdown.open("a", encoding="utf-8") as file:
-            file.write(row + "\n")
 
 
 if __name__ == "__main__":

@@ -266,3 +266,19 @@ def test_unreadable_tiles_are_named_and_the_rest_is_kept(tmp_path, plain_slide, 
     report = convert(plain_slide, out, tile=64, overwrite=True)
     assert 0 < report.resumed < report.tasks
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_only_names_the_tile_that_cannot_be_kept(tmp_path, svs, monkeypatch):
+    from dlpr_wsi.pipeline import work
+
+    genuine = work.encode_chunks
+
+    def without_the_second(chunks, tau, tiles, threads):
+        return genuine(chunks, tau, [tile if number != 1 else None for number, tile in enumerate(tiles)], threads)
+
+    monkeypatch.setattr(work, "encode_chunks", without_the_second)
+    with pytest.raises(ConversionError, match=r"level 0 row 0 column 1 .*--source-tiles only"):
+        convert(svs, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    monkeypatch.undo()
+    report = convert(svs, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    assert set(report.tiles_by_mode) <= {"jpeg", "constant"}
