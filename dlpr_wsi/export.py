@@ -29,6 +29,7 @@ from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
 from dlpr_wsi.sinks.omezarr import FILL_VALUE, OmeVersion, ome_attributes
 from dlpr_wsi.sinks.place import check_destination, move_into_place
+from dlpr_wsi.sinks.sourcejpeg import JpegCounts, write_source_jpeg
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel, directory_bytes, open_archive
 from dlpr_wsi.sources.tiff_archive import require_tifffile
 
@@ -42,7 +43,10 @@ _FACTS = ("tau", "vendor", "objective_power", "background", "source_codec", "sou
 
 
 class ExportCodec(StrEnum):
-    """How an export is compressed. TIFF takes all but blosc; Zarr takes zstd and blosc."""
+    """How an export is compressed. TIFF takes all but blosc; Zarr takes zstd and blosc.
+
+    source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file.
+    """
 
     DEFLATE = "deflate"
     LZW = "lzw"
@@ -50,6 +54,7 @@ class ExportCodec(StrEnum):
     JPEGXL = "jpegxl"
     JPEG2000 = "jpeg2000"
     JPEG = "jpeg"
+    SOURCE_JPEG = "source-jpeg"
     BLOSC = "blosc"
 
 
@@ -77,6 +82,8 @@ class ExportReport:
         Whether every sample was read back and equals the archive's; False for lossy compressions.
     seconds : float
         Wall-clock time.
+    source_jpeg : JpegCounts or None
+        For source-jpeg, what became of the tiles.
     """
 
     path: str
@@ -91,6 +98,7 @@ class ExportReport:
     raw_bytes: int
     compared: bool
     seconds: float
+    source_jpeg: JpegCounts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all facts."""
@@ -121,7 +129,8 @@ def export(
     codec : ExportCodec, optional
         Compression; default: deflate for TIFF, zstd for Zarr.
     quality : int, optional
-        1 to 100. For jpeg (default 90); for jpegxl, which is lossless without it.
+        1 to 100. For jpeg (default 90); for jpegxl, which is lossless without it; for tiles that source-jpeg has to
+        code anew (default 90).
     zarr : bool, optional
         OME-Zarr instead of OME-TIFF; default: whether the name of ``out`` ends in ``.zarr``.
     version : OmeVersion
@@ -160,12 +169,21 @@ def export(
     progress = progress or NoProgress()
     tiles = sum(level.rows * level.columns for level in opened.levels)
     progress.start(tiles)
+    counts = None
     try:
         if to_zarr:
             out_bytes = _export_zarr(opened, out, codec, version, threads, progress, overwrite=overwrite)
         else:
-            options = _tiff_options(codec, quality, threads)
-            out_bytes = _export_tiff(opened, out, options, quality, progress, subifds=subifds, overwrite=overwrite)
+            _require_imagecodecs()
+            with partial_file(out, overwrite=overwrite) as partial:
+                if codec is ExportCodec.SOURCE_JPEG:
+                    counts = write_source_jpeg(
+                        partial, opened, quality or _JPEG_QUALITY, progress, _facts(opened), subifds=subifds
+                    )
+                else:
+                    options = _tiff_options(codec, quality, threads)
+                    _write_tiff(partial, opened, options, quality, progress, subifds=subifds)
+                out_bytes = partial.stat().st_size
     finally:
         progress.close()
     return ExportReport(
@@ -181,6 +199,7 @@ def export(
         raw_bytes=sum(3 * level.width * level.height for level in opened.levels),
         compared=quality is None,
         seconds=time.perf_counter() - begin,
+        source_jpeg=counts,
     )
 
 
@@ -188,7 +207,13 @@ def export_lines(report: ExportReport) -> list[str]:
     """Report an export as text."""
     lossy = f", quality {report.quality}" if report.quality is not None else ""
     kept = "lossless" if report.tau == 0 else f"within {report.tau} of the slide's"
-    if report.compared:
+    counts = report.source_jpeg
+    if counts is not None:
+        note = (
+            f"{counts.kept} tiles are the slide's JPEG, coefficient by coefficient ({counts.corrected} of them decode "
+            f"to other samples than the archive, which corrects them); {counts.recoded} tiles are coded anew and lossy"
+        )
+    elif report.compared:
         note = f"every sample read back, equal to the archive's ({kept})"
     else:
         note = f"lossy: samples differ from the archive's; its bound (tau {report.tau}) does not hold for the export"
@@ -207,10 +232,12 @@ def _checked_quality(codec: ExportCodec, quality: int | None, *, to_zarr: bool) 
     if to_zarr and codec not in (ExportCodec.ZSTD, ExportCodec.BLOSC):
         raise UsageError("--codec", f"Zarr exports are zstd or blosc, not {codec.value}")
     if not to_zarr and codec is ExportCodec.BLOSC:
-        raise UsageError("--codec", "blosc is for Zarr; TIFF takes deflate, lzw, zstd, jpegxl, jpeg2000 or jpeg")
+        raise UsageError(
+            "--codec", "blosc is for Zarr; TIFF takes deflate, lzw, zstd, jpegxl, jpeg2000, jpeg or source-jpeg"
+        )
     if quality is None:
-        return _JPEG_QUALITY if codec is ExportCodec.JPEG else None
-    if codec not in (ExportCodec.JPEG, ExportCodec.JPEGXL):
+        return _JPEG_QUALITY if codec in (ExportCodec.JPEG, ExportCodec.SOURCE_JPEG) else None
+    if codec not in (ExportCodec.JPEG, ExportCodec.JPEGXL, ExportCodec.SOURCE_JPEG):
         raise UsageError("--quality", f"{codec.value} is lossless; quality goes with jpeg or jpegxl")
     if not 1 <= quality <= 100:
         raise UsageError("--quality", f"must be from 1 to 100, not {quality}")
@@ -284,22 +311,19 @@ def _jpegxl_distance(quality: int) -> float:
     return 53 / 3000 * quality * quality - 23 / 20 * quality + 25
 
 
-def _export_tiff(
-    archive: Archive,
-    out: Path,
-    options: TiffOptions,
-    quality: int | None,
-    progress: Progress,
-    *,
-    subifds: bool,
-    overwrite: bool,
-) -> int:
-    """Write an OME-TIFF and return its size."""
-    tifffile = require_tifffile()
+def _require_imagecodecs() -> None:
+    """Raise MissingDependencyError unless tifffile and its codecs are installed."""
+    require_tifffile()
     try:
-        import imagecodecs  # noqa: F401  (tifffile's codecs)
+        import imagecodecs  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("imagecodecs", "tiff") from error
+
+
+def _write_tiff(
+    partial: Path, archive: Archive, options: TiffOptions, quality: int | None, progress: Progress, *, subifds: bool
+) -> None:
+    """Write an OME-TIFF and, where it is lossless, compare it."""
     checks = [array("L") for _ in archive.levels]
 
     def tiles(index: int) -> Iterator[NDArray[np.uint8]]:
@@ -310,20 +334,18 @@ def _export_tiff(
             yield tile
             progress.advance(1)
 
-    with partial_file(out, overwrite=overwrite) as partial:
-        write_pyramid(partial, archive, tiles, options, facts=_facts(archive), subifds=subifds)
-        with tifffile.TiffFile(partial) as file:
-            first = file.pages.first
-            pages = [first, *(first.pages or ())] if subifds else list(file.pages)
-            if [page.shape for page in pages] != [(level.height, level.width, 3) for level in archive.levels]:
-                raise ArchiveError(f"{out}: its levels read back as {[page.shape for page in pages]}")
-            if quality is None:
-                for level, page in zip(archive.levels, pages, strict=True):
-                    _compare_tiles(out, level, page, checks[level.index])
-        return partial.stat().st_size
+    write_pyramid(partial, archive, tiles, lambda _: options, facts=_facts(archive), subifds=subifds)
+    with require_tifffile().TiffFile(partial) as file:
+        first = file.pages.first
+        pages = [first, *(first.pages or ())] if subifds else list(file.pages)
+        if [page.shape for page in pages] != [(level.height, level.width, 3) for level in archive.levels]:
+            raise ArchiveError(f"the levels of the export read back as {[page.shape for page in pages]}")
+        if quality is None:
+            for level, page in zip(archive.levels, pages, strict=True):
+                _compare_tiles(level, page, checks[level.index])
 
 
-def _compare_tiles(out: Path, level: ArchiveLevel, page: Any, checks: Sequence[int]) -> None:
+def _compare_tiles(level: ArchiveLevel, page: Any, checks: Sequence[int]) -> None:
     """Raise ArchiveError unless every tile of a page decodes to the samples that were written."""
     places = zip(page.dataoffsets, page.databytecounts, strict=True)
     for number, ((offset, size), check) in enumerate(zip(places, checks, strict=True)):
@@ -332,7 +354,7 @@ def _compare_tiles(out: Path, level: ArchiveLevel, page: Any, checks: Sequence[i
         tile, _, _ = page.decode(file.read(size), number)
         if tile is None or zlib.crc32(np.ascontiguousarray(tile).data) != check:
             name = level.name(number // level.columns, number % level.columns)
-            raise ArchiveError(f"{out}: {name} reads back differently: imagecodecs or the disk is at fault")
+            raise ArchiveError(f"{name} of the export reads back differently: imagecodecs or the disk is at fault")
 
 
 def _export_zarr(

@@ -93,7 +93,7 @@ def write_pyramid(
     path: Path,
     archive: Archive,
     tiles: Callable[[int], Iterable[Any]],
-    options: TiffOptions,
+    options: Callable[[int], TiffOptions],
     *,
     facts: Mapping[str, Any],
     hashes: Callable[[int], bytes] | None = None,
@@ -109,8 +109,8 @@ def write_pyramid(
         Gives the levels, resolution and colour profile.
     tiles : callable
         Takes a level and yields its tiles row by row: compressed bytes, or (h, w, 3) arrays.
-    options : TiffOptions
-        How they are, or shall be, compressed.
+    options : callable
+        Takes a level and returns how its tiles are, or shall be, compressed.
     facts : mapping
         JSON to keep in the OME annotation.
     hashes : callable, optional
@@ -134,7 +134,7 @@ def write_pyramid(
             )
     with tifffile.TiffWriter(path, bigtiff=True, byteorder="<") as writer:
         for level in archive.levels:
-            first = level.index == 0
+            first, how = level.index == 0, options(level.index)
             resolution = None
             if archive.mpp is not None:
                 resolution = tuple(1e4 / (mpp * level.downsample) for mpp in archive.mpp)
@@ -149,10 +149,10 @@ def write_pyramid(
                 tile=(level.tile_height, level.tile_width),
                 photometric="rgb",
                 planarconfig="contig",
-                subsampling=options.subsampling,
-                compression=options.compression,
-                compressionargs=dict(options.arguments) or None,
-                predictor=options.predictor,
+                subsampling=how.subsampling,
+                compression=how.compression,
+                compressionargs=dict(how.arguments) or None,
+                predictor=how.predictor,
                 subifds=len(archive.levels) - 1 if first and subifds else None,
                 subfiletype=0 if first else 1,
                 iccprofile=archive.icc_profile,
@@ -162,7 +162,7 @@ def write_pyramid(
                 metadata=None,
                 software=_SOFTWARE,
                 extratags=extratags,
-                maxworkers=options.threads,
+                maxworkers=how.threads,
                 buffersize=_BUFFER,
             )
 

@@ -98,7 +98,9 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
         with partial_file(out, overwrite=overwrite) as partial:
             facts = {**archive.facts, "tau": archive.tau, "level_tau": [level.tau for level in archive.levels]}
             options = TiffOptions(_STAND_IN, {})
-            write_pyramid(partial, archive, streams, options, facts=facts, hashes=lambda index: bytes(hashes[index]))
+            write_pyramid(
+                partial, archive, streams, lambda _: options, facts=facts, hashes=lambda index: bytes(hashes[index])
+            )
             _set_compression(partial)
             _compare(open_tiff_archive(partial), archive, hashes)
             file_bytes = partial.stat().st_size

@@ -4,8 +4,8 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
-checksums are right, on every instruction set in turn. So it does with random JPEG images and, parsing them, with damaged
-JPEG files. Anything but a typed error ends it with exit status 1.
+checksums are right, on every instruction set in turn. So it does with random JPEG images and, parsing them, with
+damaged JPEG files. Anything but a typed error ends it with exit status 1.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
         ("dlpr.layout", "numpy"),
         ("dlpr.quantise", "numpy"),
         ("dlpr.plugins", "numpy"),
+        ("dlpr.jpeg.write", "numpy"),
         ("dlpr.plugins.numcodecs", "numcodecs"),
         ("dlpr.plugins.zarr", "zarr.abc.codec"),
         ("dlpr_wsi.pipeline.plan", "numpy"),

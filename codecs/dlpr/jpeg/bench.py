@@ -1,13 +1,18 @@
-"""Source JPEGs of a slide coded anew, beside JPEG XL's lossless transcode, for ``python -m dlpr.bench``."""
+"""JPEGs coded anew beside JPEG XL's lossless transcode: ``python -m dlpr.jpeg.bench FILES``, and in ``dlpr.bench``.
+
+FILES are slides with JPEG tiles or JPEG files; those that cannot be used (progressive ...) are counted, not coded.
+"""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dlpr
+from dlpr.errors import UnsupportedInputError
 from dlpr.jpeg.fields import ColourTransform
 from dlpr.jpeg.parse import SourceJpeg, parse
 from dlpr.jpeg.synthesis import synthesise
@@ -38,7 +43,7 @@ def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str
     -------
     dict
         ``jpeg`` (bytes of the JPEGs), ``dlpr`` and ``JPEG XL transcode`` (share of them, all headers included),
-        ``encode`` and ``decode`` (MP/s, medians).
+        ``encode`` and ``decode`` (MP/s, medians; with one thread of processor time).
     """
     import imagecodecs
 
@@ -54,9 +59,9 @@ def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str
     def speed(run: Callable[[], object]) -> float:
         seconds = []
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = time.perf_counter() if threads > 1 else time.process_time()
             run()
-            seconds.append(time.perf_counter() - start)
+            seconds.append((time.perf_counter() if threads > 1 else time.process_time()) - start)
         return mp / statistics.median(seconds)
 
     return {
@@ -66,3 +71,39 @@ def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str
         "encode": speed(lambda: dlpr.encode_batch(pixels, source_jpegs=jpegs, threads=threads)),
         "decode": speed(lambda: dlpr.decode_batch(streams, threads=threads)),
     }
+
+
+def usable(paths: Sequence[Path]) -> list[SourceJpeg]:
+    """JPEGs of slides and files, without those that the codec has no use for."""
+    found: list[SourceJpeg] = []
+    for path in paths:
+        is_file = path.suffix.lower() in (".jpg", ".jpeg")
+        for source in [SourceJpeg(path.read_bytes())] if is_file else slide_jpegs(path):
+            try:
+                parse(source.data, source.tables, source.transform)
+            except UnsupportedInputError as error:
+                print(f"{path}: {error}")
+            else:
+                found.append(source)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m dlpr.jpeg.bench``."""
+    p = argparse.ArgumentParser(prog="python -m dlpr.jpeg.bench", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("files", type=Path, nargs="+")
+    p.add_argument("--threads", type=int, default=1)
+    args = p.parse_args(argv)
+    jpegs = usable(args.files)
+    if not jpegs:
+        print("bench: no JPEG that can be used; name slides with JPEG tiles, or sequential JPEG files")
+        return 1
+    result = compare(jpegs, args.threads)
+    print(f"{len(jpegs)} JPEGs, {result['jpeg']:.0f} bytes; {args.threads} threads")
+    print(f"dlpr {result['dlpr']:.4f} x, JPEG XL transcode {result['JPEG XL transcode']:.4f} x")
+    print(f"encode {result['encode']:.2f} MP/s, decode {result['decode']:.2f} MP/s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr import bitstream
-from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
+from dlpr._native import jpeg_coefficients, jpeg_decode_batch, jpeg_encode_batch
 from dlpr.bitstream import Header, JpegPayload, Mode, Stream
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.jpeg.fields import Upsampling
@@ -18,7 +18,7 @@ from dlpr.jpeg.parse import SourceJpeg, parse, window
 from dlpr.jpeg.synthesis import native_fields
 from dlpr.layout import from_planes
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "jpeg_streams"]
+__all__ = ["JpegCandidate", "decode_planes", "image_of", "jpeg_streams", "stored_jpeg"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -149,17 +149,7 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
         h, p = s.header, s.payload
         if not isinstance(p, JpegPayload):
             raise CorruptError(f"mode {h.mode.name.lower()} has no JPEG; use `dlpr.decode`", offset=5)
-        fields = (
-            h.height,
-            h.width,
-            *p.phase,
-            int(p.transform),
-            *p.sampling,
-            int(p.upsampling),
-            int(p.crop_edges),
-            h.layout.channels,
-        )
-        jobs.append((fields, h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
+        jobs.append((_job_fields(h, p), h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
     out = []
     for i, (planes, error) in enumerate(jpeg_decode_batch(jobs, threads)):
         if error:
@@ -167,3 +157,45 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
             raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=at)
         out.append(planes)
     return out
+
+
+def stored_jpeg(data: bytes | bytearray | memoryview) -> JpegImage | None:
+    """The coefficients and tables that a stream of mode jpeg holds; None for a stream of another mode.
+
+    Raises
+    ------
+    BitstreamError
+        The stream is damaged.
+    """
+    s = bitstream.parse(data)
+    h, p = s.header, s.payload
+    if not isinstance(p, JpegPayload):
+        return None
+    error, tables, coefficients = jpeg_coefficients(_job_fields(h, p), bytes(p.lossy_part))
+    if error:
+        raise CorruptError(error, offset=bitstream.JPEG_SIZE)
+    return JpegImage(
+        h.height,
+        h.width,
+        p.phase,
+        p.transform,
+        p.sampling,
+        p.upsampling,
+        p.crop_edges,
+        tuple(tables),
+        tuple(coefficients),
+    )
+
+
+def _job_fields(h: Header, p: JpegPayload) -> tuple[int, ...]:
+    """Fields as the native decoder takes them."""
+    return (
+        h.height,
+        h.width,
+        *p.phase,
+        int(p.transform),
+        *p.sampling,
+        int(p.upsampling),
+        int(p.crop_edges),
+        h.layout.channels,
+    )

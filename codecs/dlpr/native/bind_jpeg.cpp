@@ -161,6 +161,27 @@ nb::list jpeg_decode_batch(nb::list jobs, int threads) {
   return out;
 }
 
+// Coefficients of a lossy part: (error text, tables, coefficients); the fields as in jpeg_decode_batch.
+nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy) {
+  JpegFields f = jpeg_fields(fields, false);
+  std::vector<int16_t> q[3];
+  const char* wrong;
+  {
+    nb::gil_scoped_release free_gil;
+    wrong = jpeg_read_coefficients(f, reinterpret_cast<const uint8_t*>(lossy.c_str()), lossy.size(), q);
+  }
+  nb::list tables, coefficients;
+  for (int c = 0; !*wrong && c < f.components; ++c) {
+    uint16_t* t = new uint16_t[64];
+    std::copy_n(f.tables[c], 64, t);
+    tables.append(adopt(t, {8, 8}));
+    int16_t* p = new int16_t[q[c].size()];
+    std::copy(q[c].begin(), q[c].end(), p);
+    coefficients.append(adopt(p, {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
+  }
+  return nb::make_tuple(wrong, tables, coefficients);
+}
+
 }  // namespace dlpr
 
 void bind_jpeg(nb::module_& m) {
@@ -168,5 +189,6 @@ void bind_jpeg(nb::module_& m) {
   m.def("jpeg_synthesise", &jpeg_synthesise_array, "fields"_a, "coefficients"_a);
   m.def("jpeg_encode_batch", &jpeg_encode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_decode_batch", &jpeg_decode_batch, "jobs"_a, "threads"_a);
+  m.def("jpeg_coefficients", &jpeg_coefficients, "fields"_a, "lossy"_a);
   m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);
 }

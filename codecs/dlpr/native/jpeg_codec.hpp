@@ -108,6 +108,7 @@ inline void jpeg_encode(JpegEncodeJob& j) {
   std::vector<int16_t> symbols;
   size_t count = 0;
   for (size_t i = 0; i < samples; ++i) {
+    if (j.x[i] == j.out[i]) continue;
     const int r = int(j.x[i]) - j.out[i], a = (std::abs(r) + j.tau) / step;
     if (!a) continue;
     if (symbols.empty()) symbols.assign(samples, 0);

@@ -28,7 +28,8 @@ import numpy
 path, expected = sys.argv[1], numpy.load(sys.argv[2])
 levels = [expected[name] for name in sorted(expected)]
 """
-LOSSLESS = [codec for codec in ExportCodec if codec not in (ExportCodec.JPEG, ExportCodec.BLOSC)]
+_OTHERS = (ExportCodec.JPEG, ExportCodec.SOURCE_JPEG, ExportCodec.BLOSC)
+LOSSLESS = [codec for codec in ExportCodec if codec not in _OTHERS]
 
 
 def without_plugin(script, *args):
@@ -230,7 +231,7 @@ def test_damage_is_named_and_leaves_nothing(tmp_path, make_archive, images, name
 def test_a_tiff_compressor_that_loses_something_is_found_out(tmp_path, archives, monkeypatch):
     lossy = module._tiff_options(ExportCodec.JPEGXL, 50, 1)
     monkeypatch.setattr(module, "_tiff_options", lambda *_: lossy)
-    with pytest.raises(ArchiveError, match=r"level 0 row 0 column 0 reads back differently"):
+    with pytest.raises(ArchiveError, match=r"level 0 row 0 column 0 .*reads back differently"):
         export(archives[0], tmp_path / "a.tiff", codec=ExportCodec.ZSTD)
     assert list(tmp_path.iterdir()) == []
 
@@ -273,6 +274,62 @@ def test_command(tmp_path, archives, capsys):
     assert "none: no such file" in capsys.readouterr().err
     assert main(["export", str(archives[1]), str(tmp_path / "c.tiff"), "--threads", "0"]) == 2
     assert "argument --threads" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module", params=[("ycbcr", (2, 2)), ("ycbcr", (2, 1)), ("rgb", (1, 1))], ids=str)
+def jpeg_slide(request, tmp_path_factory, images):
+    """A TIFF of JPEG tiles, two levels, and its archive."""
+    from dlpr_wsi.pipeline.convert import convert
+
+    folder = tmp_path_factory.mktemp("jpeg")
+    space, sampling = request.param
+    jpeg = {"compression": "jpeg", "compressionargs": {"level": 60, "outcolorspace": space}, "subsampling": sampling}
+    with tifffile.TiffWriter(folder / "slide.tiff") as writer:
+        for index, image in enumerate(images[:2]):
+            writer.write(image, tile=(64, 64), photometric="rgb", subfiletype=int(index > 0), metadata=None, **jpeg)
+    convert(folder / "slide.tiff", folder / "slide.zarr")
+    return folder / "slide.tiff", folder / "slide.zarr"
+
+
+@pytest.mark.parametrize("subifds", [True, False])
+def test_source_jpeg_gives_the_slides_coefficients_back(tmp_path, jpeg_slide, subifds):
+    from dlpr.jpeg.parse import parse
+
+    slide, archive = jpeg_slide
+    report = export(archive, tmp_path / "a.tiff", codec=ExportCodec.SOURCE_JPEG, subifds=subifds)
+    counts = report.source_jpeg
+    assert counts.kept + counts.recoded == report.tiles == 24 + 6
+    assert counts.kept >= 24
+    same = 0
+    with tifffile.TiffFile(slide) as source, tifffile.TiffFile(tmp_path / "a.tiff") as written:
+        pages = [written.pages.first, *written.pages.first.pages] if subifds else list(written.pages)
+        for before, after in zip(source.pages, pages, strict=True):
+            assert (before.photometric, before.subsampling) == (after.photometric, after.subsampling)
+            assert after.shape == before.shape
+            for number in range(len(before.dataoffsets)):
+                tiles = []
+                for page in (before, after):
+                    page.parent.filehandle.seek(page.dataoffsets[number])
+                    data = page.parent.filehandle.read(page.databytecounts[number])
+                    tiles.append(parse(data, page.jpegtables))
+                one, other = tiles
+                equal = zip(one.coefficients, other.coefficients, strict=True)
+                same += all(np.array_equal(a, b) for a, b in equal)
+            if counts.recoded == 0:
+                np.testing.assert_array_equal(before.asarray(), after.asarray())
+    assert same >= counts.kept
+    if not subifds:
+        openslide = pytest.importorskip("openslide")
+        with openslide.OpenSlide(slide) as one, openslide.OpenSlide(tmp_path / "a.tiff") as other:
+            assert one.level_dimensions == other.level_dimensions
+            if counts.recoded == 0:
+                assert one.read_region((0, 0), 0, (330, 200)) == other.read_region((0, 0), 0, (330, 200))
+
+
+def test_source_jpeg_of_an_archive_without_jpeg(tmp_path, archives):
+    with pytest.raises(ArchiveError, match="keeps no JPEG tiles on level 0"):
+        export(archives[0], tmp_path / "a.tiff", codec=ExportCodec.SOURCE_JPEG)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_real_tissue_exports_exactly(tmp_path, make_archive):
