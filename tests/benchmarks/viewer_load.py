@@ -77,17 +77,27 @@ class Person:
         path = f"/deepzoom/{self.facts['id']}_files/{level}/{column}_{row}.{self.form}"
         start = time.perf_counter()
         try:
-            reader, writer = self.connections[number]
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1").lower()
-            length = next(line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length"))
-            await reader.readexactly(int(length))
+            try:
+                head = await self._fetch(number, path)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                # The server closed a connection that was idle for long; a browser asks again on a new one.
+                self.connections[number] = await asyncio.open_connection("127.0.0.1", self.port)
+                head = await self._fetch(number, path)
             if not head.startswith("http/1.1 200"):
                 raise RuntimeError(head.split("\r\n")[0])
         except Exception as error:  # every kind of failure is counted
             self.errors.append(f"{path}: {type(error).__name__} {error}")
             self.connections[number] = await asyncio.open_connection("127.0.0.1", self.port)
         self.times.append((time.perf_counter(), 1e3 * (time.perf_counter() - start)))
+
+    async def _fetch(self, number: int, path: str) -> str:
+        """Send a request, read the response, return its head in lower case."""
+        reader, writer = self.connections[number]
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1").lower()
+        length = next(line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length"))
+        await reader.readexactly(int(length))
+        return head
 
     async def pan(self, until: float, pause: float) -> None:
         """Look around until the time is over."""
