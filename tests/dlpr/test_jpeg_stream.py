@@ -68,7 +68,7 @@ def stream_of(image: JpegImage, pixels: np.ndarray, tau: int) -> bytes:
     header = Header(Mode.CODED, tau, layout, height, width, 0)
     (made,) = jpeg_streams([JpegCandidate(header, to_planes(pixels, layout), image)])
     assert made is not None
-    return made[0]
+    return made
 
 
 # ---- the coder ----
@@ -203,7 +203,7 @@ def test_slide_tile_is_smaller_than_its_jpeg() -> None:
 def test_smallest_mode_wins() -> None:
     source = slide_tile(63)
     pixels = synthesise(parse(source.data, source.tables, source.transform))[:64, :64]
-    usual = {tau: dlpr.encode(pixels, tau) for tau in (0, 3, 40)}
+    usual = {tau: dlpr.encode(pixels, tau, jpeg="never") for tau in (0, 3, 40)}
     for tau, without in usual.items():
         chosen = dlpr.encode(pixels, tau, source_jpeg=source)
         assert len(chosen) <= len(without)
@@ -211,14 +211,15 @@ def test_smallest_mode_wins() -> None:
         assert dlpr.encode(pixels, tau, source_jpeg=source, jpeg="never") == without
     assert dlpr.inspect(dlpr.encode(pixels, 0, source_jpeg=source)).mode == "jpeg"
     for other in (b"", b"\xff\xd8", slide_tile(5).data, replace(source, offset=(200, 200)), None):
-        assert dlpr.encode(pixels, 0, source_jpeg=other) == usual[0]
+        assert dlpr.encode(pixels, 0, source_jpeg=other, jpeg="given") == usual[0]
+        assert dlpr.encode(pixels, 0, source_jpeg=other) == dlpr.encode(pixels)
     unrelated = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     assert dlpr.encode(unrelated, source_jpeg=source) == dlpr.encode(unrelated)
     grey = pixels[..., 0]
     assert dlpr.encode(grey, source_jpeg=source) == dlpr.encode(grey)
     flat = np.full((64, 64, 3), 9, np.uint8)
     assert dlpr.inspect(dlpr.encode(flat, source_jpeg=source)).mode == "constant"
-    mixed = dlpr.encode_batch([pixels, flat, pixels], source_jpegs=[source, source, None])
+    mixed = dlpr.encode_batch([pixels, flat, pixels], source_jpegs=[source, source, None], jpeg="given")
     assert mixed == [dlpr.encode(pixels, source_jpeg=source), dlpr.encode(flat), usual[0]]
 
 
