@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -162,7 +163,7 @@ def encode_batch(
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
     for i, (stream, residual) in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
-        if chunks[i].header.tau == 0 and 4 * residual <= len(stream):
+        if chunks[i].header.tau == 0 and 4 * residual <= len(stream) < chunks[i].planes.size // 2:
             hard.remove(i)  # nothing else comes near
     if not hard:
         return out
@@ -175,10 +176,10 @@ def encode_batch(
     for i, part in zip(hard, parts, strict=True):
         c = chunks[i]
         coded = _pack_coded(c, weights_id, part)
-        smallest = min(len(coded), len(out[i]) or len(coded), bitstream.HEADER_SIZE + c.planes.size)
-        if out[i] and len(out[i]) == smallest:
+        stored = bitstream.HEADER_SIZE + c.planes.size
+        if out[i] and len(out[i]) <= min(len(coded), stored):
             continue  # as JPEG
-        if len(coded) == smallest:
+        if len(coded) < stored:
             out[i] = coded
         else:
             array = from_planes(c.planes, c.header.layout)
@@ -202,13 +203,14 @@ def _jpeg_batch(
         )
     if o.jpeg == "never":
         return {}
+    given = [(i, source) for i in members if (source := sources[i]) is not None]
     candidates: dict[int, JpegCandidate] = {}
-    for i in members:
-        source = sources[i]
-        h = chunks[i].header
-        image = None if source is None else image_of(source, h.height, h.width)
-        if image is not None:
-            candidates[i] = JpegCandidate(h, chunks[i].planes, image)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        headers = [chunks[i].header for i, _ in given]
+        images = pool.map(lambda s, h: image_of(s, h.height, h.width), (s for _, s in given), headers)
+        for (i, _), image in zip(given, images, strict=True):
+            if image is not None:
+                candidates[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
     streams = jpeg_streams(list(candidates.values()), threads)
     return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
 

@@ -25,7 +25,7 @@ def slide_jpegs(path: Path) -> list[SourceJpeg]:
     import tifffile
 
     with tifffile.TiffFile(path) as slide:
-        page = slide.pages[0]
+        page = slide.pages.first
         if int(page.compression) != 7:
             return []
         transform = ColourTransform.NONE if int(page.photometric) == 2 else ColourTransform.YCBCR
@@ -54,7 +54,8 @@ def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str
             raise AssertionError("a sample differs")
     whole = [s.data[:2] + s.tables[2:-2] + s.data[2:] if s.tables else s.data for s in jpegs]
     peer = sum(len(imagecodecs.jpegxl_encode_jpeg(data)) for data in whole)
-    source, mp = sum(len(s.data) for s in jpegs), sum(a.shape[0] * a.shape[1] for a in pixels) / 1e6
+    source = sum(len(s.data) for s in jpegs)
+    mp = sum(a.shape[0] * a.shape[1] for a in pixels) / 1e6
 
     def speed(run: Callable[[], object]) -> float:
         seconds = []
@@ -62,7 +63,7 @@ def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str
             start = time.perf_counter() if threads > 1 else time.process_time()
             run()
             seconds.append((time.perf_counter() if threads > 1 else time.process_time()) - start)
-        return mp / statistics.median(seconds)
+        return float(mp / statistics.median(seconds))
 
     return {
         "jpeg": source,
