@@ -6,6 +6,8 @@
     Where they go: a Zarr format 3 array.
 ``dlpr_wsi.pipeline``
     `convert` and `verify`.
+``dlpr_wsi.tile_reader``, ``dlpr_wsi.viewer``
+    `TileReader`, which reads regions as OpenSlide does, and the server that shows images in a browser.
 ``dlpr_wsi.info``, ``dlpr_wsi.cli``
     What a slide or archive is, and the command ``dlpr-wsi``.
 
@@ -22,12 +24,17 @@ from dlpr_wsi import _tifffile_hook
 
 if TYPE_CHECKING:
     from dlpr import DLPR
+    from dlpr_wsi.tile_reader import TileReader
 
-__all__ = ["DLPR", "__version__"]
+__all__ = ["DLPR", "TileReader", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the codec only when it is asked for."""
+    """Import the codec and the reader only when they are asked for."""
+    if name == "TileReader":
+        from dlpr_wsi.tile_reader import TileReader
+
+        return TileReader
     if name in __all__:
         import dlpr
 

@@ -244,6 +244,24 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from dlpr_wsi.viewer.server import serve
+
+    try:
+        serve(
+            options.images,
+            host=options.host,
+            port=options.port,
+            open_browser=options.open,
+            cache_mb=options.cache_mb,
+            threads=options.threads,
+            allow_origin=options.allow_origin,
+        )
+    except (KeyboardInterrupt, _Terminated) as stopped:  # the usual end of a server
+        return 130 if isinstance(stopped, KeyboardInterrupt) else 143
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dlpr-wsi",
@@ -299,7 +317,24 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("archive", type=Path, metavar="ARCHIVE")
     verify.add_argument("--source", type=Path, metavar="SLIDE", help="the slide it was made from")
     verify.set_defaults(run=_verify, parser=verify)
-    for command in (convert, verify):
+
+    serve = commands.add_parser("serve", help="show archives and slides in a browser")
+    serve.add_argument(
+        "images", type=Path, nargs="+", metavar="ARCHIVE", help="archives and slides; nothing else is readable"
+    )
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)"
+    )
+    serve.add_argument("--port", type=_integer(0, 65535), default=8000, metavar="N", help="default 8000; 0: a free one")
+    serve.add_argument("--open", action="store_true", help="open the page in a browser")
+    serve.add_argument(
+        "--cache-mb", type=_integer(1, 1 << 20), default=512, metavar="N", help="decoded tiles kept, MB (default 512)"
+    )
+    serve.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="other sites whose pages may read tiles"
+    )
+    serve.set_defaults(run=_serve, parser=serve)
+    for command in (convert, verify, serve):
         command.add_argument(
             "--threads", type=_integer(1, 1024), metavar="N", help="threads (default: one per CPU core)"
         )

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import dlpr
+from dlpr.evaluation.measure import NETWORK, OWN
 from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
 from dlpr.jpeg.bench import compare, slide_jpegs
 
@@ -76,7 +77,8 @@ def ratios(
     for tau in taus:
         peers = lossless_peers() if tau == 0 else near_lossless_peers(tau)
         peers = {name: peer for name, peer in peers.items() if not any(s in name for s in skip)}
-        rows = {"dlpr": sizes(tiles, _dlpr_sizes(tau, threads, options))}
+        rows = {OWN: sizes(tiles, _dlpr_sizes(tau, threads, options))}
+        rows[NETWORK] = sizes(tiles, _dlpr_sizes(tau, threads, options | {"jpeg": "never"}))
         rows |= {name: sizes(tiles, _peer_sizes(peer.encode, threads)) for name, peer in peers.items()}
         for r in rows.values():
             r["macro"] = statistics.fmean(r.values())
@@ -93,12 +95,12 @@ def _median_seconds(f: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def _own_speed(batch: list[U8], tau: int, threads: int, repeats: int) -> dict[str, float]:
+def _own_speed(batch: list[U8], tau: int, jpeg: str, threads: int, repeats: int) -> dict[str, float]:
     mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
-    streams = dlpr.encode_batch(batch, tau, threads=threads)
+    streams = dlpr.encode_batch(batch, tau, threads=threads, jpeg=jpeg)
     one = streams[0]
     return {
-        "encode": mp / _median_seconds(lambda: dlpr.encode_batch(batch, tau, threads=threads), repeats),
+        "encode": mp / _median_seconds(lambda: dlpr.encode_batch(batch, tau, threads=threads, jpeg=jpeg), repeats),
         "decode": mp / _median_seconds(lambda: dlpr.decode_batch(streams, threads=threads), repeats),
         "one tile ms": 1000 * _median_seconds(lambda: dlpr.decode(one, threads=threads), 3 * repeats),
     }
@@ -118,7 +120,11 @@ def speed(tiles: Tiles, threads: int, repeats: int = 3, count: int = 64) -> dict
     full = [a for t in tiles.values() for a in t if a.shape[:2] == (256, 256)]
     full.sort(key=lambda a: -float(a.std()))  # tissue first
     batch = (full * (count // max(1, len(full)) + 1))[:count]
-    out = {f"dlpr tau {tau}": _own_speed(batch, tau, threads, repeats) for tau in (0, 1)}
+    out = {
+        f"{name} tau {tau}": _own_speed(batch, tau, jpeg, threads, repeats)
+        for name, jpeg in ((OWN, "auto"), (NETWORK, "never"))
+        for tau in (0, 1)
+    }
     with ThreadPoolExecutor(threads) as pool:
         for name, peer in lossless_peers().items():
             if name != "JPEG XL e9":  # 0.1 MP/s
@@ -133,7 +139,7 @@ def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     lines = [f"{result['tiles']} tiles of {', '.join(result['sources'])}; {result['threads']} threads", ""]
     for tau, rows in result["ratio"].items():
-        own = rows["dlpr"]["macro"]
+        own = rows[OWN]["macro"]
         lines += [f"| {tau}: bits/px, macro mean over sources | | dlpr is |", "|---|---|---|"]
         lines += [f"| {name} | {r['macro']:.3f} | {own / r['macro']:.3f} x |" for name, r in rows.items()]
         lines.append("")
@@ -147,8 +153,9 @@ def table(result: dict[str, Any]) -> str:
         lines += ["|---|---|---|---|"]
         lines += [f"| dlpr, mode jpeg | {jpeg['dlpr']:.3f} | {jpeg['encode']:.2f} | {jpeg['decode']:.2f} |"]
         lines += [f"| JPEG XL, lossless transcode | {jpeg['JPEG XL transcode']:.3f} | | |"]
-    if "dlpr tau 0" in result["speed"]:
-        lines += ["", f"one 256x256 tile decoded in {result['speed']['dlpr tau 0']['one tile ms']:.0f} ms"]
+    for name in (OWN, NETWORK):
+        if own_speed := result["speed"].get(f"{name} tau 0"):
+            lines += ["", f"{name}: one 256x256 tile decoded in {own_speed['one tile ms']:.0f} ms"]
     return "\n".join(lines)
 
 

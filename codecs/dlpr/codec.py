@@ -23,6 +23,7 @@ from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.exact import weights as weights_store
 from dlpr.jpeg.image import JpegImage
 from dlpr.jpeg.parse import SourceJpeg
+from dlpr.jpeg.recover import recover_batch
 from dlpr.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
 from dlpr.quantise import quantise
@@ -30,6 +31,11 @@ from dlpr.quantise import quantise
 U8 = npt.NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
 Source = bytes | SourceJpeg | JpegImage
+FAR_SMALLER = 0.4
+"""Share of what a simple predictor's residuals take below which a JPEG's stream has no rival: the networks reach about
+0.6 of JPEG-LS."""
+MOST_RESIDUAL_SEARCHED = 0.8
+"""Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""
 
 
 def usable_threads(threads: int | None) -> int:
@@ -86,6 +92,8 @@ def _as_chunk(image: npt.ArrayLike, tau: int, o: EncoderOptions) -> _Chunk:
         "bank": (-1 if o.search else 0) if o.bank_entry is None else o.bank_entry,
         "search": int(o.search),
         "max_taps": 66 if o.linear_stage else 0,
+        "max_classes": o.linear_classes,
+        "context": o.linear_context,
     }
     header = Header(Mode.CODED, int(tau), layout, height, width, 0)
     return _Chunk(header, planes, options)
@@ -128,7 +136,7 @@ def encode_batch(
         For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.jpeg.parse.SourceJpeg` where
         tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes the
         smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or is of
-        a kind that cannot be used, changes nothing.
+        a kind that cannot be used, changes nothing. Without one it is searched in the pixels, unless ``jpeg="given"``.
 
     Returns
     -------
@@ -161,10 +169,9 @@ def encode_batch(
             rgb = bytes(colour if len(colour) == 1 else (colour[1], colour[0], colour[2]))
             array = from_planes(_constant_planes(c.header, rgb), c.header.layout)
             out[i] = bitstream.pack(Stream(_finished(c.header, Mode.CONSTANT, array), rgb))
-    for i, (stream, residual) in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
+    for i, stream in _jpeg_batch(chunks, hard, source_jpegs, o, n_threads).items():
         out[i] = stream
-        if chunks[i].header.tau == 0 and 4 * residual <= len(stream) < chunks[i].planes.size // 2:
-            hard.remove(i)  # nothing else comes near
+    hard = [i for i in hard if not (out[i] and _far_smaller(len(out[i]), chunks[i]))]
     if not hard:
         return out
     weights_id = o.weights_id or weights_store.default_id()
@@ -193,26 +200,43 @@ def _jpeg_batch(
     sources: Sequence[Source | None] | None,
     o: EncoderOptions,
     threads: int,
-) -> dict[int, tuple[bytes, int]]:
-    """Streams of mode jpeg, with the bytes of their residual, for those chunks that have one."""
-    if sources is None:
-        return {}
-    if len(sources) != len(chunks):
+) -> dict[int, bytes]:
+    """Streams of mode jpeg for those chunks that have one."""
+    if sources is not None and len(sources) != len(chunks):
         raise UnsupportedInputError(
             f"{len(sources)} source JPEGs for {len(chunks)} images: give one, or None, for each", reason="input"
         )
     if o.jpeg == "never":
         return {}
-    given = [(i, source) for i in members if (source := sources[i]) is not None]
-    candidates: dict[int, JpegCandidate] = {}
+    named = [(i, s) for i in members if sources is not None and (s := sources[i]) is not None]
+    given: dict[int, JpegCandidate] = {}
     with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
-        headers = [chunks[i].header for i, _ in given]
-        images = pool.map(lambda s, h: image_of(s, h.height, h.width), (s for _, s in given), headers)
-        for (i, _), image in zip(given, images, strict=True):
+        images = pool.map(lambda n: image_of(n[1], chunks[n[0]].header.height, chunks[n[0]].header.width), named)
+        for (i, _), image in zip(named, images, strict=True):
             if image is not None:
-                candidates[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
-    streams = jpeg_streams(list(candidates.values()), threads)
-    return {i: s for i, s in zip(candidates, streams, strict=True) if s is not None}
+                given[i] = JpegCandidate(chunks[i].header, chunks[i].planes, image)
+    out = {i: s for i, s in zip(given, jpeg_streams(list(given.values()), threads), strict=True) if s is not None}
+    if o.jpeg != "auto":
+        return out
+    unknown = [i for i in members if i not in out]
+    found = recover_batch([_rgb(chunks[i].planes) for i in unknown], threads)
+    searched = {
+        i: JpegCandidate(chunks[i].header, chunks[i].planes, r.image)
+        for i, r in zip(unknown, found, strict=True)
+        if r is not None
+    }
+    streams = jpeg_streams(list(searched.values()), threads, most_residual=MOST_RESIDUAL_SEARCHED)
+    return out | {i: s for i, s in zip(searched, streams, strict=True) if s is not None}
+
+
+def _far_smaller(size: int, c: _Chunk) -> bool:
+    """Whether a stream of ``size`` bytes is so small that the networks need not be tried."""
+    return 8 * size < FAR_SMALLER * float(_native.prediction_bits(c.planes, c.header.tau))
+
+
+def _rgb(planes: U8) -> U8:
+    """Red, green, blue from coding order; grey as it is."""
+    return planes if planes.shape[2] == 1 else np.ascontiguousarray(planes[..., [1, 0, 2]])
 
 
 def _reconstruct(c: _Chunk, weights_id: bytes, part: dict[str, Any]) -> U8:

@@ -73,6 +73,10 @@ class EncoderOptions:
     """Entropy coder lanes in a patch, 1..32, a power of two: more decode faster on a GPU, each costs about 6 bytes."""
     linear_stage: bool = True
     """Use taps in the chunk's own linear predictor (off only to measure what it brings)."""
+    linear_classes: int = 4
+    """Most pixel phases with a predictor of their own: 1, 2 (columns) or 4 (rows and columns)."""
+    linear_context: int = 3
+    """n of the context M_7^n whose taps the linear predictor may use: 3, or 2 to measure what that costs."""
     coefficient_bits: int = 8
     """Fractional bits of the linear stage's coefficients, 4..12."""
     coefficient_price: float = 6.0
@@ -86,11 +90,21 @@ class EncoderOptions:
     min_lossy_side: int = 32
     """Chunks with a shorter side get no lossy layer."""
     jpeg: str = "auto"
-    """Carry pixels as the JPEG they were decoded from where that is smaller: "auto", or "never"."""
+    """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
+    source is given, "given" takes a given source only, "never" codes pixels."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
-        for name in ("patch", "lanes", "coefficient_bits", "bank_entry", "min_lossy_side"):
+        whole = (
+            "patch",
+            "lanes",
+            "linear_classes",
+            "linear_context",
+            "coefficient_bits",
+            "bank_entry",
+            "min_lossy_side",
+        )
+        for name in whole:
             value = getattr(self, name)
             if value is not None and type(value) is not int:
                 raise UnsupportedInputError(f"{name} must be an integer, not {value!r}", reason="input")
@@ -100,12 +114,18 @@ class EncoderOptions:
             )
         if self.anchor not in ("base", "lossy"):
             raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
-        if self.jpeg not in ("auto", "never"):
-            raise UnsupportedInputError(f'jpeg must be "auto" or "never", not {self.jpeg!r}', reason="input")
+        if self.jpeg not in ("auto", "given", "never"):
+            raise UnsupportedInputError(f'jpeg must be "auto", "given" or "never", not {self.jpeg!r}', reason="input")
         if self.patch not in (None, 32, 64, 128, 256):
             raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
         if self.lanes not in (1, 2, 4, 8, 16, 32):
             raise UnsupportedInputError(f"lanes must be a power of two in 1..32, not {self.lanes!r}", reason="input")
+        if self.linear_classes not in (1, 2, 4):
+            raise UnsupportedInputError(
+                f"linear_classes must be 1, 2 or 4, not {self.linear_classes!r}", reason="input"
+            )
+        if self.linear_context not in (2, 3):
+            raise UnsupportedInputError(f"linear_context must be 2 or 3, not {self.linear_context!r}", reason="input")
         if not 4 <= self.coefficient_bits <= 12:
             raise UnsupportedInputError("coefficient_bits must be in 4..12", reason="input")
         if not 0 <= self.coefficient_price <= 1e6:

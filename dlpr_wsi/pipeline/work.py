@@ -122,6 +122,7 @@ class TaskOutcome:
     seconds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
+_ATTEMPTS = 3  # at reading a shard whose tiles can be read one by one: storage that fails now and then
 _lock = threading.Lock()
 _sources: dict[str, tuple[PixelSource, threading.Lock]] = {}
 
@@ -149,12 +150,16 @@ def warm_up(job: Job) -> None:
 @contextmanager
 def _source(job: Job) -> Iterator[PixelSource]:
     """Lend this process's handle on the source to one thread."""
-    with _lock:
-        if job.key not in _sources:
-            _sources[job.key] = (open_with_levels(job.source, len(job.plan.levels)), threading.Lock())
-        source, lock = _sources[job.key]
-    with lock:
-        yield source
+    while True:
+        with _lock:
+            if job.key not in _sources:
+                _sources[job.key] = (open_with_levels(job.source, len(job.plan.levels)), threading.Lock())
+            source, lock = _sources[job.key]
+        with lock:
+            if _sources.get(job.key, (None,))[0] is not source:
+                continue  # another thread has closed it meanwhile, after an error
+            yield source
+            return
 
 
 def close_source(key: str) -> None:
@@ -170,13 +175,19 @@ def read_task(job: Job, task: Task) -> tuple[list[NDArray[np.uint8]], list[Sourc
     """Read the pixels of a task: one array for each chunk, its stored tile where it may be kept, and bad tiles."""
     level = job.plan.levels[task.level]
     chunks = level.chunks(task)
-    try:
-        with _source(job) as source:
-            pixels = [read for row in _by_row(chunks) for read in _read_row(source, level, task.level, row)]
-            return pixels, _stored_tiles(job, source, level, task.level, chunks), []
-    except SourceError:
-        close_source(job.key)  # OpenSlide's handle is of no use after an error
-    return [], [], _find_bad(job, level, task.level, chunks)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with _source(job) as source:
+                pixels = [read for row in _by_row(chunks) for read in _read_row(source, level, task.level, row)]
+                return pixels, _stored_tiles(job, source, level, task.level, chunks), []
+        except SourceError as error:
+            close_source(job.key)  # OpenSlide's handle is of no use after an error
+            bad = _find_bad(job, level, task.level, chunks)
+            if not bad and attempt + 1 == _ATTEMPTS:
+                bad = [BadTile(task.level, *chunks[0], *level.box(*chunks[0]), f"its shard: {error}")]
+        if bad:
+            break
+    return [], [], bad
 
 
 def _by_row(chunks: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
@@ -220,11 +231,6 @@ def _find_bad(job: Job, level: LevelPlan, index: int, chunks: Sequence[tuple[int
         except SourceError as error:
             close_source(job.key)
             bad.append(BadTile(index, row, column, *level.box(row, column), str(error)))
-    if not bad:
-        row, column = chunks[0]
-        bad.append(
-            BadTile(index, row, column, *level.box(row, column), "its shard could be read at the second try only")
-        )
     return bad
 
 

@@ -82,6 +82,8 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
         "patch": int(rng.choice([32, 64, 128, 256])),
         "lanes": int(rng.choice([1, 2, 4, 8, 16, 32])),
         "linear_stage": bool(rng.random() < 0.8),
+        "linear_classes": int(rng.choice([1, 2, 4])),
+        "linear_context": int(rng.choice([2, 3])),
         "coefficient_bits": int(rng.integers(4, 13)),
         "coefficient_price": float(rng.choice([0.0, 6.0, 500.0])),
         "search": bool(rng.random() < 0.5),

@@ -282,3 +282,20 @@ def test_only_names_the_tile_that_cannot_be_kept(tmp_path, svs, monkeypatch):
     monkeypatch.undo()
     report = convert(svs, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
     assert set(report.tiles_by_mode) <= {"jpeg", "constant"}
+
+
+def test_storage_that_fails_once_is_tried_again(tmp_path, plain_slide, pixels, monkeypatch):
+    from dlpr_wsi.sources.openslide import OpenSlideSource
+
+    genuine, failures = OpenSlideSource.read, []
+
+    def failing(self, x, y, width, height, level=0):
+        if y == 128 and not failures:
+            failures.append(y)
+            raise SourceError("the network is away")
+        return genuine(self, x, y, width, height, level)
+
+    monkeypatch.setattr(OpenSlideSource, "read", failing)
+    convert(plain_slide, tmp_path / "a.zarr", tile=64)
+    assert failures
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr"), pixels)

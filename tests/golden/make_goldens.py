@@ -66,7 +66,7 @@ def golden_cases() -> dict[str, Case]:
     """Input, tau and options by name."""
     tissue, edge = slide(900, 1200, 72, 68), slide(60, 300, 64, 64)
     noise = np.random.default_rng(1).integers(0, 256, (16, 17, 3), np.uint8)
-    return {
+    cases: dict[str, Case] = {
         "rgb-tau0": (tissue, 0, {}),
         "rgb-tau1": (tissue[:64, :64], 1, {}),
         "rgb-tau5": (tissue[4:, 8:], 5, {"coefficient_bits": 10}),
@@ -88,6 +88,8 @@ def golden_cases() -> dict[str, Case]:
         "stored": (noise, 0, {}),
         **jpeg_cases(),
     }
+    # The slide is a JPEG inside, which an encoder finds; here its pixels are to be coded.
+    return {name: (image, tau, {"jpeg": "given", **options}) for name, (image, tau, options) in cases.items()}
 
 
 def forward(plane: Image, table: Table) -> Coefficients:
@@ -187,9 +189,12 @@ def size_cases() -> dict[str, Case]:
     for name, (x, y) in places.items():
         tile = slide(x, y, 256, 256)
         for tau in (0, 1, 3):
-            out[f"slide-{name}-256-tau{tau}"] = (tile, tau, {})
-    out["slide-tissue-256-patches64"] = (slide(900, 1200, 256, 256), 0, {"patch": 64, "lanes": 8})
-    out["slide-tissue-256-anchor-lossy-tau3"] = (slide(900, 1200, 256, 256), 3, {"anchor": "lossy"})
+            out[f"slide-{name}-256-tau{tau}"] = (tile, tau, {"jpeg": "given"})
+        for tau in (0, 3):
+            out[f"slide-{name}-256-tau{tau}-searched"] = (tile, tau, {})
+    tissue = slide(900, 1200, 256, 256)
+    out["slide-tissue-256-patches64"] = (tissue, 0, {"patch": 64, "lanes": 8, "jpeg": "given"})
+    out["slide-tissue-256-anchor-lossy-tau3"] = (tissue, 3, {"anchor": "lossy", "jpeg": "given"})
     out["ramp-200x150"] = (ramp(200, 150), 0, {})
     out["constant-256"] = (np.full((256, 256, 3), 240, np.uint8), 0, {})
     out["noise-64"] = (np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8), 0, {})

@@ -19,6 +19,10 @@ from dlpr.evaluation.peers import Peer, lossless_peers, near_lossless_peers
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
 OWN = "dlpr"
+NETWORK = "dlpr, networks only"
+"""This package's codec without its JPEG layer: what the networks alone reach."""
+PARTS = ("lanes", "lossy", "linear", "coefficients", "residual")
+"""Parts of a stream besides its header (`dlpr.StreamInfo.bytes_by_part`)."""
 
 
 class WrongPixelsError(DlprError, ValueError):
@@ -38,10 +42,13 @@ class Result:
     bytes: int
     encode_s: float
     decode_s: float
+    mode: str = ""
     header: int = 0
     lossy: int = 0
     linear: int = 0
     lanes: int = 0
+    coefficients: int = 0
+    residual: int = 0
 
 
 def load_set(folder: Path, per_source: int) -> Tiles:
@@ -67,11 +74,14 @@ def own_codec(tau: int, options: dict[str, Any]) -> Peer:
 def codecs(tau: int, options: dict[str, Any], skip: tuple[str, ...], peers: bool) -> dict[str, Peer]:
     """Codecs by name for one tau, this package's first; without those with one of ``skip`` in their name."""
     others = (lossless_peers() if tau == 0 else near_lossless_peers(tau)) if peers else {}
-    return {OWN: own_codec(tau, options)} | {k: p for k, p in others.items() if not any(s in k for s in skip)}
+    own = {OWN: own_codec(tau, options)}
+    if options.get("jpeg") != "never":
+        own[NETWORK] = own_codec(tau, options | {"jpeg": "never"})
+    return own | {k: p for k, p in others.items() if not any(s in k for s in skip)}
 
 
-def measure_tile(name: str, codec: Peer, tau: int, tile: U8) -> tuple[int, float, float, dict[str, int]]:
-    """(bytes, encode seconds, decode seconds, bytes by part) of one tile; WrongPixelsError if it comes back wrong."""
+def measure_tile(name: str, codec: Peer, tau: int, tile: U8) -> tuple[int, float, float, str, dict[str, int]]:
+    """(bytes, encode s, decode s, mode, bytes by part) of one tile; WrongPixelsError if it comes back wrong."""
     start = time.perf_counter()
     data = codec.encode(tile)
     middle = time.perf_counter()
@@ -80,12 +90,12 @@ def measure_tile(name: str, codec: Peer, tau: int, tile: U8) -> tuple[int, float
     worst = int(np.abs(back.astype(np.int16) - tile).max()) if back.shape == tile.shape else 256
     if worst > tau:
         raise WrongPixelsError(f"{name} at tau = {tau}: a sample is off by {worst}")
-    parts: dict[str, int] = {}
-    if name == OWN:
-        by_part = dlpr.inspect(bytes(data)).bytes_by_part
-        parts = {k: by_part.get(k, 0) for k in ("lossy", "linear", "lanes")}
+    mode, parts = "", {}
+    if name in (OWN, NETWORK):
+        info = dlpr.inspect(bytes(data))
+        mode, parts = info.mode, {k: info.bytes_by_part.get(k, 0) for k in PARTS}
         parts["header"] = len(data) - sum(parts.values())
-    return len(data), middle - start, end - middle, parts
+    return len(data), middle - start, end - middle, mode, parts
 
 
 def measure(
@@ -107,8 +117,8 @@ def measure(
                     item: tuple[str, int, U8], codec_name: str = codec_name, codec: Peer = codec, tau: int = tau
                 ) -> Result:
                     source, i, tile = item
-                    size, enc, dec, parts = measure_tile(codec_name, codec, tau, tile)
+                    size, enc, dec, mode, parts = measure_tile(codec_name, codec, tau, tile)
                     pixels = tile.shape[0] * tile.shape[1]
-                    return Result(name, source, i, codec_name, tau, pixels, size, enc, dec, **parts)
+                    return Result(name, source, i, codec_name, tau, pixels, size, enc, dec, mode, **parts)
 
                 yield from pool.map(one, work)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlpr.evaluation.measure import OWN, Result
+from dlpr.evaluation.measure import NETWORK, OWN, Result
 from dlpr.evaluation.report import NEAR_REFERENCES, codecs_at, macro, speed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -37,7 +37,7 @@ def rate(results: Sequence[Result], path: Path) -> None:
     figure, axes = _figure()
     taus = sorted({r.tau for r in results})
     at_zero = {NEAR_REFERENCES[0]: "JPEG XL e7", NEAR_REFERENCES[1]: "JPEG-LS"}
-    for colour, marker, codec in zip(COLOURS, "osD", (OWN, *NEAR_REFERENCES), strict=False):
+    for colour, marker, codec in zip(COLOURS, "o^sD", (OWN, NETWORK, *NEAR_REFERENCES), strict=False):
         points = [(t, at_zero.get(codec, codec) if t == 0 else codec) for t in taus]
         points = [(t, c) for t, c in points if c in codecs_at(results, t)]
         axes.plot(
@@ -69,11 +69,18 @@ def parts(results: Sequence[Result], path: Path) -> None:
     own = [r for r in results if r.codec == OWN]
     taus = sorted({r.tau for r in own})
     bottom = [0.0] * len(taus)
-    for colour, part in zip(COLOURS, ("lanes", "lossy", "linear", "header"), strict=False):
+    labels = {
+        "lanes": "networks: residual",
+        "lossy": "networks: lossy layer",
+        "linear": "networks: linear stage",
+        "coefficients": "JPEG: coefficients",
+        "residual": "JPEG: residual",
+        "header": "header",
+    }
+    for colour, (part, label) in zip(COLOURS, labels.items(), strict=False):
         sums = [[8 * getattr(r, part) for r in own if r.tau == t] for t in taus]
         pixels = [sum(r.pixels for r in own if r.tau == t) for t in taus]
         height = [sum(s) / p for s, p in zip(sums, pixels, strict=True)]
-        label = {"lanes": "residual", "lossy": "lossy layer", "linear": "linear stage", "header": "header"}[part]
         axes.bar([str(t) for t in taus], height, bottom=bottom, color=colour, label=label)
         bottom = [a + b for a, b in zip(bottom, height, strict=True)]
     axes.set(xlabel="tau", ylabel="bits/px over all pixels")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlpr.evaluation.measure import OWN, Result
+from dlpr.evaluation.measure import NETWORK, OWN, Result
 
 LOSSLESS_REFERENCES = ("JPEG XL e9", "JPEG XL e7", "WebP", "JPEG 2000", "HTJ2K", "JPEG-LS")
 NEAR_REFERENCES = ("quantise, JPEG XL e7", "JPEG-LS NEAR")
@@ -45,7 +45,7 @@ def ratio_interval(own: Sequence[Result], other: Sequence[Result], seed: int = 0
 def codecs_at(results: Sequence[Result], tau: int) -> list[str]:
     """Codecs measured at a tau, in the order of the tables."""
     found = {r.codec for r in results if r.tau == tau}
-    order = [OWN, *LOSSLESS_REFERENCES, *NEAR_REFERENCES]
+    order = [OWN, NETWORK, *LOSSLESS_REFERENCES, *NEAR_REFERENCES]
     return [c for c in order if c in found] + sorted(found - set(order))
 
 
@@ -73,25 +73,38 @@ def _set_table(results: Sequence[Result], tau: int) -> list[str]:
 
 def _source_table(results: Sequence[Result], tau: int, reference: str, unseen: Sequence[str]) -> list[str]:
     own, other = by_source(results, OWN, tau), by_source(results, reference, tau)
+    network = by_source(results, NETWORK, tau) or own
     lines = [
         f"**By source, {'lossless' if tau == 0 else f'tau = {tau}'}, beside {reference}**",
         "",
-        "| source | in training | tiles | dlpr, bits/px | " + reference + " | ratio | 95 % interval |",
-        "|---|---|---|---|---|---|---|",
+        f"| source | in training | tiles | as JPEG | dlpr, bits/px | {reference} | ratio | 95 % interval |"
+        " networks only, ratio | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for s, rows in own.items():
         a, b = bits_per_pixel(rows), bits_per_pixel(other[s])
         low, high = ratio_interval(rows, other[s])
+        alone = bits_per_pixel(network[s]) / b
+        from_, to = ratio_interval(network[s], other[s])
         known = "no" if s in unseen else "a relative"
-        lines.append(f"| {s} | {known} | {len(rows)} | {a:.3f} | {b:.3f} | {a / b:.3f} | {low:.3f} to {high:.3f} |")
+        jpegs = sum(r.mode == "jpeg" for r in rows)
+        lines.append(
+            f"| {s} | {known} | {len(rows)} | {jpegs} | {a:.3f} | {b:.3f} | {a / b:.3f} | {low:.3f} to {high:.3f} |"
+            f" {alone:.3f} | {from_:.3f} to {to:.3f} |"
+        )
     for says, group in (
         ("all", list(own)),
         ("sources without a relative in training", [s for s in own if s in unseen]),
     ):
         if group and unseen:
             a, b = macro(results, OWN, tau, group), macro(results, reference, tau, group)
+            alone = macro(results, NETWORK if network is not own else OWN, tau, group) / b
             tiles = sum(len(own[s]) for s in group)
-            lines.append(f"| **{says}, macro mean** | | {tiles} | {a:.3f} | {b:.3f} | **{a / b:.3f}** | |")
+            jpegs = sum(r.mode == "jpeg" for s in group for r in own[s])
+            lines.append(
+                f"| **{says}, macro mean** | | {tiles} | {jpegs} | {a:.3f} | {b:.3f} | **{a / b:.3f}** | |"
+                f" **{alone:.3f}** | |"
+            )
     return [*lines, ""]
 
 
@@ -102,6 +115,8 @@ def markdown(results: Sequence[Result], about: dict[str, str], unseen: Sequence[
         "",
         "Real bytes, headers included; every stream was decoded and compared. All codecs in one run on the same tiles.",
         "Speed: median over tiles, one thread for each tile, as many tiles at once as threads.",
+        "*As JPEG*: tiles whose pixels were found to be a decoded JPEG, and that are kept as its coefficients and what"
+        ' they lack. *Networks only* is the same codec with that turned off (`jpeg="never"`).',
         "",
         *(f"- {k}: {v}" for k, v in about.items()),
         *(f"- [{name}]({name})" for name in links),

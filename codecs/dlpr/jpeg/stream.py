@@ -66,7 +66,9 @@ def image_of(source: bytes | SourceJpeg | JpegImage, height: int, width: int) ->
         return None
 
 
-def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[tuple[bytes, int] | None]:
+def jpeg_streams(
+    candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
+) -> list[bytes | None]:
     """Code chunks as JPEG and residual.
 
     Parameters
@@ -74,11 +76,13 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
     candidates : sequence of JpegCandidate
     threads : int
         Threads to use; the bytes do not depend on it.
+    most_residual : float
+        Share of samples with a residual above which pixels are taken not to come from the JPEG.
 
     Returns
     -------
-    list of (bytes, int) or None
-        Stream and bytes of its residual; None where the pixels are not those of the JPEG (too many samples differ) or
+    list of bytes or None
+        Streams; None where the pixels are not those of the JPEG (too many samples differ) or
         the JPEG has another number of components than the chunk has channels.
     """
     fit = [i for i, c in enumerate(candidates) if _fits(c)]
@@ -86,8 +90,8 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
     for i in fit:
         c = candidates[i]
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
-        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, MOST_RESIDUAL))
-    out: list[tuple[bytes, int] | None] = [None] * len(candidates)
+        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
+    out: list[bytes | None] = [None] * len(candidates)
     for i, part in zip(fit, jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
             continue
@@ -105,7 +109,7 @@ def jpeg_streams(candidates: Sequence[JpegCandidate], threads: int = 1) -> list[
             lossy,
             residual,
         )
-        out[i] = bitstream.pack(Stream(header, payload)), len(residual)
+        out[i] = bitstream.pack(Stream(header, payload))
     return out
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dlpr.config import SlideProfile
+from dlpr.exact.geometry import NEAR, TAPS
 from dlpr.model.lic import leaky
 
 CAUSAL_FEATURES = 133
@@ -41,9 +42,18 @@ class Switches:
     """Components of the mixture that may carry weight, 1..5; 1 is the paper's single logistic."""
     family: str = "logistic"
     """Distribution of a component: "logistic", "gaussian" or "laplace"."""
+    context: int = 3
+    """n of the masked context: 3 is M_7^3, the format's; 2 leaves those of its taps that M_7^2 has too (18 of 22)."""
 
 
 OFF_LOGIT = -12.0
+
+
+def masked_columns(n: int) -> list[int]:
+    """Causal features (docs/format section 8) that M_7^n lacks: its missing taps and their residuals."""
+    missing = [t for t, (dy, dx) in enumerate(TAPS) if (n - 1) * dy + dx >= 0]
+    near = [3 * len(TAPS) + 6 * t + k for t in missing if t < NEAR for k in range(6)]
+    return [3 * t + c for t in missing for c in range(3)] + near
 
 
 class Conditioned(NamedTuple):
@@ -69,12 +79,15 @@ def rounded(weight: Tensor, top: Tensor) -> Tensor:
 
 
 class ResidualCompressor(nn.Module):
-    """Per-pixel network. ``tau_classes`` = 0 makes RC, >= 1 makes SQRC with that many conditions."""
+    """Per-pixel network. ``tau_classes`` = 0 makes RC, >= 1 makes SQRC with that many conditions.
 
-    def __init__(self, cfg: SlideProfile, tau_classes: int = 0) -> None:
+    ``causal`` is the number of features from decoded pixels; another one than the format's cannot be exported.
+    """
+
+    def __init__(self, cfg: SlideProfile, tau_classes: int = 0, causal: int = CAUSAL_FEATURES) -> None:
         super().__init__()
-        c, self.cfg = cfg.hidden, cfg
-        self.masked = nn.Linear(CAUSAL_FEATURES + LOSSY_FEATURES, c, bias=False)
+        c, self.cfg, self.causal = cfg.hidden, cfg, causal
+        self.masked = nn.Linear(causal + LOSSY_FEATURES, c, bias=False)
         self.u_head = nn.Linear(cfg.widths[3], 4 * c, bias=False)
         self.position = nn.Parameter(torch.zeros(8, 8, c))
         self.hidden = nn.ModuleList([nn.Linear(c, c) for _ in range(cfg.blocks + 1)])
@@ -107,7 +120,8 @@ class ResidualCompressor(nn.Module):
         if not switches.u:
             self.u_head.weight.zero_()
         if not switches.x_tilde:
-            self.masked.weight[:, CAUSAL_FEATURES:] = 0
+            self.masked.weight[:, self.causal :] = 0
+        self.masked.weight[:, masked_columns(switches.context)] = 0
         k = self.cfg.components
         if switches.components < k:
             off = torch.arange(12 * k, 15 * k).view(3, k)[:, switches.components :].flatten()

@@ -58,6 +58,7 @@ struct EncodeJob {
   double coef_bits = 6.0;
   int only_bank = -1;  // an entry to use, or -1 for the best
   bool no_linear_taps = false;
+  int max_classes = kMaxClasses, context = 3;  // FitOptions
   bool search = true;  // compare predictors of several sizes where they are a large part of the chunk
   std::vector<uint8_t> lossy, linear, lanes;
   std::vector<uint32_t> lane_sizes;
@@ -143,6 +144,7 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   for (auto& pc : patches) add_moments(moments, pc->samples, kn);
   FitOptions fit;
   if (j.no_linear_taps) fit.max_taps = 0;
+  fit.max_classes = j.max_classes, fit.context = j.context;
   // Everything that follows from the price of a coefficient: predictors, residuals, interval.
   auto prepare = [&](double price) {
     fit.coef_bits = price;

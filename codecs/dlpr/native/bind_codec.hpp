@@ -48,7 +48,8 @@ inline nb::list encode_batch(const ModelHolder& h, nb::list chunks, int threads)
     j.x = a.data(), j.o.H = int(a.shape(0)), j.o.W = int(a.shape(1)), j.o.channels = int(a.shape(2));
     j.o.tau = num("tau"), j.o.lossy = num("lossy"), j.o.anchor_lossy = num("anchor_lossy"), j.o.patch_exp = num("patch_exp"), j.o.lane_exp = num("lane_exp");
     j.frac = num("frac"), j.only_bank = num("bank"), j.coef_bits = nb::cast<double>(d["coef_bits"]), j.no_linear_taps = num("max_taps") == 0, j.search = num("search");
-    if (j.o.patch_exp < 5 || j.o.patch_exp > 8 || j.o.lane_exp < 0 || j.o.lane_exp > 5 || j.o.tau < 0 || j.o.tau > 255 || j.frac < 4 || j.frac > 12 || j.only_bank >= h.model->profile.bank ||
+    j.max_classes = num("max_classes"), j.context = num("context");
+    if (j.o.patch_exp < 5 || j.o.patch_exp > 8 || j.o.lane_exp < 0 || j.o.lane_exp > 5 || j.o.tau < 0 || j.o.tau > 255 || j.frac < 4 || j.frac > 12 || j.only_bank >= h.model->profile.bank || j.max_classes < 1 || j.context < 2 || j.context > 3 ||
         (j.o.anchor_lossy && !j.o.lossy))
       throw nb::value_error("encoder option out of range");
   }

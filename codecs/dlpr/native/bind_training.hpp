@@ -33,8 +33,9 @@ inline void fill_patch(PatchSamples& s, const uint8_t* x, int row_stride) {
     }
 }
 
-// Linear stage of one block taken as one patch: (pred16 [H,W,3], classes, coefficients [4,3,68], counts [4,3], bias8 [4,3]).
-inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double coef_bits, double floor_var) {
+// Linear stage of one block taken as one patch, within the limits of FitOptions: (pred16 [H,W,3], classes, coefficients [4,3,68], counts [4,3], bias8 [4,3]).
+inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double coef_bits, double floor_var, int max_taps, int max_classes, int context) {
+  if (max_taps < 0 || max_taps > kTapValues || max_classes < 1 || context < 2 || context > 3) throw nb::value_error("max_taps 0..66, max_classes 1..4 and context 2 or 3 expected");
   int h = int(x.shape(0)), w = int(x.shape(1));
   int16_t *pred, *coef;
   int32_t *counts, *bias;
@@ -50,7 +51,7 @@ inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double 
     Moments m;
     add_moments(m, s, kernels());
     FitOptions o;
-    o.coef_bits = coef_bits, o.floor_var = floor_var;
+    o.coef_bits = coef_bits, o.floor_var = floor_var, o.max_taps = max_taps, o.max_classes = max_classes, o.context = context;
     ls = fit_linear(m, frac, o);
     WindowStage ws;
     ws.set(ls);
@@ -92,6 +93,41 @@ inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> bas
       int16_t f[kFeatures];
       causal_features(kernels(), s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], local + 3 * k, f);
       for (int q = 0; q < kFeatLossy; ++q) out[k * kFeatLossy + q] = f[kFeatPlace.at[q]];
+    }
+  }
+  return nb::make_tuple(a, b);
+}
+
+// Features of the named pixels under any causal context: taps int32 [t,2] of (dy, dx), the first `near` with residuals too. Outside
+// the block samples are the base colour and residuals 0; the local base is the mean of the two first taps. As block_features otherwise.
+inline nb::tuple context_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> base, In<int16_t> log_table, In<int32_t> where, In<int32_t> taps, int near) {
+  if (x.ndim() != 3 || x.shape(2) != 3 || pred.size() != x.size() || base.size() != 3 || where.ndim() != 2 || where.shape(1) != 2 || taps.ndim() != 2 || taps.shape(1) != 2)
+    throw nb::value_error("x and pred [h,w,3], base [3], where [n,2] and taps [t,2] expected");
+  const int h = int(x.shape(0)), w = int(x.shape(1)), nt = int(taps.shape(0));
+  const size_t n = where.shape(0), row = size_t(3) * nt + size_t(6) * near + 1;
+  if (nt < 2 || near < 0 || near > nt) throw nb::value_error("two taps at least, and no more near ones than taps");
+  if (log_table.shape(0) != size_t(kLogEntries)) throw nb::value_error("log_table must have 4209 entries");
+  int16_t *out, *local;
+  auto a = new_array<int16_t>({n, row}, &out);
+  auto b = new_array<int16_t>({n, 3}, &local);
+  {
+    nb::gil_scoped_release free_gil;
+    auto at = [&](int y, int i) { return y < 0 || i < 0 || y >= h || i >= w ? -1L : (long(y) * w + i) * 3; };
+    for (size_t k = 0; k < n; ++k) {
+      const int y = where.data()[2 * k], i = where.data()[2 * k + 1];
+      const long self = at(y, i);
+      if (self < 0) continue;
+      const auto place = [&](int t) { return at(y + taps.data()[2 * t], i + taps.data()[2 * t + 1]); };
+      const auto sample = [&](long p, int c) { return int(p < 0 ? base.data()[c] : x.data()[p + c]); };
+      int16_t* f = out + k * row;
+      for (int c = 0; c < 3; ++c) local[3 * k + c] = int16_t((sample(place(0), c) + sample(place(1), c) + 1) >> 1);
+      for (int t = 0; t < nt; ++t)
+        for (int c = 0; c < 3; ++c) *f++ = int16_t(4 * (sample(place(t), c) - local[3 * k + c]));
+      for (int t = 0; t < near; ++t, f += 6) {
+        const long p = place(t);
+        for (int c = 0; c < 3 && p >= 0; ++c) put_residual(f, c, 16 * x.data()[p + c] - pred.data()[p + c], log_table.data());
+      }
+      *f = int16_t(clampi(4 * pred.data()[self] - 64 * local[3 * k], -kActMax, kActMax));
     }
   }
   return nb::make_tuple(a, b);
@@ -154,8 +190,10 @@ inline nb::tuple pixel_net_nll(In<int16_t> causal, In<float> lossy, In<float> tr
 }  // namespace dlpr
 
 inline void bind_training(nb::module_& m) {
-  m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02);
+  m.def("linear_block", &dlpr::linear_block, "x"_a, "base"_a, "frac"_a = 10, "coef_bits"_a = 6.0, "floor_var"_a = 0.02, "max_taps"_a = dlpr::kTapValues,
+        "max_classes"_a = dlpr::kMaxClasses, "context"_a = 3);
   m.def("block_features", &dlpr::block_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a);
+  m.def("context_features", &dlpr::context_features, "x"_a, "pred"_a, "base"_a, "log_table"_a, "where"_a, "taps"_a, "near"_a);
   m.def("pixel_net_nll", &dlpr::pixel_net_nll, "causal"_a, "lossy"_a, "trunk"_a, "position"_a, "e"_a, "lower"_a, "upper"_a, "first"_a, "u"_a, "place"_a, "w"_a,
         "bias"_a, "out"_a, "out_bias"_a, "input_gradients"_a = true, "threads"_a = 1, "family"_a = 0);
 }

@@ -117,6 +117,9 @@ struct FitOptions {
   double floor_var = 0.02;  // residual variance below which nothing is gained
   double ridge = 1e-4;
   int max_taps = kTapValues;
+  int max_classes = kMaxClasses;  // most pixel phases with predictors of their own: 1, 2 or 4
+  int context = 3;                // only taps of M_7^context; what is masked gets the coefficient 0
+  bool allows(int tap) const { return (context - 1) * kTapDy[tap] + kTapDx[tap] < 0; }
 };
 
 // Solve one channel of one class (symmetric moments in g, n pixels) with the number of taps that costs least.
@@ -142,7 +145,8 @@ inline double fit_predictor(const double* g, double n, int c, int frac, const Fi
     }
     double ridge = j ? o.ridge * n + 1.0 : 1e-6, d = gj[col[j]] + ridge, zj = gj[target];
     for (int i = 0; i < j; ++i) d -= Lj[i] * Lj[i], zj -= Lj[i] * z[i];
-    if (d <= 1e-9 * (gj[col[j]] + ridge)) dead[j] = 1, Lj[j] = 1.0, z[j] = 0.0;
+    const bool masked = j > c && !o.allows((j - 1 - c) / kChannels);
+    if (masked || d <= 1e-9 * (gj[col[j]] + ridge)) dead[j] = 1, Lj[j] = 1.0, z[j] = 0.0;
     else Lj[j] = std::sqrt(d), z[j] = zj / Lj[j];
     rss -= z[j] * z[j];
     int taps = j - c;
@@ -181,6 +185,7 @@ inline LinearStage fit_linear(Moments& m, int frac, const FitOptions& o) {
   double best_cost = 1e300;
   constexpr int G = kMomentCols * kMomentCols;
   for (int classes : {1, 2, 4}) {
+    if (classes > o.max_classes) break;
     LinearStage ls;
     ls.classes = classes, ls.frac = frac;
     double cost = classes * 8.0;

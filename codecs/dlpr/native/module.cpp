@@ -5,10 +5,12 @@
 #include "bind_codec.hpp"
 
 void bind_jpeg(nb::module_& m);
+void bind_jpeg_recover(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
   bind_training(m);
   bind_codec(m);
   bind_jpeg(m);
+  bind_jpeg_recover(m);
 }

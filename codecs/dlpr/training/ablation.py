@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,107 +21,18 @@ import dlpr
 from dlpr.config import SlideProfile
 from dlpr.errors import UnsupportedInputError
 from dlpr.exact import weights as store
-from dlpr.exact.export import Tensors, export_model
+from dlpr.exact.export import export_model
 from dlpr.exact.tables import cdf_table
 from dlpr.model.residual import Switches
 from dlpr.training import evaluate
-from dlpr.training.data import Block, build_blocks, sample_tiles
-from dlpr.training.loop import SlideModel, TrainConfig, train
+from dlpr.training.ablation_rows import ROWS, Row
+from dlpr.training.batches import TrainConfig
+from dlpr.training.contexts import context_blocks
+from dlpr.training.data import Block, build_blocks, coefficient_prior, refit, sample_tiles
+from dlpr.training.loop import SlideModel, train
 
 Sizes = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table. ``of`` names the row whose networks are used or started from; "" trains from scratch."""
-
-    name: str
-    part: str
-    says: str
-    of: str = ""
-    train: dict[str, Any] = field(default_factory=dict)
-    encoder: dict[str, Any] = field(default_factory=dict)
-    taus: tuple[int, ...] = (0,)
-    without: str | None = None
-    """Source left out of training, simulated scanners included; then ``dev`` names the dev source that shows it."""
-    dev: str | None = None
-
-
-def _rows() -> tuple[Row, ...]:
-    rows = [
-        Row("base", "baseline", "the slide profile", taus=(0, 1, 3, 5)),
-        Row(
-            "no-lic",
-            "lossy layer",
-            "no LIC at all",
-            train={"drop_lossy": 1.0, "lic_steps": 0},
-            encoder={"lossy_layer": False},
-        ),
-        Row("lambda-0", "lossy layer", "lambda = 0: x~ is not asked to look like x", train={"lam": 0.0}),
-        Row("lambda-0.03", "lossy layer", "lambda = 0.03, the paper's near-lossless setting", train={"lam": 0.03}),
-        Row("no-u", "lossy layer", "x~ only, no features u", train={"switches": Switches(u=False)}),
-        Row(
-            "no-x-tilde",
-            "lossy layer",
-            "u only, x~ not seen by the context model",
-            train={"switches": Switches(x_tilde=False)},
-        ),
-        Row(
-            "layer-dropped",
-            "lossy layer",
-            "baseline's networks, streams without lossy layer",
-            of="base",
-            encoder={"lossy_layer": False},
-        ),
-    ]
-    rows += [
-        Row(f"k-{k}", "mixture", f"K = {k} logistics", train={"switches": Switches(components=k)}) for k in (1, 2, 3)
-    ]
-    rows += [
-        Row(f, "mixture", f"5 {says}", train={"switches": Switches(family=f)})
-        for f, says in (("gaussian", "Gaussians"), ("laplace", "Laplacians"))
-    ]
-    rows += [Row(f"patch-{p}", "patches", f"patches of {p}", of="base", encoder={"patch": p}) for p in (32, 64, 128)]
-    rows += [
-        Row(
-            "no-linear", "linear stage", "no taps in the chunk's predictor", of="base", encoder={"linear_stage": False}
-        ),
-        Row(
-            "no-search", "linear stage", "one predictor size, neutral bank entry", of="base", encoder={"search": False}
-        ),
-        Row("no-bank", "conditioning bank", "best predictor, neutral bank entry", of="base", encoder={"bank_entry": 0}),
-    ]
-    near = {"phase": "sqrc"}
-    rows += [
-        Row("sqrc", "SQRC", "one network for every tau", of="base", train=near, taus=(1, 3, 5)),
-        *(
-            Row(
-                f"tau-{t}", "SQRC", f"a network for tau = {t} alone", of="base", train={**near, "taus": (t,)}, taus=(t,)
-            )
-            for t in (1, 3, 5)
-        ),
-        Row(
-            "x-tilde-anchor",
-            "SQRC",
-            "grid anchored at x~, as in the paper",
-            of="sqrc",
-            encoder={"anchor": "lossy"},
-            taus=(1, 3, 5),
-        ),
-    ]
-    pairs = (
-        ("bm_graz", "bm_graz"),
-        ("glomeruli", "glomeruli"),
-        ("ki67_rouland", "ki67_rouland"),
-        ("midog21_ami_br", "midog21_ami_br"),
-        ("monuseg", "monuseg"),
-    )
-    rows += [Row(f"without-{s}", "leave one out", f"trained without {s}", without=s, dev=d) for s, d in pairs]
-    return tuple(rows)
-
-
-ROWS = _rows()
-"""The uncorrected PMF is row "base" at tau >= 1: quantised contexts go into RC's own network."""
+"""Bits per pixel by source."""
 
 
 @dataclass(frozen=True)
@@ -135,37 +45,29 @@ class Setting:
     steps: int = 1500
     lic_steps: int = 700
     sqrc_steps: int = 700
+    cells: int = 1400
     per_source: int = 3
     blocks_per_source: int = 110
     blocks_per_simulation: int = 150
     seed: int = 0
     threads: int = 2
 
-
-def chosen_rows(names: list[str] | None) -> list[Row]:
-    """Rows by name, each after the row it starts from."""
-    known = {r.name: r for r in ROWS}
-    for n in names or ():
-        if n not in known:
-            raise UnsupportedInputError(f"unknown row {n!r}; known: {', '.join(known)}", reason="input")
-    wanted = set(names or known)
-    for r in reversed(ROWS):
-        if r.name in wanted and r.of:
-            wanted.add(r.of)
-    return [r for r in ROWS if r.name in wanted]
+    def shared(self) -> dict[str, int]:
+        """What must be equal for rows to be compared."""
+        return {k: v for k, v in asdict(self).items() if isinstance(v, int) and k != "threads"}
 
 
-def _networks(row: Row, s: Setting, blocks: Callable[[str | None], dict[str, list[Block]]]) -> SlideModel:
+def _networks(row: Row, s: Setting, blocks: Callable[[Row], dict[str, list[Block]]]) -> SlideModel:
     """Trained networks of a row (those of ``row.of`` where nothing is trained)."""
-    if row.of and not row.train:
+    if not row.trains:
         return _networks(next(r for r in ROWS if r.name == row.of), s, blocks)
-    base = TrainConfig(steps=s.steps, lic_steps=s.lic_steps, lam=0.0008, seed=s.seed, threads=s.threads)
+    base = TrainConfig(steps=s.steps, lic_steps=s.lic_steps, lam=0.0008, cells=s.cells, seed=s.seed, threads=s.threads)
     cfg = replace(base, **row.train)
     init = None
     if row.of:
         cfg, init = replace(cfg, steps=s.sqrc_steps, lr=1.5e-3), s.out / row.of / "rc.pt"
-    path = train(cfg, blocks(row.without), s.out / row.name, init=init)
-    model = SlideModel(SlideProfile())
+    path = train(cfg, blocks(row), s.out / row.name, init=init)
+    model = SlideModel(SlideProfile(), cfg.causal)
     model.load_state_dict(torch.load(path, weights_only=True)["ema"])
     if cfg.phase == "rc":
         model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
@@ -178,7 +80,8 @@ def dev_sizes(
     """Bits per pixel by source, every stream decoded and compared."""
     out = {}
     for name, source in tiles.items():
-        streams = dlpr.encode_batch(source, tau, threads=threads, weights_id=weights_id, **encoder)
+        options = evaluate.learned_only(weights_id=weights_id, **encoder)
+        streams = dlpr.encode_batch(source, tau, threads=threads, options=options)
         for a, b in zip(source, dlpr.decode_batch(streams, threads=threads), strict=True):
             if int(np.abs(a.astype(np.int16) - b).max()) > tau:
                 raise AssertionError(f"{name}: a sample is off by more than {tau}")
@@ -186,15 +89,18 @@ def dev_sizes(
     return out
 
 
-def run_rows(rows: list[Row], s: Setting, prior: Callable[[Path], Tensors]) -> None:
+def run_rows(rows: list[Row], s: Setting) -> None:
     """Train, export and measure every row that has no result yet."""
+    check_setting(s, done_rows(s.out))
     tiles = sample_tiles(s.dev, s.per_source)
 
-    def cache(without: str | None) -> Path:
-        return s.out / ("blocks" if without is None else f"blocks-without-{without}")
-
-    def blocks(without: str | None) -> dict[str, list[Block]]:
-        return build_blocks(s.images, cache(without), s.blocks_per_source, s.blocks_per_simulation, s.seed, without)
+    def blocks(row: Row) -> dict[str, list[Block]]:
+        groups = build_blocks(
+            s.images, s.out / "blocks", s.blocks_per_source, s.blocks_per_simulation, s.seed, row.without
+        )
+        if row.context:
+            return context_blocks(groups, row.context, s.out / "blocks-contexts")
+        return refit(groups, row.linear_limits) if row.linear_limits else groups
 
     for row in rows:
         result = s.out / row.name / "result.json"
@@ -202,78 +108,34 @@ def run_rows(rows: list[Row], s: Setting, prior: Callable[[Path], Tensors]) -> N
             continue
         print(f"== {row.name}: {row.says}", flush=True)
         model = _networks(row, s, blocks)
-        profile, tensors, _ = export_model(model, prior(cache(row.without)))
-        switches = row.train.get("switches", Switches())
-        tensors["table.logistic"] = cdf_table(switches.family)
-        data = store.dump(profile, tensors)
-        sha = hashlib.sha256(data).hexdigest()
-        evaluate.install(data, sha, s.out / row.name)
-        bits = {str(t): dev_sizes(bytes.fromhex(sha[:16]), tiles, t, row.encoder, s.threads) for t in row.taus}
+        if row.likelihood:
+            sha, bits = "", {"0": evaluate.likelihood_sizes(model, tiles, row.context)}
+        else:
+            profile, tensors, _ = export_model(model, coefficient_prior(blocks(row).values(), **row.linear_limits))
+            tensors["table.logistic"] = cdf_table(row.train.get("switches", Switches()).family)
+            data = store.dump(profile, tensors)
+            sha = hashlib.sha256(data).hexdigest()
+            evaluate.install(data, sha, s.out / row.name)
+            bits = {str(t): dev_sizes(bytes.fromhex(sha[:16]), tiles, t, row.encoder, s.threads) for t in row.taus}
         result.parent.mkdir(parents=True, exist_ok=True)
-        setting = {k: v for k, v in asdict(s).items() if not isinstance(v, Path)}
         tmp = result.with_suffix(".tmp")
         tmp.write_text(
-            json.dumps({"row": row.name, "setting": setting, "weights": sha[:16], "bits_per_px": bits}, indent=1)
+            json.dumps({"row": row.name, "setting": s.shared(), "weights": sha[:16], "bits_per_px": bits}, indent=1)
         )
         tmp.replace(result)
 
 
-def _macro(sizes: Sizes) -> float:
-    return statistics.fmean(sizes.values())
+def done_rows(out: Path) -> dict[str, dict[str, Any]]:
+    """Results so far, by row."""
+    return {r.name: json.loads(p.read_text()) for r in ROWS if (p := out / r.name / "result.json").exists()}
 
 
-def _cell(value: float | None, reference: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" + (f" ({100 * (value / reference - 1):+.2f} %)" if reference else "")
-
-
-def table(s: Setting) -> str:
-    """Markdown of the rows done so far: dev macro bits per pixel, and the difference to the row compared with."""
-    done = {r.name: json.loads(p.read_text()) for r in ROWS if (p := s.out / r.name / "result.json").exists()}
-    if "base" not in done:
-        raise UnsupportedInputError('no result of row "base" yet: run dlpr-train ablate first', reason="input")
-    macro = {n: {int(t): _macro(v) for t, v in d["bits_per_px"].items()} for n, d in done.items()}
-    first = done["base"]["setting"]
-    count = first["per_source"]
-    lines = [
-        "# Ablations",
-        "",
-        f"Every row is trained alike: {first['steps']} steps ({first['lic_steps']} with the LIC), SQRC rows"
-        f" {first['sqrc_steps']} steps from the baseline's RC, seed {first['seed']}. Real bytes of the integer codec on"
-        f" {count} tiles of each dev source, macro mean in bits/px; in brackets the difference to the baseline at"
-        " tau = 0 and to row `sqrc` at tau >= 1. The shipped weights are trained much longer: compare rows with each"
-        " other only.",
-        "",
-        "Each row: `dlpr-train ablate TRAIN --dev DEV --out RUN --rows NAME`; this page:"
-        " `dlpr-train ablate ... --table FILE`.",
-        "",
-        "| row | part | what | tau 0 | tau 1 | tau 3 | tau 5 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in ROWS:
-        if r.name not in done or r.without:
-            continue
-        cells = []
-        for t in (0, 1, 3, 5):
-            against = macro.get("base" if t == 0 else "sqrc", {}).get(t)
-            cells.append(_cell(macro[r.name].get(t), None if r.name == ("base" if t == 0 else "sqrc") else against))
-        says = r.says + ("; at tau >= 1 this is the uncorrected PMF" if r.name == "base" else "")
-        lines.append(f"| `{r.name}` | {r.part} | {says} | {' | '.join(cells)} |")
-    left_out = [r for r in ROWS if r.without and r.name in done]
-    if left_out:
-        lines += [
-            "",
-            "## Leave one source out",
-            "",
-            "Bits/px of a dev source at tau = 0 under networks that have seen its family in training (`base`), and"
-            " under networks that have not, simulated scanners included.",
-            "",
-            "| dev source | seen | left out | difference |",
-            "|---|---|---|---|",
-        ]
-        for r in left_out:
-            dev = str(r.dev)
-            seen, out = done["base"]["bits_per_px"]["0"][dev], done[r.name]["bits_per_px"]["0"][dev]
-            lines.append(f"| {dev} | {seen:.3f} | {out:.3f} | {100 * (out / seen - 1):+.2f} % |")
-    return "\n".join(lines) + "\n"
+def check_setting(s: Setting, done: dict[str, dict[str, Any]]) -> None:
+    """Refuse to mix rows that were not trained alike."""
+    for name, d in done.items():
+        if d["setting"] != s.shared():
+            raise UnsupportedInputError(
+                f"row {name!r} in {s.out} was trained with {d['setting']}, not {s.shared()}: give the same options, or "
+                "another folder",
+                reason="input",
+            )

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--init", type=Path, help="checkpoint rc.pt whose averaged networks to start from")
     fit.add_argument(
-        "--config", action="append", default=[], metavar="NAME=JSON", help="field of TrainConfig, phase rc"
+        "--config", action="append", default=[], metavar="NAME=NUMBER", help="field of TrainConfig, phase rc"
     )
     fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     ab.add_argument("--steps", type=int, default=1500)
     ab.add_argument("--lic-steps", type=int, default=700)
     ab.add_argument("--sqrc-steps", type=int, default=700)
+    ab.add_argument("--cells", type=int, default=1400, help="2x2 cells of each crop in a step")
     ab.add_argument("--per-source", type=int, default=3, help="dev tiles of each source")
     ab.add_argument("--blocks-per-source", type=int, default=110)
     ab.add_argument("--blocks-per-simulation", type=int, default=150)
@@ -63,49 +64,42 @@ def _parser() -> argparse.ArgumentParser:
     return p
 
 
-def fit(args: argparse.Namespace) -> None:
-    """Train both phases."""
-    from dlpr.training.data import build_blocks, shared_images
-    from dlpr.training.loop import TrainConfig, train
+def _refuse_shared(images: Path, held_out: Path) -> None:
+    from dlpr.training.data import shared_images
 
-    if args.held_out and (shared := shared_images(args.images, args.held_out)):
+    if shared := shared_images(images, held_out):
         raise UnsupportedInputError(
-            f"{shared[0].relative_to(args.images)} is also in {args.held_out}: take it out of the training images "
+            f"{shared[0].relative_to(images)} is also in {held_out}: take it out of the training images "
             f"({len(shared)} in all)",
             reason="input",
         )
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Train both phases."""
+    from dlpr.training.batches import TrainConfig
+    from dlpr.training.data import build_blocks
+    from dlpr.training.loop import train
+
+    if args.held_out:
+        _refuse_shared(args.images, args.held_out)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
     cfg = replace(cfg, device=args.device)
-    known = {f.name for f in fields(TrainConfig)} - {"phase", "profile", "switches", "taus"}
+    known = {f.name for f in fields(TrainConfig) if isinstance(getattr(cfg, f.name), (int, float))} - {"context"}
     for item in args.config:
-        name, _, value = item.partition("=")
+        name, _, text = item.partition("=")
         try:
-            changed = {name: json.loads(value)} if name in known else {}
+            value = json.loads(text)
         except json.JSONDecodeError:
-            changed = {}
-        if not changed:
-            says = f"--config {item}: NAME=JSON expected, NAME one of {', '.join(sorted(known))}"
+            value = None
+        if name not in known or not isinstance(value, (type(getattr(cfg, name)), int)):
+            says = f"--config {item}: NAME=NUMBER expected, NAME one of {', '.join(sorted(known))}"
             raise UnsupportedInputError(says, reason="input")
+        changed: dict[str, Any] = {name: value}
         cfg = replace(cfg, **changed)
     groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
     rc = train(cfg, groups, args.out, init=args.init)
     train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
-
-
-def _prior(blocks: Path) -> dict[str, Any]:
-    import numpy as np
-
-    from dlpr import _native
-    from dlpr.exact.export import linear_prior
-
-    coefficients, counts = [], []
-    for path in sorted(blocks.glob("*.npz")):
-        with np.load(path) as z:
-            for j in range(0, len(z.files) // 3, 8):
-                _, classes, coef, count, _ = _native.linear_block(z[f"x{j}"], z[f"base{j}"], 8)
-                coefficients.append(coef[:classes])
-                counts.append(count[:classes])
-    return linear_prior(np.concatenate(coefficients), np.concatenate(counts))
 
 
 def export(args: argparse.Namespace) -> None:
@@ -116,16 +110,17 @@ def export(args: argparse.Namespace) -> None:
     from dlpr.exact import weights as store
     from dlpr.exact.export import export_model
     from dlpr.training import evaluate
-    from dlpr.training.data import sample_tiles
+    from dlpr.training.data import coefficient_prior, load_blocks, sample_tiles
     from dlpr.training.loop import SlideModel
 
+    blocks = sorted((args.run / "blocks").glob("*.npz"))
     name = "sqrc" if (args.run / "sqrc.pt").exists() else "rc"
     state = torch.load(args.run / f"{name}.pt", weights_only=True)
     model = SlideModel(SlideProfile())
     model.load_state_dict(state["ema"])
     if name == "rc":
         model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
-    profile, tensors, bounds = export_model(model, _prior(args.run / "blocks"))
+    profile, tensors, bounds = export_model(model, coefficient_prior(map(load_blocks, blocks)))
     data = store.dump(profile, tensors)
     sha = hashlib.sha256(data).hexdigest()
     folder = args.weights or Path(store.__file__).parent.parent / "weights"
@@ -141,7 +136,7 @@ def export(args: argparse.Namespace) -> None:
     card: dict[str, Any] = {
         "command": "dlpr-train fit IMAGES --out RUN; dlpr-train export RUN --dev DEV",
         "note": args.note,
-        "data": sorted(p.stem for p in (args.run / "blocks").glob("*.npz")),
+        "data": [p.stem for p in blocks],
         "phases": phases,
         "largest_sum": {b.name: b.acc for b in bounds},
         "macs_per_pixel": {k: round(v) for k, v in SlideProfile().macs_per_pixel().items()},
@@ -160,13 +155,14 @@ def export(args: argparse.Namespace) -> None:
 
 def ablate(args: argparse.Namespace) -> None:
     """Rows of the ablation table."""
-    from dlpr.training import ablation
+    from dlpr.training import ablation, ablation_rows, ablation_table
 
+    _refuse_shared(args.images, args.dev)
     names = {f.name for f in fields(ablation.Setting)}
     setting = ablation.Setting(**{k: v for k, v in vars(args).items() if k in names})
-    ablation.run_rows(ablation.chosen_rows(args.rows), setting, _prior)
+    ablation.run_rows(ablation_rows.chosen_rows(args.rows), setting)
     if args.table:
-        args.table.write_text(ablation.table(setting))
+        args.table.write_text(ablation_table.table(setting))
 
 
 def main(argv: list[str] | None = None) -> int:

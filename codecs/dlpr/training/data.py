@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from dlpr import _native
+from dlpr.exact.export import linear_prior
 from dlpr.exact.tables import CODING_ORDER
 from dlpr.quantise import quantise
 
@@ -189,30 +192,67 @@ def simulated_blocks(
     return out
 
 
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz so that a kill leaves no half file."""
+    tmp = path.with_suffix(".tmp")
+    with tmp.open("wb") as f:
+        np.savez(f, **arrays)
+    tmp.replace(path)
+
+
 def build_blocks(
     root: Path, cache: Path, per_source: int, per_simulation: int, seed: int, without: str | None = None
 ) -> dict[str, list[Block]]:
     """Blocks by group: each source under its name, each kind of simulated scanner as ``sim:<kind>``; cached on disk.
 
-    ``without`` leaves a source out, of the simulated scanners too; give such a set a cache of its own.
+    ``without`` leaves a source out, of the simulated scanners too; the other sources give the same blocks as always.
     """
     groups: dict[str, list[Block]] = {}
-    sources = {name: files for name, files in list_sources(root).items() if name != without}
+    sources = list_sources(root)
+    kept = {name: files for name, files in sources.items() if name != without}
     cache.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate([*sources, *(f"sim:{k}" for k in SIMULATIONS)]):
-        path = cache / f"{name.replace(':', '_')}-{per_source}-{per_simulation}-{seed}.npz"
+        simulated = name.startswith("sim:")
+        if name == without:
+            continue
+        stem = f"{name.replace(':', '_')}-{per_source}-{per_simulation}-{seed}"
+        path = cache / (f"{stem}-without-{without}.npz" if simulated and without else f"{stem}.npz")
         if not path.exists():
             rng = np.random.default_rng([seed, i])
-            if name.startswith("sim:"):
-                blocks = simulated_blocks(sources, name[4:], per_simulation, rng)
+            if simulated:
+                blocks = simulated_blocks(kept, name[4:], per_simulation, rng)
             else:
                 blocks = real_blocks(sources[name], per_source, rng)
             arrays = {f"{k}{j}": getattr(b, k) for j, b in enumerate(blocks) for k in ("x", "pred", "base")}
-            np.savez(path, **arrays)
+            save_arrays(path, arrays)
             print(f"blocks {name}: {len(blocks)}", flush=True)
-        with np.load(path) as z:
-            groups[name] = [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
+        groups[name] = load_blocks(path)
     return groups
+
+
+def load_blocks(path: Path) -> list[Block]:
+    """Blocks of one file of the cache."""
+    with np.load(path) as z:
+        return [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
+
+
+def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, list[Block]]:
+    """The same blocks with the linear stage kept within limits: ``max_taps``, ``max_classes``, ``context``."""
+    return {
+        name: [Block(b.x, _native.linear_block(b.x, b.base, 8, **limits)[0], b.base) for b in blocks]
+        for name, blocks in groups.items()
+    }
+
+
+def coefficient_prior(groups: Iterable[list[Block]], **limits: int) -> dict[str, npt.NDArray[Any]]:
+    """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block."""
+    coefficients, counts = [], []
+    for blocks in groups:
+        for block in blocks[::8]:
+            _, classes, coef, count, _ = _native.linear_block(block.x, block.base, 8, **limits)
+            coefficients.append(coef[:classes])
+            counts.append(count[:classes])
+    return linear_prior(np.concatenate(coefficients), np.concatenate(counts))
 
 
 def sample_tiles(root: Path, per_source: int, size: int = 256, seed: int = 0) -> dict[str, list[U8]]:

@@ -32,12 +32,16 @@ def test_page_csv_json_and_plots(images: Path, tmp_path: Path) -> None:
     args = ["--set", f"tiles={images / 'tiles'}", "--set", f"whole={images / 'whole'}", "--out", str(tmp_path)]
     assert cli.main([*args, "--tau", "0", "2", "--per-source", "1", "--unseen", "b", "--option", "patch=64"]) == 0
     data = json.loads((tmp_path / "results.json").read_text())
-    codecs = {0: {"dlpr", *peers.lossless_peers()}, 2: {"dlpr", *peers.near_lossless_peers(2)}}
+    codecs = {
+        0: {measure.OWN, measure.NETWORK, *peers.lossless_peers()},
+        2: {measure.OWN, measure.NETWORK, *peers.near_lossless_peers(2)},
+    }
     for tau, expected in codecs.items():
         assert {r["codec"] for r in data["results"] if r["tau"] == tau} == expected
     for r in data["results"]:
-        if r["codec"] == "dlpr":
-            assert r["header"] + r["lossy"] + r["linear"] + r["lanes"] == r["bytes"]
+        if r["codec"] in (measure.OWN, measure.NETWORK):
+            assert r["header"] + sum(r[part] for part in measure.PARTS) == r["bytes"]
+            assert r["mode"] in ("coded", "jpeg")
     with (tmp_path / "results.csv").open() as f:
         assert len(list(csv.DictReader(f))) == len(data["results"]) == 3 * (len(codecs[0]) + len(codecs[2]))
     page = (tmp_path / "README.md").read_text()

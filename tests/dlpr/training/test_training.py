@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from PIL import Image
 
 import dlpr
 from dlpr import bitstream
 from dlpr.exact import reference, weights
 from dlpr.training import cli, loop
-from dlpr.training.data import SIMULATIONS, build_blocks, list_sources, sample_tiles, simulate_scanner
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for source, scale in (("a", 9), ("b", 21)):
-        (root / source).mkdir()
-        y, x = np.mgrid[:432, :432]
-        wave = 150 + 60 * np.sin(y / scale) * np.cos(x / (scale + 3))
-        rgb = wave[..., None] - [0, 30, 60] + rng.normal(0, 3, (432, 432, 3))
-        Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8)).save(root / source / "image.png")
-    return root
+from dlpr.training.batches import OPEN, TrainConfig
+from dlpr.training.data import (
+    SIMULATIONS,
+    build_blocks,
+    coefficient_prior,
+    list_sources,
+    load_blocks,
+    sample_tiles,
+    simulate_scanner,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +39,65 @@ def blocks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-def config(phase: str = "rc", steps: int = 4) -> loop.TrainConfig:
-    return loop.TrainConfig(phase=phase, steps=steps, lic_steps=2, batch=2, cells=64, threads=1)
+def config(phase: str = "rc", steps: int = 4) -> TrainConfig:
+    return TrainConfig(phase=phase, steps=steps, lic_steps=2, batch=2, cells=64, threads=1)
+
+
+def curve(run: Path) -> list[tuple[str, ...]]:
+    """The log without what the clock says."""
+    log = run / "rc.csv"
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = [r for r in csv.DictReader(lines) if None not in r.values()]
+    return [tuple(r[k] for k in ("step", "bits", "rate", "mse", "lr")) for r in rows]
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from dlpr.training import loop
+from dlpr.training.batches import TrainConfig
+from dlpr.training.data import build_blocks
+images, blocks, out, steps, threads = sys.argv[1:]
+cfg = TrainConfig(steps=int(steps), lic_steps=int(steps) // 2, batch=2, cells=64, threads=int(threads))
+loop.train(cfg, build_blocks(Path(images), Path(blocks), 1, 1, 0), Path(out), every=1)
+"""
+
+
+def start(images: Path, blocks: Path, out: Path, steps: int, threads: int = 1) -> subprocess.Popen[bytes]:
+    args = [sys.executable, "-c", TRAIN, str(images), str(blocks), str(out), str(steps), str(threads)]
+    return subprocess.Popen(args, stdout=subprocess.DEVNULL)
+
+
+def test_killed_run_goes_on_where_it_was(images: Path, blocks: Path, tmp_path: Path) -> None:
+    import torch
+
+    steps = 24
+    assert start(images, blocks, tmp_path / "whole", steps).wait() == 0
+    killed = start(images, blocks, tmp_path / "cut", steps)
+    while killed.poll() is None and len(curve(tmp_path / "cut")) < 3:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert len(curve(tmp_path / "cut")) < steps
+    with (tmp_path / "cut" / "rc.csv").open("a") as f:
+        f.write("23,1.0,9.9,9.9,9")  # a row cut short, of a step that is in no checkpoint
+    assert start(images, blocks, tmp_path / "cut", steps).wait() == 0
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    whole, cut = (torch.load(tmp_path / n / "rc.pt", weights_only=True) for n in ("whole", "cut"))
+    assert all(torch.equal(v, cut["ema"][k]) for k, v in whole["ema"].items())
+
+
+def test_same_seed_gives_the_same_weights(images: Path, tmp_path: Path) -> None:
+    files = []
+    for name in ("one", "two"):  # everything anew: blocks, networks, export; two threads
+        fit = ["fit", str(images), "--out", str(tmp_path / name), "--steps", "2", "--lic-steps", "1", "--sqrc-steps"]
+        fit += ["1", "--per-source", "1", "--per-simulation", "1", "--threads", "2", "--config", "cells=64"]
+        export = ["export", str(tmp_path / name), "--weights", str(tmp_path / name / "weights")]
+        for command in (fit, export):
+            subprocess.run([sys.executable, "-m", "dlpr.training.cli", *command], check=True, stdout=subprocess.DEVNULL)
+        (file,) = (tmp_path / name / "weights").glob("*.dlpw")
+        files.append(file.read_bytes())
+    assert files[0] == files[1]
 
 
 def test_resumed_run_equals_uninterrupted(
@@ -54,7 +109,7 @@ def test_resumed_run_equals_uninterrupted(
     whole = torch.load(loop.train(config(), groups, tmp_path / "whole", every=1), weights_only=True)
     save = loop.Run.save
 
-    def save_and_die(run: loop.Run, path: Path, cfg: loop.TrainConfig) -> None:
+    def save_and_die(run: loop.Run, path: Path, cfg: TrainConfig) -> None:
         save(run, path, cfg)
         if run.step == 2:
             raise KeyboardInterrupt
@@ -67,6 +122,7 @@ def test_resumed_run_equals_uninterrupted(
     assert resumed["step"] == whole["step"] == 4
     for key, value in whole["ema"].items():
         assert torch.equal(value, resumed["ema"][key]), key
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
 
 
 def test_export_codes_streams(images: Path, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +174,7 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     trunk = torch.randn(b, cells, 24, requires_grad=True)
     place = torch.randint(0, 64, (b, cells, 4))
     e = 3 * torch.randn(b, cells, 4, 3)
-    lower = torch.where(e < -6, torch.tensor(-loop.OPEN), e - 0.5)  # an open bin at the end of the grid
+    lower = torch.where(e < -6, torch.tensor(-OPEN), e - 0.5)  # an open bin at the end of the grid
     condition = (torch.tensor([0, 3, 5]), torch.tensor([0, 1, 7]) if tau_classes else None)
     fused = network_bits(net, (causal, lossy, trunk, place), (e, lower, e + 0.5), condition, 2, family)
     first = net.first(torch.cat([causal.float() / 64, lossy], -1), trunk, place)
@@ -135,11 +191,10 @@ def test_rounded_weights_are_those_exported(images: Path, blocks: Path, tmp_path
 
     from dlpr.config import SlideProfile
     from dlpr.exact.export import export_model
-    from dlpr.training.cli import _prior
 
     torch.manual_seed(1)
     model = loop.SlideModel(SlideProfile())
-    _, tensors, _ = export_model(model, _prior(blocks))
+    _, tensors, _ = export_model(model, coefficient_prior(map(load_blocks, sorted(blocks.glob("*.npz")))))
     model.rc.rounded = True
     masked, _, hidden, out = (t.detach().numpy() for t in model.rc._weights())
     for name, weight in (("rc.masked", masked), ("rc.hidden.1", hidden[1]), ("rc.out", out)):
@@ -201,34 +256,6 @@ def test_fit_from_a_checkpoint(images: Path, blocks: Path, tmp_path: Path) -> No
     assert not torch.equal(before["rc.out.weight"], after["rc.out.weight"])
     assert cli.main([*fit, "--config", "nothing=1"]) == 1
     assert cli.main([*fit, "--config", "lr=fast"]) == 1
-
-
-def test_ablation_rows_in_real_bytes(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import json
-
-    import torch
-
-    monkeypatch.delenv("DLPR_WEIGHTS_PATH", raising=False)
-    small = ["--steps", "3", "--lic-steps", "1", "--sqrc-steps", "2", "--threads", "1", "--per-source", "1"]
-    small += ["--blocks-per-source", "1", "--blocks-per-simulation", "1"]
-    ablate = ["ablate", str(images), "--dev", str(images), "--out", str(tmp_path / "run"), *small]
-    table = tmp_path / "ablations.md"
-    assert cli.main([*ablate, "--rows", "k-1", "laplace", "patch-64", "sqrc", "--table", str(table)]) == 0
-    results = {
-        p.parent.name: json.loads(p.read_text())["bits_per_px"] for p in (tmp_path / "run").glob("*/result.json")
-    }
-    assert set(results) == {"base", "k-1", "laplace", "patch-64", "sqrc"}
-    assert results["patch-64"]["0"] != results["base"]["0"]
-    assert results["laplace"]["0"] != results["base"]["0"]
-    assert results["k-1"]["0"] != results["base"]["0"]
-    out = torch.load(tmp_path / "run" / "k-1" / "rc.pt", weights_only=True)["ema"]["rc.out.weight"]
-    assert not out[61:65].any()
-    assert out[60].any()
-    assert table.read_text().count("| `") == 5
-    stamp = (tmp_path / "run" / "base" / "result.json").stat().st_mtime_ns
-    assert cli.main([*ablate, "--rows", "base"]) == 0
-    assert (tmp_path / "run" / "base" / "result.json").stat().st_mtime_ns == stamp, "a finished row was done again"
-    assert cli.main([*ablate, "--rows", "nothing"]) == 1
 
 
 def test_sources_are_sub_folders(images: Path) -> None:

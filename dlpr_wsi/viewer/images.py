@@ -1,0 +1,186 @@
+"""What a server shows: named images, and their pixels without blocking its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoom, TooLargeError
+from dlpr_wsi.viewer.engine import ChunkEngine, ChunkError, ChunkKey
+from dlpr_wsi.viewer.pyramid import Box, canvas, keys_of, paste, ring_of
+from dlpr_wsi.viewer.render import marked_tile, usable_profile
+from dlpr_wsi.viewer.stores import ChunkStore, open_store
+
+__all__ = ["ImageSet", "PixelReader", "Pixels", "ViewedImage", "open_images"]
+
+_log = logging.getLogger("dlpr_wsi.viewer")
+_GROUP = 64
+_MAX_LOGGED = 1000  # damaged chunks that are named in the log, each once
+
+
+@dataclass(frozen=True)
+class ViewedImage:
+    """An image that the server shows.
+
+    Parameters
+    ----------
+    id : str
+        Its name in URLs: letters, digits and hyphens.
+    store : ChunkStore
+        Its chunks.
+    deepzoom : DeepZoom
+        Its tiles.
+    profile : bytes or None
+        Its ICC profile, if that can be used.
+    """
+
+    id: str
+    store: ChunkStore
+    deepzoom: DeepZoom
+    profile: bytes | None
+
+
+class ImageSet:
+    """The images of a server, by id; nothing else can be asked for.
+
+    Parameters
+    ----------
+    stores : sequence of ChunkStore
+        Open images. Ids are made of their names.
+    """
+
+    def __init__(self, stores: Sequence[ChunkStore]) -> None:
+        self.images: dict[str, ViewedImage] = {}
+        for store in stores:
+            name = _slug(store.name)
+            count = 1
+            while (identifier := name if count == 1 else f"{name}-{count}") in self.images:
+                count += 1
+            profile = store.icc_profile if usable_profile(store.icc_profile) else None
+            if store.icc_profile is not None and profile is None:
+                _log.warning("%s: its ICC profile cannot be used", store.name)
+            self.images[identifier] = ViewedImage(identifier, store, DeepZoom(store), profile)
+
+    def close(self) -> None:
+        """Release all files."""
+        for image in self.images.values():
+            image.store.close()
+
+
+def open_images(paths: Iterable[Path]) -> ImageSet:
+    """Open archives and slides.
+
+    Raises
+    ------
+    dlpr_wsi.errors.WsiError
+        One of them cannot be opened; the others are closed again.
+    """
+    stores: list[ChunkStore] = []
+    try:
+        for path in paths:
+            stores.append(open_store(path))
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
+    return ImageSet(stores)
+
+
+def _slug(name: str) -> str:
+    """Return a name that is safe in a URL."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "image"
+
+
+@dataclass
+class Pixels:
+    """A region, and which of its chunks are damaged and only marked."""
+
+    array: NDArray[np.uint8]
+    damaged: list[ChunkKey] = field(default_factory=list)
+
+
+class PixelReader:
+    """Regions for a server: bounded in memory, chunks of cancelled requests given up.
+
+    Parameters
+    ----------
+    engine : ChunkEngine
+        Decodes.
+    budget : int
+        Pixels of all regions that are put together at the same time.
+    """
+
+    def __init__(self, engine: ChunkEngine, budget: int = MAX_SOURCE_PIXELS) -> None:
+        self.engine = engine
+        self.damaged = 0
+        self._budget = budget
+        self._used = 0
+        self._freed = asyncio.Condition()
+        self._logged: set[tuple[str, int, int, int]] = set()
+
+    @asynccontextmanager
+    async def room(self, pixels: int) -> AsyncIterator[None]:
+        """Wait until there is room for so many pixels; hold it while the block runs."""
+        pixels = min(pixels, self._budget)
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._used + pixels <= self._budget)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            async with self._freed:
+                self._used -= pixels
+                self._freed.notify_all()
+
+    async def read(self, store: ChunkStore, level: int, box: Box, prefetch: bool = False) -> Pixels:
+        """Return a region; damaged chunks are marked in it.
+
+        Raises
+        ------
+        TooLargeError
+            The region has more than `MAX_SOURCE_PIXELS` px.
+        dlpr_wsi.viewer.engine.BusyError
+            Too much waits already.
+        """
+        if box.width * box.height > MAX_SOURCE_PIXELS:
+            raise TooLargeError(f"a region of {box.width} x {box.height} px: at most {MAX_SOURCE_PIXELS} px are read")
+        out = canvas(store, level, box, store.background)
+        damaged: list[ChunkKey] = []
+        keys = keys_of(store, level, box)
+        for group in (keys[i : i + _GROUP] for i in range(0, len(keys), _GROUP)):
+            futures = []
+            try:
+                for key in group:
+                    futures.append(self.engine.request(key))
+                for key, future in zip(group, futures, strict=True):
+                    try:
+                        pixels = (await asyncio.wrap_future(future)).pixels
+                    except ChunkError as error:
+                        self._report(error)
+                        damaged.append(key)
+                        grid = store.levels[level]
+                        pixels = marked_tile(grid.tile_width, grid.tile_height)
+                    paste(out, box, key, pixels)
+            finally:
+                for future in futures:
+                    future.cancel()
+        if prefetch:
+            self.engine.prefetch(ring_of(store, level, box))
+        return Pixels(out, damaged)
+
+    def _report(self, error: ChunkError) -> None:
+        """Count a damaged chunk; log it when it is met first."""
+        self.damaged += 1
+        key = error.key
+        name = (key.store.fingerprint, key.level, key.row, key.column)
+        if name not in self._logged and len(self._logged) < _MAX_LOGGED:
+            self._logged.add(name)
+            _log.warning("damaged tile: %s", error)

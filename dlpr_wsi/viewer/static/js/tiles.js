@@ -1,0 +1,27 @@
+// Tile sources for OpenSeadragon.
+
+export function source(image, { format, icc }) {
+  const query = icc ? "?icc=1" : "";
+  return {
+    width: image.width,
+    height: image.height,
+    tileSize: image.deepzoom_tile,
+    tileOverlap: 0,
+    minLevel: image.deepzoom_min_level,
+    maxLevel: image.deepzoom_levels - 1,
+    getTileUrl: (level, x, y) => `deepzoom/${image.id}_files/${level}/${x}_${y}.${format}${query}`,
+  };
+}
+
+/** |error| between two images; errors of `peak` get the brightest colour. */
+export function errorSource(image, other, peak) {
+  return {
+    ...source(image, { format: "png", icc: false }),
+    getTileUrl: (level, x, y) => `compare/${image.id}/${other.id}_files/${level}/${x}_${y}.png?peak=${peak}`,
+  };
+}
+
+/** Largest error that an archive may have against its source, or two archives against each other. */
+export function bound(image, other) {
+  return Math.max(1, (image.tau ?? 0) + (other.tau ?? 0));
+}
