@@ -54,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted{_RESUME}", file=sys.stderr)
+        print(f"{parser.prog}: interrupted{_RESUME if options.command == 'convert' else ''}", file=sys.stderr)
         return 130
     except _Terminated:
-        print(f"{parser.prog}: terminated{_RESUME}", file=sys.stderr)
+        print(f"{parser.prog}: terminated{_RESUME if options.command == 'convert' else ''}", file=sys.stderr)
         return 143
     finally:
         signal.signal(signal.SIGTERM, previous)

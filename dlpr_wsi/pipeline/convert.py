@@ -351,6 +351,11 @@ def convert(
         if done is not None:
             return done
         check_destination(out, overwrite=overwrite)
+        if out.suffix.lower() in _TIFF_SUFFIXES:  # now, and not when everything is encoded
+            from dlpr_wsi.sinks.ometiff import check_tile_size
+
+            for level in plan.levels:
+                check_tile_size(level.tile_width, level.tile_height, "--tile")
         executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
         with closing(Journal(out, header, restart=restart)) as journal:
             if on_preview is not None:

@@ -24,6 +24,7 @@ from dlpr_wsi.sources.tiff_archive import NAMESPACE, TAG_HASHES, require_tifffil
 
 __all__ = [
     "TiffOptions",
+    "check_tile_size",
     "ome_xml",
     "partial_file",
     "write_pyramid",
@@ -89,6 +90,16 @@ def partial_file(out: Path, *, overwrite: bool) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def check_tile_size(width: int, height: int, option: str) -> None:
+    """Raise UsageError, which blames ``option``, unless TIFF allows tiles of this size in px."""
+    if width % _TILE_UNIT or height % _TILE_UNIT:
+        raise UsageError(
+            option,
+            f"TIFF tiles have sides that are multiples of {_TILE_UNIT} px, these chunks have {width} x {height} px; "
+            "convert with another --tile, or to .zarr",
+        )
+
+
 def write_pyramid(
     path: Path,
     archive: Archive,
@@ -126,12 +137,7 @@ def write_pyramid(
     """
     tifffile = require_tifffile()
     for level in archive.levels:
-        if level.tile_width % _TILE_UNIT or level.tile_height % _TILE_UNIT:
-            raise UsageError(
-                "ARCHIVE",
-                f"{archive.path}: TIFF tiles have sides that are multiples of {_TILE_UNIT} px, the archive's chunks "
-                f"have {level.tile_width} x {level.tile_height} px; convert the slide with another --tile",
-            )
+        check_tile_size(level.tile_width, level.tile_height, "ARCHIVE")
     with tifffile.TiffWriter(path, bigtiff=True, byteorder="<") as writer:
         for level in archive.levels:
             first, how = level.index == 0, options(level.index)

@@ -256,6 +256,33 @@ def test_tiles_of_a_size_that_tiff_forbids(tmp_path, make_archive, images):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
+def test_convert_refuses_such_tiles_before_it_begins(tmp_path, plain_slide):
+    from dlpr_wsi.pipeline.convert import convert
+
+    with pytest.raises(UsageError, match="multiples of 16") as caught:
+        convert(plain_slide, tmp_path / "a.tiff", tile=72)
+    assert caught.value.option == "--tile"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_writes_tiff_and_every_command_takes_it(tmp_path, plain_slide, pixels, capsys):
+    from dlpr_wsi.cli import main
+
+    path = tmp_path / "a.tiff"
+    assert main(["convert", str(plain_slide), str(path), "--tile", "64", "--tau", "1"]) == 0
+    assert np.abs(tifffile.imread(path).astype(int) - pixels).max() == 1
+    assert main(["verify", str(path)]) == 0
+    assert main(["verify", str(path), "--source", str(plain_slide)]) == 0
+    capsys.readouterr()
+    assert main(["info", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "a.tiff: tiled TIFF" in printed
+    assert "in one file" in printed
+    assert main(["convert", str(path), str(tmp_path / "again.zarr"), "--tile", "64"]) == 0
+    again = open_archive(tmp_path / "again.zarr")
+    np.testing.assert_array_equal(again.read(0, 0, 330, 200), tifffile.imread(path))
+
+
 def test_a_damaged_chunk_is_named_and_nothing_is_left(tmp_path, make_archive, images):
     path = make_archive(tmp_path / "a.zarr", images[:2])
     shard = path / "1" / "c" / "0" / "0" / "0"
