@@ -87,7 +87,7 @@ def test_levels_with_broken_downsamples_equal_openslide(any_svs):
 @pytest.mark.parametrize(
     "name",
     [
-        "camelyon-thumb-jpeg.dcm",
+        pytest.param("camelyon-thumb-jpeg.dcm", marks=pytest.mark.full),
         "synthetic-boxes-4level.tiff",
         pytest.param("camelyon-thumb-j2k-lossless.dcm", marks=pytest.mark.full),
         pytest.param("CMU-1-Small-Region.svs", marks=pytest.mark.full),
@@ -152,7 +152,7 @@ def test_layout_of_the_archive(archive, plain_slide):
     assert all(opened.stream(0, row, column) for row, column in opened.levels[0].positions())  # white ones too
 
 
-@pytest.mark.parametrize("tile", [48, 100, 512])
+@pytest.mark.parametrize("tile", [48, 100, pytest.param(512, marks=pytest.mark.full)])
 def test_bytes_do_not_depend_on_threads(tmp_path, plain_slide, pixels, tile):
     stored = []
     for threads in (1, 3):
