@@ -73,7 +73,7 @@ class ResponseCache:
         finally:
             if (running := self._running.get(key)) is not None and running[0] is asyncio.current_task():
                 del self._running[key]
-        if not rendered.damaged:
+        if not rendered.damaged and len(rendered.body) <= self.cache.limit // 16:  # one must not drive out all others
             self.cache.put(key, rendered)
         return rendered
 

@@ -20,8 +20,10 @@ try:
 
     from dlpr_wsi.viewer.app import Settings, create_app
     from dlpr_wsi.viewer.guard import GuardedProtocol
+except MissingDependencyError:
+    raise
 except ImportError as error:
-    raise MissingDependencyError(getattr(error, "name", None) or "a package", "viewer") from error
+    raise MissingDependencyError(error.name or "a package", "viewer") from error
 
 from dlpr_wsi.viewer.engine import ChunkEngine
 from dlpr_wsi.viewer.images import open_images

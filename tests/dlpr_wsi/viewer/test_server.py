@@ -260,6 +260,15 @@ def test_mistakes_on_the_command_line(archives, tmp_path):
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
+def test_a_missing_package_is_named(archives, package):
+    code = f"import sys; sys.modules[{package!r}] = None; from dlpr_wsi.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "serve", str(archives[0][0])]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert f"{package} is not installed; it comes with: pip install 'dlpr-wsi[viewer]'" in result.stderr
+
+
 def test_open_opens_the_page(archives, tmp_path):
     """``--open`` calls the browser that the environment names."""
     script = tmp_path / "browser"
