@@ -1,5 +1,6 @@
 """The server on real sockets: slow clients, floods, clients that leave; and the command."""
 
+import functools
 import os
 import signal
 import socket
@@ -206,7 +207,11 @@ def test_only_loopback_is_local():
 
 
 def start(*arguments, env=None):
-    return subprocess.Popen([COMMAND, "serve", *map(str, arguments)], stdout=-1, stderr=-1, text=True, env=env)
+    # A shell's background jobs ignore SIGINT, and what they start inherits that.
+    interruptible = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(
+        [COMMAND, "serve", *map(str, arguments)], stdout=-1, stderr=-1, text=True, env=env, preexec_fn=interruptible
+    )
 
 
 def url_of(process):
