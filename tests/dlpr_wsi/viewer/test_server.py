@@ -210,7 +210,12 @@ def start(*arguments, env=None):
     # A shell's background jobs ignore SIGINT, and what they start inherits that.
     interruptible = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
-        [COMMAND, "serve", *map(str, arguments)], stdout=-1, stderr=-1, text=True, env=env, preexec_fn=interruptible
+        [COMMAND, "serve", *map(str, arguments)],
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env=env,
+        preexec_fn=interruptible,  # noqa: PLW1509
     )
 
 
