@@ -78,7 +78,8 @@ def ratios(
         peers = lossless_peers() if tau == 0 else near_lossless_peers(tau)
         peers = {name: peer for name, peer in peers.items() if not any(s in name for s in skip)}
         rows = {OWN: sizes(tiles, _dlpr_sizes(tau, threads, options))}
-        rows[NETWORK] = sizes(tiles, _dlpr_sizes(tau, threads, options | {"jpeg": "never"}))
+        if options.get("jpeg") != "never":
+            rows[NETWORK] = sizes(tiles, _dlpr_sizes(tau, threads, options | {"jpeg": "never"}))
         rows |= {name: sizes(tiles, _peer_sizes(peer.encode, threads)) for name, peer in peers.items()}
         for r in rows.values():
             r["macro"] = statistics.fmean(r.values())

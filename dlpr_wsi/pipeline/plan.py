@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dlpr_wsi.sources import SlideFacts, TileGrid
+from dlpr_wsi.sources import Chunked, SlideFacts, TileGrid
 
 __all__ = ["DEFAULT_TILE", "LevelPlan", "Plan", "Pyramid", "SourceTiles", "Task", "make_plan", "pyramid_levels"]
 
@@ -58,7 +58,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class LevelPlan:
+class LevelPlan(Chunked):
     """One level cut into chunks and shards.
 
     Parameters
@@ -80,16 +80,6 @@ class LevelPlan:
     shard_rows: int
     shard_columns: int
     follows_source: bool
-
-    @property
-    def rows(self) -> int:
-        """Rows of chunks."""
-        return -(-self.height // self.tile_height)
-
-    @property
-    def columns(self) -> int:
-        """Columns of chunks."""
-        return -(-self.width // self.tile_width)
 
     @property
     def tiles(self) -> int:

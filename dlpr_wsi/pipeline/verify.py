@@ -16,7 +16,7 @@ from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
 from dlpr_wsi.pipeline.execute import Executor, LocalExecutor, Lost
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
-from dlpr_wsi.pipeline.work import Job, largest_error, open_with_levels, read_task
+from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel, open_archive
@@ -27,38 +27,23 @@ _GROUP = 4  # chunks along a side of a task where the archive has no shards
 
 
 @dataclass(frozen=True, order=True)
-class BadChunk:
+class BadChunk(BadTile):
     """A chunk that is not what it should be.
 
     Parameters
     ----------
-    level, row, column : int
-        Its position.
-    x, y, width, height : int
-        The pixels of the level that it should hold.
+    level, row, column, x, y, width, height, message
+        As in `BadTile`.
     reason : str
         A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau, or a
         `dlpr.errors.DlprError`'s reason.
-    message : str
-        What is wrong, for people.
     """
 
-    level: int
-    row: int
-    column: int
-    x: int
-    y: int
-    width: int
-    height: int
     reason: str
-    message: str
 
     def __str__(self) -> str:
         """Return one line that names the chunk, its pixels and what is wrong."""
-        return (
-            f"level {self.level} row {self.row} column {self.column} "
-            f"(x={self.x} y={self.y} {self.width}x{self.height} px): {self.reason}: {self.message}"
-        )
+        return f"{self.place}: {self.reason}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -226,7 +211,7 @@ def _same_levels(archive: Archive, source: Path) -> None:
 
 
 def _bad(level: LevelPlan, index: int, row: int, column: int, reason: str, message: str) -> BadChunk:
-    return BadChunk(index, row, column, *level.box(row, column), reason, message)
+    return BadChunk(index, row, column, *level.box(row, column), message, reason)
 
 
 def _check_archive(job: Job, task: Task) -> _Found:

@@ -69,7 +69,7 @@ class Job:
     device: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class BadTile:
     """A tile that could not be converted.
 
@@ -94,9 +94,14 @@ class BadTile:
 
     def __str__(self) -> str:
         """Return one line that names the tile and what is wrong."""
+        return f"{self.place}: {self.message}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
         return (
             f"level {self.level} row {self.row} column {self.column} "
-            f"(x={self.x} y={self.y} {self.width}x{self.height} px): {self.message}"
+            f"(x={self.x} y={self.y} {self.width}x{self.height} px)"
         )
 
 

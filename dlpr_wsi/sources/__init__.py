@@ -30,7 +30,9 @@ from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources.codec import SourceCodec
 
 __all__ = [
+    "Chunked",
     "Level",
+    "NoTiles",
     "PixelSource",
     "SlideFacts",
     "SourceCodec",
@@ -41,6 +43,25 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".jp2"})
+
+
+class Chunked:
+    """What follows from the sizes of a level and of its chunks."""
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of chunks."""
+        return -(-self.height // self.tile_height)
+
+    @property
+    def columns(self) -> int:
+        """Columns of chunks."""
+        return -(-self.width // self.tile_width)
 
 
 @dataclass(frozen=True)
@@ -162,6 +183,20 @@ class SlideFacts:
         facts = {"kind": "slide", **asdict(self)}
         facts["icc_profile"] = None if self.icc_profile is None else len(self.icc_profile)
         return facts
+
+
+class NoTiles:
+    """The part of `PixelSource` about stored tiles, for sources that have none."""
+
+    def tile_grid(self, level: int) -> TileGrid | None:
+        """Return None: there are no JPEG tiles."""
+        del level
+        return None
+
+    def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
+        """Return None: there are no JPEG tiles."""
+        del level, row, column
+        return None
 
 
 class PixelSource(Protocol):

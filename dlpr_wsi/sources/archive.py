@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr.exact.crc import crc32c
 from dlpr_wsi.errors import ArchiveError
+from dlpr_wsi.sources import Chunked
 
 __all__ = [
     "ATTRIBUTES",
@@ -45,7 +46,7 @@ _CACHED_INDEXES = 512
 
 
 @dataclass(frozen=True)
-class ArchiveLevel:
+class ArchiveLevel(Chunked):
     """One level of an archive; sizes in px.
 
     Parameters
@@ -92,16 +93,6 @@ class ArchiveLevel:
         if self.tile_width != self.tile_height:
             raise ArchiveError(f"{self.path}: chunks of {self.tile_width} x {self.tile_height} px are not square")
         return self.tile_width
-
-    @property
-    def rows(self) -> int:
-        """Rows of chunks."""
-        return -(-self.height // self.tile_height)
-
-    @property
-    def columns(self) -> int:
-        """Columns of chunks."""
-        return -(-self.width // self.tile_width)
 
     def positions(self) -> Iterator[tuple[int, int]]:
         """Yield (row, column) of every chunk, row by row."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import MissingDependencyError, SourceError
-from dlpr_wsi.sources import Level, SlideFacts, SourceCodec, SourceTile, TileGrid
+from dlpr_wsi.sources import Level, NoTiles, SlideFacts, SourceCodec
 
 try:
     from PIL import Image
@@ -27,7 +27,7 @@ _CODECS = {
 }
 
 
-class ImageSource:
+class ImageSource(NoTiles):
     """An image file, decoded once and kept.
 
     Raises
@@ -85,16 +85,6 @@ class ImageSource:
         top, left = max(-y, 0), max(-x, 0)
         out[top : top + part.shape[0], left : left + part.shape[1]] = part
         return out
-
-    def tile_grid(self, level: int) -> TileGrid | None:
-        """Return None: an image has no tiles."""
-        del level
-        return None
-
-    def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
-        """Return None: an image has no tiles."""
-        del level, row, column
-        return None
 
     def associated(self, name: str) -> NDArray[np.uint8]:
         """Raise: an image has none."""

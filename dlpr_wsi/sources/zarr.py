@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError
-from dlpr_wsi.sources import Level, SlideFacts, SourceCodec, SourceTile, TileGrid
+from dlpr_wsi.sources import Level, NoTiles, SlideFacts, SourceCodec
 from dlpr_wsi.sources.archive import Archive, directory_bytes, open_archive
 
 __all__ = ["ZarrSource"]
 
 
-class ZarrSource:
+class ZarrSource(NoTiles):
     """A Zarr folder: an array of shape (3, H, W) or (H, W, 3), or an OME-Zarr image of such arrays.
 
     Leading axes of length 1 (time, depth) are allowed.
@@ -93,16 +93,6 @@ class ZarrSource:
             raise SourceError(
                 f"{self._path}: reading {width}x{height} px at x={x} y={y} of level {level} failed ({error})"
             ) from error
-
-    def tile_grid(self, level: int) -> TileGrid | None:
-        """Return None: there are no JPEG tiles."""
-        del level
-        return None
-
-    def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
-        """Return None: there are no JPEG tiles."""
-        del level, row, column
-        return None
 
     def associated(self, name: str) -> NDArray[np.uint8]:
         """Raise: associated images of archives are OME-Zarr images of their own."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
-from dlpr_wsi.sources import PixelSource, open_source
+from dlpr_wsi.sources import Chunked, PixelSource, open_source
 from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr, open_archive
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
@@ -23,7 +23,7 @@ SLIDE_TILE = 256  # px; slides are read in such chunks
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Chunked):
     """One level: its size, and its chunks.
 
     Parameters
@@ -41,16 +41,6 @@ class Grid:
     tile_width: int
     tile_height: int
     downsample: float
-
-    @property
-    def rows(self) -> int:
-        """Rows of chunks."""
-        return -(-self.height // self.tile_height)
-
-    @property
-    def columns(self) -> int:
-        """Columns of chunks."""
-        return -(-self.width // self.tile_width)
 
 
 @dataclass(frozen=True)
