@@ -24,6 +24,7 @@ from dlpr_wsi.errors import MissingDependencyError, SourceError, UsageError, Wsi
 
 if TYPE_CHECKING:
     from dlpr_wsi.pipeline.convert import ConvertOptions
+    from dlpr_wsi.sources import Selection
 
 __all__ = ["main"]
 
@@ -72,6 +73,7 @@ def _convert(options: argparse.Namespace) -> int:
     from dlpr_wsi.pipeline.convert import ConvertOptions
     from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
     from dlpr_wsi.sinks.omezarr import OmeVersion
+    from dlpr_wsi.sources import Selection
 
     wanted = ConvertOptions(
         tau=options.tau,
@@ -80,6 +82,7 @@ def _convert(options: argparse.Namespace) -> int:
         source_tiles=SourceTiles(options.source_tiles),
         pyramid=Pyramid(options.pyramid),
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
+        selection=Selection(options.image, options.page, options.plane, options.time),
     )
     if options.out is None:
         if options.dry_run and len(options.paths) == 1:
@@ -137,7 +140,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     if not many and not jobs[0][0].exists():
         raise SourceError(f"{jobs[0][0]}: no such file")
     executor = make_executor(
-        _pixels(jobs),
+        _pixels(jobs, wanted.selection),
         scheduler=options.scheduler,
         workers=options.workers,
         threads=options.threads,
@@ -188,14 +191,14 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     return int(any(row.report is None for row in rows))
 
 
-def _pixels(jobs: Sequence[tuple[Path, Path]]) -> int:
+def _pixels(jobs: Sequence[tuple[Path, Path]], selection: Selection) -> int:
     """Px of level 0 of all slides that open; the others fail later, by name."""
     from dlpr_wsi.sources import open_source
 
     total = 0
     for slide, _ in jobs:
         try:
-            source = open_source(slide)
+            source = open_source(slide, selection)
         except MissingDependencyError:
             raise
         except WsiError:
@@ -306,6 +309,13 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
     )
+    for name, what in (
+        ("image", "image (series) of a file that holds several"),
+        ("page", "page of a TIFF whose pages are pictures of their own"),
+        ("plane", "focal plane"),
+        ("time", "time point"),
+    ):
+        convert.add_argument(f"--{name}", type=_integer(0, 1 << 30), metavar="N", help=f"{what}, counted from 0")
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
     convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
     convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")

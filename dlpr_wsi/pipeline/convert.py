@@ -25,7 +25,7 @@ from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
-from dlpr_wsi.sources import PixelSource, SlideFacts
+from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
 from dlpr_wsi.sources.archive import directory_bytes, open_archive
 from dlpr_wsi.sources.pyramid import FILTER
 
@@ -53,6 +53,8 @@ class ConvertOptions:
         Whether lower levels are made for a slide of one level.
     keep : tuple of str
         Associated images to keep, of label, macro and thumbnail.
+    selection : Selection
+        Which picture of a file that holds several.
     """
 
     tau: int = 0
@@ -61,6 +63,7 @@ class ConvertOptions:
     source_tiles: SourceTiles = SourceTiles.AUTO
     pyramid: Pyramid = Pyramid.AUTO
     keep: tuple[str, ...] = ()
+    selection: Selection = field(default_factory=Selection)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the journal and the archive record them."""
@@ -71,6 +74,7 @@ class ConvertOptions:
             "source_tiles": self.source_tiles.value,
             "pyramid": self.pyramid.value,
             "keep": sorted(self.keep),
+            "selection": self.selection.to_json(),
         }
 
 
@@ -248,12 +252,12 @@ def make_executor(
 
 def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
     """Open a slide with the levels of its archive, and cut it."""
-    source = open_with_levels(slide, 1)
+    source = open_with_levels(slide, 1, options.selection)
     count = pyramid_levels(source.facts, options.tile or 256, options.pyramid)
     made = count - len(source.facts.levels)
     if made:
         source.close()
-        source = open_with_levels(slide, count)
+        source = open_with_levels(slide, count, options.selection)
     try:
         grids = [source.tile_grid(index) for index in range(count)]
         plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
@@ -376,6 +380,7 @@ def convert(
                 source_tiles=options.source_tiles,
                 threads=executor.threads,
                 device="cuda" if gpu else None,
+                selection=options.selection,
             )
             stages = _run(job, journal, executor, progress)
             kept = _finish(job, journal, source, options, job_id(header))

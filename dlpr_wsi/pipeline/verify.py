@@ -19,6 +19,7 @@ from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel, open_archive
 
 __all__ = ["BadChunk", "VerifyReport", "verify"]
@@ -147,6 +148,7 @@ def verify(
         source_tiles=SourceTiles.NEVER,
         threads=executor.threads,
         device="cuda" if gpu else None,
+        selection=recorded_selection(opened),
     )
     function = _check_archive if source is None else _check_against_source
     bad: list[BadChunk] = []
@@ -179,6 +181,17 @@ def verify(
     )
 
 
+def recorded_selection(archive: Archive) -> Selection:
+    """Return which picture of its source an archive was made from."""
+    chosen = dict(archive.facts.get("options", {})).get("selection", {})
+    if not isinstance(chosen, dict) or not all(type(value) is int for value in chosen.values()):
+        raise ArchiveError(f"{archive.path}: the selection that its facts record is damaged: {chosen!r}")
+    try:
+        return Selection(**chosen)
+    except TypeError as error:
+        raise ArchiveError(f"{archive.path}: the selection that its facts record is damaged: {chosen!r}") from error
+
+
 def _plan(archive: Archive) -> Plan:
     """Return an archive's levels as a plan; tasks are its shards."""
     return Plan(tuple(_cut(level) for level in archive.levels))
@@ -198,7 +211,7 @@ def _cut(level: ArchiveLevel) -> LevelPlan:
 
 def _same_levels(archive: Archive, source: Path) -> None:
     """Raise ArchiveError unless a slide has the levels of an archive."""
-    opened = open_with_levels(source, len(archive.levels))
+    opened = open_with_levels(source, len(archive.levels), recorded_selection(archive))
     levels = opened.facts.levels
     opened.close()
     mine = [(level.width, level.height) for level in archive.levels]

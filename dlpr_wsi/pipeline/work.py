@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
-from dlpr_wsi.sources import PixelSource, SourceTile, open_source
+from dlpr_wsi.sources import PixelSource, Selection, SourceTile, open_source
 from dlpr_wsi.sources.archive import parse_shard_index
 from dlpr_wsi.sources.pyramid import PyramidSource
 
@@ -56,6 +56,8 @@ class Job:
         Codec threads of a task.
     device : str or None
         torch device that decodes for the check; None: the CPU, natively.
+    selection : Selection
+        Which picture of the source, where it holds several.
     """
 
     key: str
@@ -67,6 +69,7 @@ class Job:
     source_tiles: SourceTiles
     threads: int
     device: str | None = None
+    selection: Selection = field(default_factory=Selection)
 
 
 @dataclass(frozen=True, order=True)
@@ -132,9 +135,9 @@ _lock = threading.Lock()
 _sources: dict[str, tuple[PixelSource, threading.Lock]] = {}
 
 
-def open_with_levels(path: Path, levels: int) -> PixelSource:
+def open_with_levels(path: Path, levels: int, selection: Selection | None = None) -> PixelSource:
     """Open a source and give it as many levels as the archive has."""
-    source = open_source(path)
+    source = open_source(path, selection)
     if len(source.facts.levels) == 1 < levels:
         return PyramidSource(source, levels)
     return source
@@ -158,7 +161,8 @@ def _source(job: Job) -> Iterator[PixelSource]:
     while True:
         with _lock:
             if job.key not in _sources:
-                _sources[job.key] = (open_with_levels(job.source, len(job.plan.levels)), threading.Lock())
+                opened = open_with_levels(job.source, len(job.plan.levels), job.selection)
+                _sources[job.key] = (opened, threading.Lock())
             source, lock = _sources[job.key]
         with lock:
             if _sources.get(job.key, (None,))[0] is not source:

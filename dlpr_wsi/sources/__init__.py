@@ -30,10 +30,12 @@ from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources.codec import SourceCodec
 
 __all__ = [
+    "Channel",
     "Chunked",
     "Level",
     "NoTiles",
     "PixelSource",
+    "Selection",
     "SlideFacts",
     "SourceCodec",
     "SourceTile",
@@ -127,6 +129,50 @@ class SourceTile:
 
 
 @dataclass(frozen=True)
+class Channel:
+    """One channel of an image that is no RGB picture (fluorescence, a single grey channel, ...).
+
+    Parameters
+    ----------
+    name : str
+        As the file calls it ("DAPI"), printable and at most 64 characters; "channel N" where it has no name.
+    colour : tuple of int
+        RGB in which it is shown.
+    """
+
+    name: str
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of several pictures in a file is meant; every number counts from 0, None where there is nothing to choose.
+
+    A source refuses a file of several, by name, where the choice is missing; it refuses a choice out of range too.
+
+    Parameters
+    ----------
+    image : int or None
+        Image (series) of a file that holds several (OME-TIFF, bioformats2raw's layout, SCN).
+    page : int or None
+        Page of a TIFF whose pages are pictures of their own.
+    plane : int or None
+        Focal plane (axis z).
+    time : int or None
+        Time point (axis t).
+    """
+
+    image: int | None = None
+    page: int | None = None
+    plane: int | None = None
+    time: int | None = None
+
+    def to_json(self) -> dict[str, int]:
+        """Return the choices that were made."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class SlideFacts:
     """What a slide says about itself, chosen by allow-list.
 
@@ -160,6 +206,12 @@ class SlideFacts:
         x, y, width, height in px of level 0: the part that was scanned, where the slide says so.
     properties : mapping of str to str
         Technical properties of the vendor, by allow-list (`dlpr_wsi.sources.properties`).
+    channels : tuple of Channel or None
+        None: an RGB picture, three samples a px. Else one sample a px for each channel, in this order.
+    reader : str
+        The library whose pixels these are, with its version ("OpenSlide 4.0.1").
+    notes : tuple of str
+        What the reader left out or decided, one sentence each, for the report; never text from the file.
     """
 
     name: str
@@ -177,6 +229,14 @@ class SlideFacts:
     icc_profile: bytes | None = None
     bounds: tuple[int, int, int, int] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[Channel, ...] | None = None
+    reader: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Samples of a px: 3 for RGB, else the number of channels."""
+        return 3 if self.channels is None else len(self.channels)
 
     def to_json(self) -> dict[str, Any]:
         """Return all facts; of the colour profile only its size."""
@@ -207,9 +267,10 @@ class PixelSource(Protocol):
         """What the slide says about itself."""
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
-        """Return a region of a level as (height, width, 3) RGB, background filled in.
+        """Return a region of a level as (height, width, samples), background filled in.
 
-        ``x``, ``y``, ``width`` and ``height`` are px of that level. Raises `dlpr_wsi.errors.SourceError`; the source
+        RGB where ``facts.channels`` is None, else one sample for each channel. ``x``, ``y``, ``width`` and ``height``
+        are px of that level. Raises `dlpr_wsi.errors.SourceError`; the source
         may be of no use afterwards.
         """
 
@@ -241,8 +302,15 @@ def open_slide(path: Path) -> PixelSource:
     return OpenSlideSource(path)
 
 
-def open_source(path: Path) -> PixelSource:
+def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
     """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    selection : Selection, optional
+        Which picture of it, where it holds several.
 
     Raises
     ------
@@ -253,6 +321,7 @@ def open_source(path: Path) -> PixelSource:
     """
     from dlpr_wsi.sources.archive import is_zarr
 
+    selection = selection or Selection()
     if not path.exists():
         raise SourceError(f"{path}: no such file")
     if path.is_dir():
