@@ -21,15 +21,15 @@ from typing import Any, NoReturn, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from dlpr.arrays import Buffer
 from dlpr.errors import ChecksumError, CorruptError, TruncatedError, UnsupportedError
-from dlpr.exact.types import Buffer
-from dlpr.jpeg.fields import ColourTransform, Upsampling
 from dlpr.layout import MAX_PIXELS, Axes, Layout, from_planes, to_planes
+from dlpr.modes.jpeg.fields import ColourTransform, Upsampling
 
 try:
     from dlpr._native import crc32c as _native_crc32c
 except ImportError:  # a tree without the extension: the reference still works
-    from dlpr.exact.crc import crc32c as _native_crc32c
+    from dlpr.crc import crc32c as _native_crc32c
 
 __all__ = [
     "CODED_SIZE",

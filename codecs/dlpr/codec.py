@@ -20,12 +20,12 @@ from dlpr import _native, bitstream
 from dlpr.bitstream import CodedPayload, Header, JpegPayload, Mode, Stream
 from dlpr.config import DEFAULT_PATCH, EncoderOptions
 from dlpr.errors import CorruptError, UnsupportedInputError
-from dlpr.exact import weights as weights_store
-from dlpr.jpeg.image import JpegImage
-from dlpr.jpeg.parse import SourceJpeg
-from dlpr.jpeg.recover import recover_batch
-from dlpr.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.layout import MAX_PIXELS, Layout, from_planes, to_planes
+from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.parse import SourceJpeg
+from dlpr.modes.jpeg.recover import recover_batch
+from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
+from dlpr.modes.networks import weights as weights_store
 from dlpr.quantise import quantise
 
 U8 = npt.NDArray[np.uint8]
@@ -133,10 +133,11 @@ def encode_batch(
     options
         Further options; single fields can be given as keywords (``lossy_layer=False``, ``patch=64`` ...).
     source_jpegs
-        For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.jpeg.parse.SourceJpeg` where
-        tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes the
-        smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or is of
-        a kind that cannot be used, changes nothing. Without one it is searched in the pixels, unless ``jpeg="given"``.
+        For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.modes.jpeg.parse.SourceJpeg`
+        where tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes
+        the smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or
+        is of a kind that cannot be used, changes nothing. Without one it is searched in the pixels, unless
+        ``jpeg="given"``.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
-from dlpr.exact.tables import CODING_ORDER
+from dlpr.modes.networks.exact.tables import CODING_ORDER
 
 __all__ = ["MAX_LEADING", "MAX_PIXELS", "Axes", "Layout", "from_planes", "to_planes"]
 

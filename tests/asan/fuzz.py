@@ -94,8 +94,8 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
 def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
     """Round trip of one JPEG image, forgeries of its stream, and some damaged JPEG files."""
     from dlpr.errors import BitstreamError, UnsupportedInputError
-    from dlpr.jpeg.parse import parse
-    from dlpr.jpeg.synthesis import synthesise
+    from dlpr.modes.jpeg.parse import parse
+    from dlpr.modes.jpeg.synthesis import synthesise
 
     image = tests.some_image(rng, tests.FORMS[int(rng.integers(5))], 40, float(rng.choice([1, 5, 2000])))
     pixels, tau = tests.spoilt(rng, synthesise(image), float(rng.choice([0, 0.02, 0.2]))), int(rng.integers(4))
@@ -135,7 +135,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     import dlpr
     from dlpr import codec
     from dlpr.errors import BitstreamError
-    from dlpr.exact import weights
+    from dlpr.modes.networks import weights
 
     assert codec._native is native, "dlpr was imported with another extension"
     damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlpr import errors
+from dlpr import crc, errors
 from dlpr.bitstream import (
     Axes,
     CodedPayload,
@@ -28,8 +28,7 @@ from dlpr.bitstream import (
     to_planes,
 )
 from dlpr.errors import BitstreamError, ChecksumError, DlprError, TruncatedError, UnsupportedInputError
-from dlpr.exact import crc
-from dlpr.jpeg.fields import ColourTransform, Upsampling
+from dlpr.modes.jpeg.fields import ColourTransform, Upsampling
 
 RGB = Layout(Axes.HWC, 0, 3)
 GREY = Layout(Axes.HW, 0, 1)

@@ -16,7 +16,7 @@ import dlpr
 from dlpr import _native, codec
 from dlpr.bitstream import HEADER_SIZE
 from dlpr.errors import ChecksumError, DlprError, TruncatedError, UnsupportedError, UnsupportedInputError, WeightsError
-from dlpr.exact import weights as weights_store
+from dlpr.modes.networks import weights as weights_store
 
 KINDS = ("noise", "smooth", "blocks", "odd pixel", "two values")
 

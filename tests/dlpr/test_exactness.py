@@ -13,8 +13,8 @@ import pytest
 import dlpr
 from dlpr import _native, bitstream, codec
 from dlpr.bitstream import CodedPayload, from_planes
-from dlpr.exact import reference
-from dlpr.exact import weights as weights_store
+from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.exact import reference
 
 SLIDE = Path(__file__).resolve().parents[2] / "examples" / "CMU-1-Small-Region.svs"
 TAUS = (0, 1, 2, 3, 4, 5, 6, 15, 60, 255)
@@ -111,7 +111,7 @@ def check_native(
 
 def check_torch(chosen: list[Tile], streams: list[bytes], expected: list[np.ndarray]) -> None:
     torch = pytest.importorskip("torch")
-    torch_decoder = pytest.importorskip("dlpr.exact.torch_decoder")
+    torch_decoder = pytest.importorskip("dlpr.modes.networks.exact.torch_decoder")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -162,6 +162,6 @@ def test_lossy_layers_agree(tau: int, slide: np.ndarray) -> None:
             assert np.array_equal(from_planes(np.ascontiguousarray(x[..., : h.layout.channels]), h.layout), out), simd
     for data, out in zip(streams, expected, strict=True):
         assert np.array_equal(dlpr.decode(data, layer="lossy"), out)
-    torch_decoder = pytest.importorskip("dlpr.exact.torch_decoder")
+    torch_decoder = pytest.importorskip("dlpr.modes.networks.exact.torch_decoder")
     for stream, planes, out in zip(parsed, torch_decoder.decode_lossy_batch(parsed, weights), expected, strict=True):
         assert np.array_equal(from_planes(planes, stream.header.layout), out)

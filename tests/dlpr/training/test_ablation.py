@@ -14,10 +14,10 @@ pytest.importorskip("torch")
 import dlpr
 from dlpr import bitstream
 from dlpr.errors import UnsupportedInputError
-from dlpr.exact import weights
-from dlpr.exact.geometry import NEAR, TAPS
-from dlpr.exact.linear import parse_linear
-from dlpr.model.residual import CAUSAL_FEATURES, masked_columns
+from dlpr.modes.networks import weights
+from dlpr.modes.networks.exact.geometry import NEAR, TAPS
+from dlpr.modes.networks.exact.linear import parse_linear
+from dlpr.modes.networks.model.residual import CAUSAL_FEATURES, masked_columns
 from dlpr.training import cli, data, evaluate
 from dlpr.training.ablation_rows import ROWS, chosen_rows
 from dlpr.training.data import SIMULATIONS, build_blocks, read_rgb, sample_tiles
