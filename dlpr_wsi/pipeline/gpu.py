@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr import bitstream
-from dlpr.bitstream import CodedPayload
 from dlpr.layout import from_planes
 from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.payload import CodedPayload
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
 __all__ = ["decode_on_device", "require_device"]

@@ -18,9 +18,9 @@ import numpy as np
 
 import dlpr
 from dlpr.errors import DlprError
+from dlpr.modes.jpeg.extract import stored_jpeg
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage
 from dlpr.modes.jpeg.parse import parse
-from dlpr.modes.jpeg.stream import stored_jpeg
 from dlpr.modes.jpeg.write import write
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.progress import Progress

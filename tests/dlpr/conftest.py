@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pytest
 
-from dlpr.bitstream import Layout, pack, parse
+from dlpr.bitstream import pack, parse
 from dlpr.config import SlideProfile
+from dlpr.layout import Layout
 from dlpr.modes.networks import weights as store
 from dlpr.modes.networks.exact.linear import Group, LinearStage
 from dlpr.modes.networks.exact.reference_encoder import Choices, encode

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from dlpr import _native
-from dlpr.modes.networks.exact.tables import CODING_ORDER
+from dlpr.layout import CODING_ORDER
 from dlpr.modes.networks.export import linear_prior
 from dlpr.quantise import quantise
 

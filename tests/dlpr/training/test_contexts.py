@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch")
 
 from dlpr import _native
+from dlpr.layout import CODING_ORDER
 from dlpr.modes.networks.exact.geometry import NEAR, TAPS
-from dlpr.modes.networks.exact.tables import CODING_ORDER
 from dlpr.paper.context import scan_order
 from dlpr.training import contexts
 from dlpr.training.data import Block, base_colour, sample_tiles

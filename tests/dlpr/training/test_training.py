@@ -16,9 +16,8 @@ import pytest
 pytest.importorskip("torch")
 
 import dlpr
-from dlpr import bitstream
+from dlpr import bitstream, reference
 from dlpr.modes.networks import weights
-from dlpr.modes.networks.exact import reference
 from dlpr.training import cli, loop
 from dlpr.training.batches import OPEN, TrainConfig
 from dlpr.training.data import (

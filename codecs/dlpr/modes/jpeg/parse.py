@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from dlpr._native import jpeg_parse
 
+from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from dlpr._native import jpeg_recover_batch
 
+from dlpr._native import jpeg_recover_batch
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "Recovered", "recover_batch"]

@@ -11,22 +11,20 @@ from __future__ import annotations
 import numpy as np
 
 from dlpr.arrays import Bytes8
-from dlpr.bitstream import JpegPayload, Stream
-from dlpr.errors import CorruptError
+from dlpr.frame import Stream
+from dlpr.layout import CODING_ORDER
 from dlpr.modes.jpeg.coefficients import decode_coefficients
 from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.payload import payload_of
 from dlpr.modes.jpeg.residual import decode_residual
 from dlpr.modes.jpeg.synthesis import synthesise_reference
-from dlpr.modes.networks.exact.tables import CODING_ORDER
 
 __all__ = ["decode_image", "decode_planes"]
 
 
 def decode_image(stream: Stream) -> JpegImage:
     """Decode the JPEG image of a stream of mode jpeg."""
-    header, payload = stream.header, stream.payload
-    if not isinstance(payload, JpegPayload):
-        raise CorruptError(f"mode {header.mode.name.lower()} has no JPEG", offset=5)
+    header, payload = stream.header, payload_of(stream)
     n, (v, h) = header.layout.channels, payload.sampling
     rows = -(-(payload.phase[0] + header.height) // (8 * v))
     columns = -(-(payload.phase[1] + header.width) // (8 * h))
@@ -63,8 +61,8 @@ def decode_planes(stream: Stream, *, lossy: bool = False) -> Bytes8:
     image = decode_image(stream)
     pixels = synthesise_reference(image)
     jpeg = pixels[..., list(CODING_ORDER)] if image.components == 3 else pixels
-    if lossy or not isinstance(stream.payload, JpegPayload):
+    if lossy:
         return np.ascontiguousarray(jpeg)
-    symbols = decode_residual(stream.payload.residual_part, jpeg, image.phase)
+    symbols = decode_residual(payload_of(stream).residual_part, jpeg, image.phase)
     sums = jpeg.astype(np.int64) + symbols * (2 * stream.header.tau + 1)
     return np.asarray(np.clip(sums, 0, 255), np.uint8)

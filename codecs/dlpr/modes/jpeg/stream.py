@@ -1,4 +1,4 @@
-"""Streams of mode jpeg: from an image and its JPEG to bytes and back (docs/format section 15)."""
+"""Streams of mode jpeg: from an image and its JPEG to fields and back (docs/format section 15)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from dlpr._native import jpeg_coefficients, jpeg_decode_batch, jpeg_encode_batch
 
-from dlpr import bitstream
-from dlpr.bitstream import Header, JpegPayload, Mode, Stream
+from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
 from dlpr.errors import CorruptError, UnsupportedInputError
+from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
+from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
 from dlpr.modes.jpeg.synthesis import native_fields
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "jpeg_streams", "stored_jpeg"]
+__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -37,7 +37,7 @@ class JpegCandidate:
     image: JpegImage
 
 
-def image_of(source: bytes | SourceJpeg | JpegImage, height: int, width: int) -> JpegImage | None:
+def image_of(source: object, height: int, width: int) -> JpegImage | None:
     """The part of a source that has an image's size; None where the source is of no use.
 
     Parameters
@@ -68,7 +68,7 @@ def image_of(source: bytes | SourceJpeg | JpegImage, height: int, width: int) ->
 
 def jpeg_streams(
     candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
-) -> list[bytes | None]:
+) -> list[Stream | None]:
     """Code chunks as JPEG and residual.
 
     Parameters
@@ -81,8 +81,8 @@ def jpeg_streams(
 
     Returns
     -------
-    list of bytes or None
-        Streams; None where the pixels are not those of the JPEG (too many samples differ) or
+    list of Stream or None
+        None where the pixels are not those of the JPEG (too many samples differ) or
         the JPEG has another number of components than the chunk has channels.
     """
     fit = [i for i, c in enumerate(candidates) if _fits(c)]
@@ -91,14 +91,13 @@ def jpeg_streams(
         c = candidates[i]
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
         jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
-    out: list[bytes | None] = [None] * len(candidates)
+    out: list[Stream | None] = [None] * len(candidates)
     for i, part in zip(fit, jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
             continue
         lossy, residual, planes = part
         c, image = candidates[i], candidates[i].image
-        array = from_planes(planes, c.header.layout)
-        header = replace(c.header, mode=Mode.JPEG, pixel_crc=bitstream.crc32c(array, 0))
+        header = finished(c.header, Mode.JPEG, from_planes(planes, c.header.layout))
         plain = image.sampling == (1, 1)
         payload = JpegPayload(
             image.transform,
@@ -109,7 +108,7 @@ def jpeg_streams(
             lossy,
             residual,
         )
-        out[i] = bitstream.pack(Stream(header, payload))
+        out[i] = Stream(header, payload)
     return out
 
 
@@ -126,7 +125,7 @@ def _fields(image: JpegImage) -> tuple[object, ...]:
     return native_fields(image)
 
 
-def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = False) -> list[U8]:
+def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = False) -> list[U8 | CorruptError]:
     """Decode streams of mode jpeg, without the check of the samples' checksum.
 
     Parameters
@@ -140,58 +139,21 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
 
     Returns
     -------
-    list of numpy.ndarray
-        uint8 [H, W, channels] each, coding order.
-
-    Raises
-    ------
-    CorruptError
-        A lane or table that no encoder writes; the message names its place in the batch.
+    list of numpy.ndarray or CorruptError
+        uint8 [H, W, channels] each, coding order; the error for a lane or table that no encoder writes.
     """
     jobs = []
     for s in streams:
-        h, p = s.header, s.payload
-        if not isinstance(p, JpegPayload):
-            raise CorruptError(f"mode {h.mode.name.lower()} has no JPEG; use `dlpr.decode`", offset=5)
-        jobs.append((_job_fields(h, p), h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
-    out = []
-    for i, (planes, error) in enumerate(jpeg_decode_batch(jobs, threads)):
-        if error:
-            at = bitstream.JPEG_SIZE + ("residual" in error and len(jobs[i][2]))
-            raise CorruptError(f"{error} (stream {i} of {len(streams)})", offset=at)
-        out.append(planes)
+        h, p = s.header, payload_of(s)
+        jobs.append((job_fields(h, p), h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
+    out: list[U8 | CorruptError] = []
+    for (_, _, lossy_part, _), (planes, error) in zip(jobs, jpeg_decode_batch(jobs, threads), strict=True):
+        at = JPEG_SIZE + ("residual" in error and len(lossy_part))
+        out.append(CorruptError(error, offset=at) if error else planes)
     return out
 
 
-def stored_jpeg(data: bytes | bytearray | memoryview) -> JpegImage | None:
-    """The coefficients and tables that a stream of mode jpeg holds; None for a stream of another mode.
-
-    Raises
-    ------
-    BitstreamError
-        The stream is damaged.
-    """
-    s = bitstream.parse(data)
-    h, p = s.header, s.payload
-    if not isinstance(p, JpegPayload):
-        return None
-    error, tables, coefficients = jpeg_coefficients(_job_fields(h, p), bytes(p.lossy_part))
-    if error:
-        raise CorruptError(error, offset=bitstream.JPEG_SIZE)
-    return JpegImage(
-        h.height,
-        h.width,
-        p.phase,
-        p.transform,
-        p.sampling,
-        p.upsampling,
-        p.crop_edges,
-        tuple(tables),
-        tuple(coefficients),
-    )
-
-
-def _job_fields(h: Header, p: JpegPayload) -> tuple[int, ...]:
+def job_fields(h: Header, p: JpegPayload) -> tuple[int, ...]:
     """Fields as the native decoder takes them."""
     return (
         h.height,

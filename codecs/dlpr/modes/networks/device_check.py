@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 import dlpr
 from dlpr import bitstream
+from dlpr.frame import Mode
+from dlpr.layout import from_planes
 from dlpr.modes.networks import weights as store
 
 OPTIONS = (
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             streams = dlpr.encode_batch(images(args.count, args.side), tau, options=options)
             expected = dlpr.decode_batch(streams)
             parsed = [bitstream.parse(s) for s in streams]
-            coded = [i for i, s in enumerate(parsed) if isinstance(s.payload, bitstream.CodedPayload)]
+            coded = [i for i, s in enumerate(parsed) if s.header.mode is Mode.CODED]
             start = time.perf_counter()
             for batch in (1, args.count):
                 for at in range(0, len(coded), batch):
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
                     planes = torch_decoder.decode_batch([parsed[i] for i in group], weights, device=args.device)
                     for i, plane in zip(group, planes, strict=True):
                         total += 1
-                        array = bitstream.from_planes(np.asarray(plane, np.uint8), parsed[i].header.layout)
+                        array = from_planes(np.asarray(plane, np.uint8), parsed[i].header.layout)
                         wrong += not np.array_equal(array, expected[i])
             print(
                 f"tau {tau}, patch {options.patch}, {options.lanes} lanes: {time.perf_counter() - start:.1f} s",

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 import dlpr
-from dlpr import _native, bitstream
-from dlpr.bitstream import Header, JpegPayload, Layout, Mode, Stream
-from dlpr.errors import BitstreamError, CorruptError, UnsupportedInputError
-from dlpr.layout import to_planes
+from dlpr import _native, bitstream, reference
+from dlpr.bitstream import Header, Mode, Stream
+from dlpr.errors import BitstreamError, CorruptError, UnsupportedError, UnsupportedInputError
+from dlpr.layout import Layout, from_planes, to_planes
 from dlpr.modes.jpeg import reference as jpeg_reference
 from dlpr.modes.jpeg.arithmetic import squash_table, stretch_table
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
+from dlpr.modes.jpeg.payload import JpegPayload
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import ZIGZAG, standard_table
 from dlpr.modes.networks import weights as weights_store
-from dlpr.modes.networks.exact import reference
 
 YCC, NONE = ColourTransform.YCBCR, ColourTransform.NONE
 FORMS = [(YCC, (1, 1)), (YCC, (1, 2)), (YCC, (2, 1)), (YCC, (2, 2)), (NONE, (1, 1)), (None, (1, 1))]
@@ -68,7 +68,7 @@ def stream_of(image: JpegImage, pixels: np.ndarray, tau: int) -> bytes:
     header = Header(Mode.CODED, tau, layout, height, width, 0)
     (made,) = jpeg_streams([JpegCandidate(header, to_planes(pixels, layout), image)])
     assert made is not None
-    return made
+    return bitstream.pack(made)
 
 
 # ---- the coder ----
@@ -111,15 +111,18 @@ def test_every_decoder_on_batches_of_any_modes() -> None:
     out = dlpr.decode_batch(streams, threads=1)
     for a, b in zip(out, dlpr.decode_batch(streams, threads=3), strict=True):
         assert np.array_equal(a, b)
-    parsed = [bitstream.parse(data) for data in streams[:-1]]
+    parsed = [bitstream.parse(data) for data in streams]
     weights = weights_store.find(weights_store.default_id())
     torch.set_num_threads(1)
     try:
-        results = torch_decoder.decode_batch(parsed, weights)
+        (planes,) = torch_decoder.decode_batch([parsed[2]], weights)
+        with pytest.raises(UnsupportedError, match="mode jpeg has no coded payload"):
+            torch_decoder.decode_batch(parsed[:3], weights)
     finally:
         torch.set_num_threads(threads)
-    for stream, planes, expected in zip(parsed, results, out, strict=False):
-        assert np.array_equal(bitstream.from_planes(planes, stream.header.layout), expected)
+    assert np.array_equal(from_planes(planes, parsed[2].header.layout), out[2])
+    for data, expected in zip(streams, out, strict=True):
+        assert np.array_equal(reference.decode(data), expected)
 
 
 def test_bytes_do_not_depend_on_threads() -> None:
@@ -255,7 +258,7 @@ def test_wrong_arguments() -> None:
         dlpr.encode(pixels, source_jpeg=5)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedInputError, match="jpeg must be"):
         dlpr.EncoderOptions(jpeg="always")
-    with pytest.raises(CorruptError):
+    with pytest.raises(CorruptError, match="mode constant has no JPEG"):
         decode_planes([bitstream.parse(dlpr.encode(np.full((4, 4, 3), 1, np.uint8)))])
     with pytest.raises(ValueError, match="JPEG"):
         _native.jpeg_decode_batch([((8, 8, 9, 0, 0, 1, 1, 0, 0, 3), 0, b"\1\1\1\0", b"")], 1)

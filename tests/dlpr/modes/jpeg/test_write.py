@@ -7,9 +7,9 @@ import pytest
 
 import dlpr
 from dlpr.errors import UnsupportedInputError
+from dlpr.modes.jpeg.extract import stored_jpeg
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
-from dlpr.modes.jpeg.stream import stored_jpeg
 from dlpr.modes.jpeg.write import write
 
 Image = pytest.importorskip("PIL.Image")

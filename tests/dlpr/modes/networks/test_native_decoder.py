@@ -5,6 +5,7 @@ import pytest
 
 from dlpr import bitstream
 from dlpr.errors import BitstreamError, CorruptError
+from dlpr.layout import from_planes
 from dlpr.modes.networks.exact import reference
 
 native = pytest.importorskip("dlpr._native")
@@ -33,7 +34,7 @@ def test_equals_the_reference(request, analysis_tensors, kind, simd):
     results = native.decode_batch(model, [job(s) for s in streams], 1)
     for case, stream, (planes, error) in zip(cases, streams, results, strict=True):
         assert not error, case.name
-        bitstream.check_pixels(stream.header, bitstream.from_planes(planes, stream.header.layout))
+        bitstream.check_pixels(stream.header, from_planes(planes, stream.header.layout))
 
 
 def test_damage_as_the_reference_sees_it(coded, weights, analysis_tensors, reseal):

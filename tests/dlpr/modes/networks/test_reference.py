@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dlpr import bitstream
+from dlpr import bitstream, reference
 from dlpr.errors import ChecksumError, CorruptError, DlprError, UnsupportedError
-from dlpr.modes.networks.exact import reference
+from dlpr.layout import Layout
+from dlpr.modes.networks.exact import reference as networks_reference
 from dlpr.modes.networks.exact.geometry import NEAR, TAPS, Patch
 from dlpr.modes.networks.exact.layers import shuffle2
 from dlpr.modes.networks.exact.linear import Group, LinearStage, pack_linear, parse_linear
@@ -21,14 +22,14 @@ def test_round_trip(cases, weights):
 
 
 def test_constant_and_stored(weights):
-    layout, height, width = bitstream.Layout.of((1, 3, 4, 5))
+    layout, height, width = Layout.of((1, 3, 4, 5))
     image = np.zeros((1, 3, 4, 5), np.uint8) + np.array([1, 2, 3], np.uint8)[:, None, None]
     for mode, payload in ((bitstream.Mode.CONSTANT, b"\1\2\3"), (bitstream.Mode.STORED, image.tobytes())):
         header = bitstream.Header(mode, 0, layout, height, width, bitstream.crc32c(image, 0))
         data = bitstream.pack(bitstream.Stream(header, payload))
         np.testing.assert_array_equal(reference.decode(data), image)
         with pytest.raises(UnsupportedError):
-            reference.decode_payload(bitstream.parse(data), weights)
+            networks_reference.decode_payload(bitstream.parse(data), weights)
 
 
 def test_lossy_layer_from_a_prefix(cases, weights):
@@ -36,12 +37,12 @@ def test_lossy_layer_from_a_prefix(cases, weights):
         whole = bitstream.parse(case.data)
         if whole.payload.lossy:
             prefix = bitstream.parse_lossy(case.data[: 52 + len(whole.payload.lossy_part)])
-            x_tilde = reference.decode_lossy(prefix, weights)
+            x_tilde = networks_reference.decode_lossy(prefix, weights)
             assert x_tilde.shape == case.planes.shape
-            np.testing.assert_array_equal(x_tilde, reference.decode_lossy(whole, weights))
+            np.testing.assert_array_equal(x_tilde, networks_reference.decode_lossy(whole, weights))
         else:
             with pytest.raises(UnsupportedError):
-                reference.decode_lossy(whole, weights)
+                networks_reference.decode_lossy(whole, weights)
 
 
 def test_changed_bytes_give_typed_errors(coded, weights, reseal):

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from dlpr import bitstream  # noqa: E402
 from dlpr.errors import CorruptError, DlprError, UnsupportedError  # noqa: E402
+from dlpr.layout import from_planes  # noqa: E402
 from dlpr.modes.networks.exact import reference, torch_decoder, torch_parts  # noqa: E402
 
 
@@ -21,7 +22,7 @@ def _one_thread():
 def test_equals_the_reference_in_one_mixed_batch(parsed_cases, cases, weights):
     out = torch_decoder.decode_batch(parsed_cases, weights)
     for case, stream, planes in zip(cases, parsed_cases, out, strict=True):
-        bitstream.check_pixels(stream.header, bitstream.from_planes(planes, stream.header.layout))
+        bitstream.check_pixels(stream.header, from_planes(planes, stream.header.layout))
         np.testing.assert_array_equal(planes, reference.decode_payload(stream, weights), err_msg=case.name)
 
 

@@ -1,14 +1,14 @@
-"""The reference decoder: docs/format/dlpr-v2.md made executable, in NumPy int64, for reading and for tests.
+"""The reference decoder of coded streams: docs/format made executable, in NumPy int64, for reading and for tests.
 
 ::
 
-    stream --sections 2, 3 (bitstream.py)--> fields
+    stream --sections 2 (bitstream.py), 3 (payload.py)--> fields
     lossy part  --5 (lossy.py)--> x~, trunk ------------------------+
     linear part --7 (linear.py)--> predictors ---------------+      |
     lanes --10 (rans.py)--> symbols --9 (mixture.py)--> samples <-- network <-- features (8: geometry.py, layers.py)
 
-All pixels of one step are computed at once up to their symbols; else nothing is done for speed. Streams of mode jpeg
-are those of dlpr/modes/jpeg/reference.py.
+All pixels of one step are computed at once up to their symbols; else nothing is done for speed. `dlpr.reference`
+decodes streams of any mode.
 """
 
 from __future__ import annotations
@@ -17,54 +17,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dlpr import bitstream
-from dlpr.arrays import Buffer, Bytes8, Ints
-from dlpr.bitstream import CodedPayload, Header, JpegPayload, Mode, Stream
+from dlpr.arrays import Bytes8, Ints
 from dlpr.errors import CorruptError, UnsupportedError
-from dlpr.modes.jpeg import reference as jpeg
-from dlpr.modes.networks import weights as store
+from dlpr.frame import Header, Stream
 from dlpr.modes.networks.exact.geometry import Patch
 from dlpr.modes.networks.exact.layers import LIMIT, PixelNetwork
 from dlpr.modes.networks.exact.linear import LinearStage, parse_linear
 from dlpr.modes.networks.exact.lossy import LossyLayer, decode_lossy_part
 from dlpr.modes.networks.exact.mixture import Grid, MixtureTables
 from dlpr.modes.networks.exact.rans import LaneDecoder, uniform
-from dlpr.modes.networks.exact.tables import CODING_ORDER, PRED_MAX
+from dlpr.modes.networks.exact.tables import PRED_MAX
+from dlpr.modes.networks.payload import CodedPayload, patch_grid, payload_of
 from dlpr.modes.networks.weights import Weights
 
-__all__ = ["CodeSymbol", "code_patch", "decode", "decode_lossy", "decode_payload"]
+__all__ = ["CodeSymbol", "code_patch", "decode_lossy", "decode_payload"]
 
 CodeSymbol = Callable[[int, int, int, Grid, list[int]], int]
 """(y, x, channel, grid, F of lo..hi + 1) -> symbol, after reading or writing it in the lane of row y."""
-
-
-def decode(data: Buffer, weights: Weights | None = None) -> Bytes8:
-    """Decode a stream of any mode, with the weights it names unless others are given.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shaped as it was encoded.
-
-    Raises
-    ------
-    BitstreamError
-    """
-    stream = bitstream.parse(data)
-    header, payload = stream.header, stream.payload
-    if isinstance(payload, CodedPayload):
-        planes = decode_payload(stream, weights or store.find(payload.weights_id))
-        array = bitstream.from_planes(planes, header.layout)
-    elif isinstance(payload, JpegPayload):
-        array = bitstream.from_planes(jpeg.decode_planes(stream), header.layout)
-    elif header.mode is Mode.CONSTANT:
-        values = np.frombuffer(payload, np.uint8)[list(CODING_ORDER if len(payload) == 3 else (0,))]
-        planes = np.zeros((header.height, header.width, len(payload)), np.uint8) + values
-        array = bitstream.from_planes(planes, header.layout)
-    else:
-        array = np.frombuffer(payload, np.uint8).reshape(header.shape).copy()
-    bitstream.check_pixels(header, array)
-    return array
 
 
 def decode_lossy(stream: Stream, weights: Weights) -> Bytes8:
@@ -75,7 +44,7 @@ def decode_lossy(stream: Stream, weights: Weights) -> Bytes8:
     numpy.ndarray
         x~, uint8 [H, W, channels], coding order.
     """
-    header, payload = stream.header, _coded(stream)
+    header, payload = stream.header, payload_of(stream)
     if not payload.lossy:
         raise UnsupportedError("the stream has no lossy layer; decode all of it instead", offset=32)
     channels = header.layout.channels
@@ -103,7 +72,7 @@ def decode_payload(stream: Stream, weights: Weights) -> Bytes8:
     CorruptError
         A value or a lane that no encoder writes.
     """
-    header, payload = stream.header, _coded(stream)
+    header, payload = stream.header, payload_of(stream)
     if payload.bank_entry >= weights.sizes.bank:
         raise CorruptError(f"bank entry {payload.bank_entry}, these weights have {weights.sizes.bank}", offset=35)
     channels = header.layout.channels
@@ -128,7 +97,7 @@ def decode_payload(stream: Stream, weights: Weights) -> Bytes8:
 
 def patch_corners(header: Header, payload: CodedPayload) -> list[tuple[int, int]]:
     """Top left corners of the patches, by rows."""
-    rows, columns = bitstream.patch_grid(header, payload.patch_exp)
+    rows, columns = patch_grid(header, payload.patch_exp)
     return [(i << payload.patch_exp, j << payload.patch_exp) for i in range(rows) for j in range(columns)]
 
 
@@ -194,10 +163,3 @@ def code_patch(
                 patch.logs[(*at, same)] = g[c] - 64
             patch.complete(row, column)
     return patch.inside()
-
-
-def _coded(stream: Stream) -> CodedPayload:
-    """Return the payload of a coded stream."""
-    if not isinstance(stream.payload, CodedPayload):
-        raise UnsupportedError(f"mode {stream.header.mode.name.lower()} has no coded payload; use `decode`", offset=5)
-    return stream.payload

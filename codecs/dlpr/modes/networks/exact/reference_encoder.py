@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dlpr.arrays import Bytes8, Ints
-from dlpr.bitstream import CodedPayload, Header, Layout, Mode, Stream, crc32c, from_planes
+from dlpr.frame import Header, Mode, Stream, crc32c
+from dlpr.layout import Layout, from_planes
 from dlpr.modes.networks.exact.linear import Group, LinearStage, pack_linear
 from dlpr.modes.networks.exact.lossy import code_latents, synthesise
 from dlpr.modes.networks.exact.mixture import Grid, nearest
 from dlpr.modes.networks.exact.rans import LaneEncoder, Latents, uniform
 from dlpr.modes.networks.exact.reference import code_patch, patch_corners
+from dlpr.modes.networks.payload import CodedPayload
 from dlpr.modes.networks.weights import Weights
 
 NO_PREDICTOR = Group(0, 0, 32, 0, np.zeros(0, np.int64))

@@ -1,4 +1,4 @@
-"""Fixed tables of the format (docs/format section 4): orders, the log table, the logistic table, scales."""
+"""Fixed tables of the format (docs/format section 4): the log table, the logistic table, scales."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-
-CODING_ORDER = (1, 0, 2)
-"""Channel of the image coded at each place: green, red, blue."""
 
 PRED_MIN, PRED_MAX = -128, 4208
 """Bounds of a prediction in 1/16 level."""

@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 
 from dlpr.arrays import Bytes8
-from dlpr.bitstream import CodedPayload, JpegPayload, Stream
 from dlpr.errors import CorruptError, UnsupportedError
-from dlpr.modes.jpeg.stream import decode_planes
+from dlpr.frame import Stream
 from dlpr.modes.networks.exact.layers import LIMIT
 from dlpr.modes.networks.exact.linear import LinearStage, parse_linear
 from dlpr.modes.networks.exact.rans import LaneDecoder, Latents
 from dlpr.modes.networks.exact.reference import patch_corners
 from dlpr.modes.networks.exact.torch_group import PatchGroup, PatchJob
 from dlpr.modes.networks.exact.torch_parts import I32, Model, exact_matmul
+from dlpr.modes.networks.payload import CodedPayload, payload_of
 from dlpr.modes.networks.weights import Weights
 
 __all__ = ["decode_batch", "decode_lossy_batch"]
@@ -53,8 +53,8 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     Parameters
     ----------
     streams : sequence of Stream
-        As `dlpr.bitstream.parse` returns them, of mode coded and of the same weights, or of mode jpeg, which the native
-        decoder takes; sizes, tau and options may differ.
+        As `dlpr.bitstream.parse` returns them, of mode coded and of the same weights; sizes, tau and options may
+        differ. Streams of other modes are for `dlpr.decode_batch`.
     weights : Weights
         Those that the streams name.
     device : str or torch.device
@@ -73,10 +73,7 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
         Reason ``device``: the device rounds fp32 products.
     """
     where = torch.device(device)
-    jpegs = [i for i, s in enumerate(streams) if isinstance(s.payload, JpegPayload)]
-    if jpegs:
-        return _with_jpegs(streams, jpegs, weights, where)
-    chunks = [_Chunk(s, _coded(s)) for s in streams]
+    chunks = [_Chunk(s, payload_of(s)) for s in streams]
     for i, chunk in enumerate(chunks):
         if chunk.payload.bank_entry >= weights.sizes.bank:
             have = weights.sizes.bank
@@ -107,20 +104,10 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     return out
 
 
-def _with_jpegs(
-    streams: Sequence[Stream], jpegs: Sequence[int], weights: Weights, device: torch.device
-) -> list[Bytes8]:
-    """Decode a batch some of whose streams are of mode jpeg; errors name places among streams of one mode."""
-    rest = [i for i in range(len(streams)) if i not in set(jpegs)]
-    out: dict[int, Bytes8] = dict(zip(jpegs, decode_planes([streams[i] for i in jpegs]), strict=True))
-    out |= zip(rest, decode_batch([streams[i] for i in rest], weights, device), strict=True)
-    return [out[i] for i in range(len(streams))]
-
-
 def decode_lossy_batch(streams: Sequence[Stream], weights: Weights, device: str | torch.device = "cpu") -> list[Bytes8]:
     """Decode the lossy layers of coded streams alone: x~, uint8 [H, W, channels] each, coding order."""
     where = torch.device(device)
-    chunks = [_Chunk(s, _coded(s)) for s in streams]
+    chunks = [_Chunk(s, payload_of(s)) for s in streams]
     for i, chunk in enumerate(chunks):
         if not chunk.payload.lossy:
             raise UnsupportedError(f"stream {i} has no lossy layer; decode all of it instead", offset=32)
@@ -142,13 +129,6 @@ def _named(index: int) -> Iterator[None]:
     except CorruptError as error:
         error.message += f" (stream {index})"
         raise
-
-
-def _coded(stream: Stream) -> CodedPayload:
-    """Return the payload of a coded stream."""
-    if not isinstance(stream.payload, CodedPayload):
-        raise UnsupportedError(f"mode {stream.header.mode.name.lower()} has no coded payload", offset=5)
-    return stream.payload
 
 
 def _decode_lossy_parts(model: Model, chunks: Sequence[_Chunk]) -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from dlpr.arrays import Buffer, Bytes8
-from dlpr.bitstream import CodedPayload, Header
+from dlpr.frame import Header
 from dlpr.modes.networks.exact.geometry import AROUND_DX, AROUND_DY, BORDER, NEAR, TAP_DX, TAP_DY
 from dlpr.modes.networks.exact.linear import LinearStage
 from dlpr.modes.networks.exact.mixture import CARRIED
 from dlpr.modes.networks.exact.tables import PRED_MAX, PRED_MIN
 from dlpr.modes.networks.exact.torch_parts import I32, I64, Lanes, Model, PixelNetwork
+from dlpr.modes.networks.payload import CodedPayload
 
 
 @dataclass(frozen=True)
