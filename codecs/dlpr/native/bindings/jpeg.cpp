@@ -1,25 +1,12 @@
 // Bindings of the JPEG layer, a translation unit of their own.
+#include "bindings/arrays.hpp"
 #include "jpeg/codec.hpp"
 #include "jpeg/parse.hpp"
 #include "common/parallel.hpp"
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace dlpr {
-
-template <class T>
-using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
-
-template <class T>
-nb::ndarray<nb::numpy, T> adopt(T* p, std::initializer_list<size_t> shape) {
-  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
-  return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
-}
 
 // (height, width, phase y, phase x, transform, sampling v, h, box, crop, and tables uint16 [components, 64] or the number
 // of components)

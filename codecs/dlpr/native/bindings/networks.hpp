@@ -1,7 +1,8 @@
-// Bindings of the codec: models, batches of chunks, checksums.
+// Bindings of the networks: models, batches of chunks.
 #pragma once
+#include "bindings/arrays.hpp"
 #include "networks/batch.hpp"
-#include "bindings/training.hpp"
+#include "networks/prediction_cost.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <map>
@@ -138,9 +139,15 @@ inline nb::object decode_lossy_layer(const ModelHolder& h, int H, int W, nb::byt
   return nb::cast(a);
 }
 
+inline double prediction_bits_of(nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> x, int tau) {
+  if (tau < 0 || tau > 255) throw nb::value_error("tau");
+  nb::gil_scoped_release free_gil;
+  return prediction_bits(x.data(), int(x.shape(0)), int(x.shape(1)), int(x.shape(2)), tau);
+}
+
 }  // namespace dlpr
 
-inline void bind_codec(nb::module_& m) {
+inline void bind_networks(nb::module_& m) {
   using namespace dlpr;
   nb::class_<ModelHolder>(m, "Model")
       .def(nb::init<nb::dict, nb::dict, const std::string&>(), "profile"_a, "tensors"_a, "simd"_a = "")
@@ -148,21 +155,11 @@ inline void bind_codec(nb::module_& m) {
   m.def("encode_batch", &encode_batch, "model"_a, "chunks"_a, "threads"_a);
   m.def("decode_batch", &dlpr::decode_batch, "model"_a, "chunks"_a, "threads"_a);
   m.def("decode_lossy_layer", &decode_lossy_layer, "model"_a, "height"_a, "width"_a, "lossy_part"_a);
-  m.def("crc32c", [](nb::object buffer, uint32_t value) {
-    Py_buffer view;
-    if (PyObject_GetBuffer(buffer.ptr(), &view, PyBUF_C_CONTIGUOUS)) throw nb::python_error();
-    uint32_t r;
-    {
-      nb::gil_scoped_release free_gil;
-      r = crc32c(static_cast<const uint8_t*>(view.buf), size_t(view.len), value);
-    }
-    PyBuffer_Release(&view);
-    return r;
-  }, "buffer"_a, "value"_a = 0);
   m.def("simd_available", [] {
     std::vector<std::string> names;
     for (const char* n : {"scalar", "avx2", "avx512"})
       if (kernels_named(n)) names.push_back(n);
     return names;
   });
+  m.def("prediction_bits", &prediction_bits_of, "planes"_a, "tau"_a);
 }

@@ -1,26 +1,9 @@
 // What training needs of the codec: the linear stage of a block and the causal features of its pixels.
 #pragma once
-#include "training/likelihood.hpp"
+#include "bindings/arrays.hpp"
 #include "networks/linear.hpp"
+#include "training/likelihood.hpp"
 #include "training/pixel_net.hpp"
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
-namespace nb = nanobind;
-using namespace nb::literals;
-
-template <class T>
-using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
-
-template <class T>
-nb::ndarray<nb::numpy, T> new_array(std::initializer_list<size_t> shape, T** data) {
-  size_t n = 1;
-  for (size_t d : shape) n *= d;
-  T* p = new T[n ? n : 1]();
-  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
-  *data = p;
-  return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
-}
 
 namespace dlpr {
 

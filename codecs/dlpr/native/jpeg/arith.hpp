@@ -90,7 +90,7 @@ constexpr int kBins = 16;       // slots of a context: zero, sign, 7 of the magn
 constexpr int kUnary = 7;       // bits of a magnitude before the Exp-Golomb code
 constexpr int kWeightMax = 1 << 20;
 
-// Numbers and counts by the contexts `context[0..7]`; a set bit of `mirror` says that this input expects a negative number.
+// Numbers and counts by the contexts `context[0..7]`; a set bit of `mirror`: this input expects a negative number.
 template <class Coder>
 class MixedCoder {
  public:
@@ -125,7 +125,8 @@ class MixedCoder {
     return negative ? -n : n;
   }
 
-  // A number of `depth` bits, most significant first; each context has 2^depth slots. Sets first + 1 .. first + 2^depth - 1.
+  // A number of `depth` bits, most significant first; each context has 2^depth slots.
+  // Sets first + 1 .. first + 2^depth - 1.
   int count(int value, int depth, int first, int second) {
     int node = 1, at[kInputs];
     for (int i = depth - 1; i >= 0; --i) {

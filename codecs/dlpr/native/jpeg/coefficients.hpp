@@ -1,4 +1,5 @@
-// Coefficients of a JPEG image, adaptively coded (docs/format section 18). Python twin: codecs/dlpr/modes/jpeg/coefficients.py.
+// Coefficients of a JPEG image, adaptively coded (docs/format section 18).
+// Python twin: codecs/dlpr/modes/jpeg/coefficients.py.
 #pragma once
 #include "jpeg/arith.hpp"
 #include "jpeg/image.hpp"
@@ -21,11 +22,11 @@ enum JpegKind { kKindCount, kKindEdgeCount, kKindInterior, kKindEdge, kKindDc, k
 
 // Contexts of each kind and input, for one of three classes (the order of the components).
 constexpr int kJpegContexts[kKinds][kInputs] = {
-    {4, 200, 200, 576, 576, 576, 200, 200},       // 64 slots each: four contexts of 16
-    {24, 128, 192, 128, 192, 128, 256, 384},      // by row and column
-    {768, 768, 768, 144, 416, 1152, 1024, 768},
-    {192, 192, 192, 144, 416, 192, 84, 96},
-    {12, 144, 144, 156, 3, 12, 144, 12},
+    {4, 200, 200, 576, 576, 576, 200, 200},      // count: 64 slots each, four contexts of 16
+    {24, 128, 192, 128, 192, 128, 256, 384},     // edge count: by row and column
+    {768, 768, 768, 144, 416, 1152, 1024, 768},  // interior
+    {192, 192, 192, 144, 416, 192, 84, 96},      // edge
+    {12, 144, 144, 156, 3, 12, 144, 12},         // DC
 };
 
 template <class Coder>

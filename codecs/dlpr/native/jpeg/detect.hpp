@@ -58,7 +58,7 @@ inline float median(std::vector<float>& v) {
 }
 
 // The table under which coefficients [n][64] look quantised. Those below `threshold` say nothing.
-// `around` a quality: only standard tables near it are tried. `likely` is a quality to take if others fit hardly better.
+// `around` a quality: only standard tables near it are tried. `likely`: a quality to take if others fit hardly better.
 inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain, float threshold, int around = 0, int likely = 0) {
   std::vector<float> by[64];
   TableGuess best;

@@ -63,7 +63,7 @@ class IntegerLeastSquares {
  public:
   IntegerLeastSquares(const double (*a)[8], int m, const double* r) : m_(m) {
     for (int i = 0; i < m; ++i) std::copy_n(a[i], 8, a_[i]);
-    // Upper triangle R with R'R = A'A + diag(r^2), unknowns in reverse: the last, decided first, is the lowest frequency.
+    // Upper triangle R with R'R = A'A + diag(r^2), unknowns in reverse: the first decided is the lowest frequency.
     double g[8][8];
     for (int i = 0; i < 8; ++i)
       for (int k = 0; k < 8; ++k) {

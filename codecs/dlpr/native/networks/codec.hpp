@@ -57,7 +57,7 @@ class PatchCoder {
 
   int anchor(int y, int x, int c) const { return o_.anchor_lossy ? lossy_.x_tilde.at(y0_ + y, x0_ + x)[c] : o_.base[c]; }
 
-  // Prediction of channel c, whose predecessors at the pixel are known; an encoder looks up what fill_residuals() found.
+  // Prediction of channel c, whose predecessors at the pixel are known; encoders look up what fill_residuals() found.
   int prediction(int y, int x, int c) const {
     if (!predictions.empty()) return predictions[(size_t(y) * w + x) * 3 + c];
     return predict(kn_, ws_.p[ls_.phase(y, x)][c], samples, samples.at(y, x), c);

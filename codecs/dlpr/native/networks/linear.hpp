@@ -25,7 +25,7 @@ struct LinearStage {
   int phase(int y, int x) const { return classes == 1 ? 0 : classes == 2 ? (x & 1) : ((y & 1) * 2 + (x & 1)); }
 };
 
-// A predictor laid out for the kernels: coefficients in the order of the samples in memory, everything constant in one sum.
+// A predictor laid out for the kernels: coefficients in the order of the samples in memory, constants in one sum.
 struct WindowPredictor {
   int shift = 4;
   int32_t constant = 0;
@@ -69,7 +69,7 @@ struct Moments {
   int64_t* of(int cls) { return g.data() + size_t(cls) * kMomentCols * kMomentCols; }
 };
 
-// Add a patch (all of its samples known) to the moments of the four parity classes. All rows: half of them cost 1 % of size.
+// Add a patch (all of its samples known) to the moments of the four parity classes. Half of the rows cost 1 % of size.
 inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
   constexpr int kBatch = 8;
   std::vector<int16_t> rows(kBatch * kMomentCols), zero(kMomentCols, 0);
