@@ -1,7 +1,7 @@
 // Binding of the search for the JPEG behind pixels.
 #include "bindings/arrays.hpp"
-#include "jpeg/recover.hpp"
 #include "common/parallel.hpp"
+#include "jpeg/recover.hpp"
 
 namespace dlpr {
 
@@ -17,7 +17,9 @@ nb::list jpeg_recover_batch(nb::list images, int rounds, int threads) {
   std::vector<std::unique_ptr<Recovered>> found(in.size());
   {
     nb::gil_scoped_release free_gil;
-    parallel_for(int(in.size()), threads, [&](int i) { found[i] = recover_jpeg(in[i].data(), int(in[i].shape(0)), int(in[i].shape(1)), int(in[i].shape(2)), rounds); });
+    parallel_for(int(in.size()), threads, [&](int i) {
+      found[i] = recover_jpeg(in[i].data(), int(in[i].shape(0)), int(in[i].shape(1)), int(in[i].shape(2)), rounds);
+    });
   }
   nb::list out;
   for (const auto& r : found) {
@@ -31,7 +33,8 @@ nb::list jpeg_recover_batch(nb::list images, int rounds, int threads) {
       tables.append(copied(f.tables[c], {8, 8}));
       coefficients.append(copied(r->q[c].data(), {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
     }
-    out.append(nb::make_tuple(r->wrong, nb::make_tuple(f.phase_y, f.phase_x), f.transform, nb::make_tuple(f.sv, f.sh), f.box, tables, coefficients));
+    out.append(nb::make_tuple(r->wrong, nb::make_tuple(f.phase_y, f.phase_x), f.transform, nb::make_tuple(f.sv, f.sh),
+                              f.box, tables, coefficients));
   }
   return out;
 }

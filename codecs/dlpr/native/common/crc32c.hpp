@@ -22,7 +22,8 @@ inline uint32_t crc32c(const uint8_t* p, size_t n, uint32_t value) {
   uint32_t c = ~value;
   for (; n >= 8; n -= 8, p += 8) {
     c ^= uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24;
-    c = table[7][c & 255] ^ table[6][c >> 8 & 255] ^ table[5][c >> 16 & 255] ^ table[4][c >> 24] ^ table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
+    c = table[7][c & 255] ^ table[6][c >> 8 & 255] ^ table[5][c >> 16 & 255] ^ table[4][c >> 24] ^ table[3][p[4]] ^
+        table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
   }
   for (; n; --n, ++p) c = (c >> 8) ^ table[0][(c ^ *p) & 255];
   return ~c;
