@@ -44,7 +44,7 @@ test: lint types pytest
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	@$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 	@awk 'length > 120 { print FILENAME ":" FNR ": line above 120 columns"; bad = 1 } END { exit bad }' $(NATIVE)
 
 format: $(VENV)/.test
