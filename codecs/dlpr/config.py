@@ -92,6 +92,8 @@ class EncoderOptions:
     jpeg: str = "auto"
     """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
     source is given, "given" takes a given source only, "never" codes pixels."""
+    prior: Any = None
+    """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
