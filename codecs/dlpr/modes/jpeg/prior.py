@@ -2,7 +2,7 @@
 
 ::
 
-    a sample of tiles' JPEGs --coded one after the other--> state of the coder --a byte each, zlib--> Prior.data
+    a sample of tiles' JPEGs --coded one after the other--> state of the coder --a byte each, xz--> Prior.data
     Prior.data --> state of the coder before every chunk that names it
 
 Chunks stay independent of each other, but need the prior beside their bytes, as they need weights. A stream names it by
@@ -12,8 +12,8 @@ the first 8 bytes of its SHA-256; `remember` makes it known to the decoders of t
 from __future__ import annotations
 
 import hashlib
+import lzma
 import struct
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,12 +41,15 @@ KEPT: Final = 256
 
 _HEAD = struct.Struct("<4sBBH")
 _MAGIC, _VERSION = b"DLPP", 1
-_RATES = (6554, 3277, 1638)
-"""Weight of the next bit in 1/65536 that the three confidences of a slot stand for."""
-_LEVELS = 84
-_SPREAD = 34
-_SEEN = 11000
-"""Slots that learn faster than this have seen too little to be kept."""
+_RATES = (3000, 1300)
+"""Weight of the next bit in 1/65536 that the two confidences of a slot stand for."""
+_LEVELS, _SPREAD, _LOWEST = 48, 58, -1363
+"""Odds of a slot: so many, so far apart, from this on, in 1/128 of a doubling."""
+_KNOWN = 1 + len(_RATES) * _LEVELS
+_SEEN, _SURE = 7000, 4900
+"""Slots that learn faster have seen too little to be kept, or to be trusted."""
+_FILTERS: Final = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}]
+_MEMORY: Final = 16 << 20
 _WEIGHT_UNIT = 64
 
 U16 = npt.NDArray[np.uint16]
@@ -54,10 +57,10 @@ U16 = npt.NDArray[np.uint16]
 
 @lru_cache(maxsize=1)
 def slot_table() -> npt.NDArray[np.int64]:
-    """(p, rate) of each byte, [256, 2]: 0 is a fresh slot, 1 + 84 c + l has confidence c and the l-th of 84 odds."""
+    """(p, rate) of each byte, [97, 2]: 0 is a fresh slot, 1 + 48 c + l has confidence c and the l-th of 48 odds."""
     squash = squash_table()
-    known = [(squash[2047 + _SPREAD * level - 1411], rate) for rate in _RATES for level in range(_LEVELS)]
-    return np.array([FRESH_SLOT, *known, *([FRESH_SLOT] * 3)], np.int64)
+    known = [(squash[2047 + _SPREAD * level + _LOWEST], rate) for rate in _RATES for level in range(_LEVELS)]
+    return np.array([FRESH_SLOT, *known], np.int64)
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,15 @@ class Prior:
         if magic != _MAGIC or version != _VERSION or components not in (1, 3) or reserved:
             raise wrong
         size = components * (COMPONENT_SLOTS + (FIRST_SETS + SECOND_SETS) * INPUTS)
-        unpack = zlib.decompressobj()
         try:
+            unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY)
             raw = unpack.decompress(self.data[_HEAD.size :], size)
-        except zlib.error:
+            rest = b"" if unpack.eof else unpack.decompress(b"", 1)
+        except (lzma.LZMAError, EOFError):
             raise wrong from None
-        if len(raw) != size or not unpack.eof or unpack.unused_data or max(raw[: components * COMPONENT_SLOTS]) > 252:
+        if len(raw) != size or rest or not unpack.eof or unpack.unused_data:
+            raise wrong
+        if max(raw[: components * COMPONENT_SLOTS]) >= _KNOWN:
             raise wrong
         object.__setattr__(self, "id", hashlib.sha256(self.data).digest()[:ID_BYTES])
         object.__setattr__(self, "components", components)
@@ -140,13 +146,13 @@ class Prior:
         table = slot_table()
         levels = table[1 : 1 + _LEVELS, 0]
         level = np.searchsorted((levels[1:] + levels[:-1] + 1) // 2, p, side="right")
-        confidence = (rate < 4900).astype(np.int64) + (rate < 2500)
-        codes = 1 + _LEVELS * confidence + level
+        codes = 1 + _LEVELS * (rate < _SURE) + level
         small = np.clip(np.rint(weights / _WEIGHT_UNIT), -127, 127).astype(np.int8).tobytes()
-        for seen in (_SEEN, 8000, 6000, 4000, 2500, 1500, 800):
+        for seen in (_SEEN, 5000, 3500, 2500, 1500, 800):
             known = np.where(rate < seen, codes, 0).astype(np.uint8)
             head = _HEAD.pack(_MAGIC, _VERSION, n, 0)
-            data = head + zlib.compress(known.tobytes() + small, 9)
+            packed = lzma.compress(known.tobytes() + small, lzma.FORMAT_XZ, lzma.CHECK_NONE, filters=_FILTERS)
+            data = head + packed
             if len(data) <= min(max_bytes, MAX_BYTES):
                 return cls(data)
         return None
