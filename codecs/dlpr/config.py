@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Any
 
 from dlpr.errors import UnsupportedInputError
@@ -97,6 +98,8 @@ class EncoderOptions:
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
+        if not isinstance(self.prior, (bytes, NoneType)) and type(self.prior).__name__ != "Prior":
+            raise UnsupportedInputError(f"prior must be a Prior or its bytes, not {self.prior!r}", reason="input")
         whole = (
             "patch",
             "lanes",

@@ -70,7 +70,7 @@ def fine_level(v: int) -> int:
 
 
 def divided(a: int, b: int) -> int:
-    """a / b towards zero."""
+    """A / b towards zero."""
     return a // b if a >= 0 else -(-a // b)
 
 
@@ -268,7 +268,10 @@ class _Component:
             f, l1 = level(near), level(abs(q1))
             joint = 7 * e + (-1 if expected < 0 else 1) * limited(q1, 3) + 3
             cross, negative = self.across(z, w)
-            shared, second = (12 * k + rest, 12 * k + w, 12 * k + l1, 12 * rest + f, cross), self.second(SECOND_EDGE + k)
+            shared, second = (
+                (12 * k + rest, 12 * k + w, 12 * k + l1, 12 * rest + f, cross),
+                self.second(SECOND_EDGE + k),
+            )
             if rest < 8 - i:
                 at = self.slots(EDGE_ZERO, (*shared, 12 * k + e, joint, 8 * e + rest))
                 if not self.mix.bit(at, self.first(EDGE_ZERO, rest), second):
@@ -397,7 +400,11 @@ def decode_coefficients(image: JpegImage, part: Buffer, prior: Prior | None = No
     for code in codes:
         again = tables[-1] if code == TABLE_AGAIN else None
         tables.append(
-            _explicit(mix, COMPONENT_SLOTS - 32) if code == TABLE_EXPLICIT else again if again is not None else standard_table(code)
+            _explicit(mix, COMPONENT_SLOTS - 32)
+            if code == TABLE_EXPLICIT
+            else again
+            if again is not None
+            else standard_table(code)
         )
     order = [1, 0, 2] if n == 3 and image.transform is ColourTransform.NONE else list(range(n))
     grids: list[dict[tuple[int, int], _Block]] = []

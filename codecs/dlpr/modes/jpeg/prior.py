@@ -84,7 +84,7 @@ class Prior:
     dlpr.errors.CorruptError: dlpr: 8 bytes are not a prior of the JPEG coder; take it from the slide's metadata anew
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     id: bytes = field(init=False, compare=False)
     """The name in streams: 8 bytes."""
     components: int = field(init=False, compare=False)
