@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.image import COEFFICIENT_MAX, JpegImage, Table
 from dlpr.modes.jpeg.synthesis import inverse_pass
 from dlpr.modes.jpeg.tables import TABLE_AGAIN, TABLE_EXPLICIT, ZIGZAG, standard_table
-
-if TYPE_CHECKING:
-    from dlpr.modes.jpeg.prior import Prior
 
 __all__ = ["COMPONENT_SLOTS", "FIRST_SETS", "SECOND_SETS", "decode_coefficients", "level", "limited"]
 
@@ -38,6 +34,7 @@ KINDS = (COUNT, EDGE_COUNT, ZERO, SIGN, SIZE, EDGE_ZERO, EDGE_SIGN, EDGE_SIZE, D
 FIRST_SETS, SECOND_SETS = 98, 69
 SECOND_EDGE_COUNT, SECOND_INTERIOR, SECOND_EDGE, SECOND_DC = 1, 3, 52, 68
 GOLOMB_SLOTS = 96
+State = tuple[list[tuple[int, int]], list[list[int]]]
 COMPONENT_SLOTS = sum(slots * sum(contexts) for slots, contexts, _ in KINDS) + GOLOMB_SLOTS
 """Slots of a component: kinds, inputs and contexts in order, then those of the Exp-Golomb codes."""
 
@@ -367,7 +364,7 @@ def _folded(luma: dict[tuple[int, int], _Block], y: int, x: int, image: JpegImag
     return _Block(q, max(places, default=-1) + 1, len(places), edge, -mean if error < 0 else mean)
 
 
-def decode_coefficients(image: JpegImage, part: Buffer, prior: Prior | None = None) -> JpegImage:
+def decode_coefficients(image: JpegImage, part: Buffer, start: State | None = None) -> JpegImage:
     """Decode a lossy part.
 
     Parameters
@@ -376,8 +373,8 @@ def decode_coefficients(image: JpegImage, part: Buffer, prior: Prior | None = No
         Fields of the stream's header, with tables and coefficients of any content. The arrays are replaced.
     part : bytes-like
         The lossy part.
-    prior : Prior, optional
-        The one that the stream names.
+    start : tuple, optional
+        State of the prior that the stream names: (p, rate) of each slot, weights of each set.
 
     Returns
     -------
@@ -394,18 +391,13 @@ def decode_coefficients(image: JpegImage, part: Buffer, prior: Prior | None = No
     if any(code > TABLE_EXPLICIT for code in codes) or codes[0] == TABLE_AGAIN:
         raise CorruptError("an unknown quantisation table; fetch the stream again")
     bits = BitDecoder(part[n:])
-    slots, weights = (None, None) if prior is None else prior.expanded(n)
-    mix = MixedDecoder(bits, n * FIRST_SETS, slots, weights)
+    mix = MixedDecoder(bits, n * FIRST_SETS, *(start or ()))
     tables: list[Table] = []
     for code in codes:
-        again = tables[-1] if code == TABLE_AGAIN else None
-        tables.append(
-            _explicit(mix, COMPONENT_SLOTS - 32)
-            if code == TABLE_EXPLICIT
-            else again
-            if again is not None
-            else standard_table(code)
-        )
+        if code == TABLE_AGAIN:
+            tables.append(tables[-1])
+        else:
+            tables.append(_explicit(mix, COMPONENT_SLOTS - 32) if code == TABLE_EXPLICIT else standard_table(code))
     order = [1, 0, 2] if n == 3 and image.transform is ColourTransform.NONE else list(range(n))
     grids: list[dict[tuple[int, int], _Block]] = []
     same = image.sampling == (1, 1)

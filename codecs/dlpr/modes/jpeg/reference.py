@@ -41,7 +41,8 @@ def decode_image(stream: Stream) -> JpegImage:
         (np.ones((8, 8), np.uint16),) * n,
         tuple(np.zeros((*shape, 8, 8), np.int16) for shape in shapes),
     )
-    return decode_coefficients(fields, payload.lossy_part, find(payload.prior) if payload.prior else None)
+    start = find(payload.prior).expanded(n) if payload.prior else None
+    return decode_coefficients(fields, payload.lossy_part, start)
 
 
 def decode_planes(stream: Stream, *, lossy: bool = False) -> Bytes8:

@@ -145,7 +145,8 @@ nb::list jpeg_encode_batch(nb::list jobs, int threads) {
   return out;
 }
 
-// jobs: list of (fields with the number of components, tau, lossy part, residual part or None for the JPEG alone, prior)
+// jobs: list of (fields with the number of components, tau, lossy part, residual part or None for the JPEG alone,
+// prior)
 // -> list of (planes uint8 [H,W,components] in coding order, "") or (None, error text).
 nb::list jpeg_decode_batch(nb::list jobs, int threads) {
   std::vector<JpegDecodeJob> work(jobs.size());

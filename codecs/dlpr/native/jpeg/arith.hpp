@@ -66,8 +66,7 @@ struct MixTables {
   uint16_t learn[kLearnMax + 1];
   MixTables() {
     for (int i = 0; i < 4095; ++i)
-      squash[i] =
-          uint16_t(std::min(std::max(int(std::lrint(65536 / (1 + std::exp2((2047 - i) / 128.0)))), 32), 65504));
+      squash[i] = uint16_t(std::min(std::max(int(std::lrint(65536 / (1 + std::exp2((2047 - i) / 128.0)))), 32), 65504));
     for (int n = 0; n <= kLearnMax; ++n) learn[n] = uint16_t(4 + 4096 / (32 + n));
   }
 };

@@ -68,7 +68,7 @@ struct JpegEncodeJob {
   int tau = 0;
   const uint8_t* x = nullptr;  // [H][W][components], coding order
   const MixState* start = nullptr;
-  double most = 1;             // share of samples with a residual above which nothing is coded
+  double most = 1;  // share of samples with a residual above which nothing is coded
   std::vector<uint8_t> lossy, residual, out;
   bool done = false;
 };

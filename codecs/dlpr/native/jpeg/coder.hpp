@@ -22,7 +22,7 @@ struct JpegCoder {
   bool (*decode_residual)(const JpegFields& f, const uint8_t* jpeg, const uint8_t* lane, size_t size, int16_t* symbols);
 };
 
-const JpegCoder& jpeg_coder();                         // the best this machine runs, or what DLPR_SIMD names
+const JpegCoder& jpeg_coder();                        // the best this machine runs, or what DLPR_SIMD names
 const JpegCoder* jpeg_coder_named(const char* name);  // null if this machine cannot run it
 
 constexpr int kTableAgain = 0, kTableExplicit = 201;  // 1..100 luma, 101..200 chroma at quality 1..100

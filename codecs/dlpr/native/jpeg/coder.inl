@@ -90,7 +90,8 @@ bool decode_residual(const JpegFields& f, const uint8_t* jpeg, const uint8_t* by
 
 #define DLPR_TEXT_(x) #x
 #define DLPR_TEXT(x) DLPR_TEXT_(x)
-const JpegCoder jpeg_coder_table = {DLPR_TEXT(DLPR_SPACE), state_size, encode, decode, encode_residual, decode_residual};
+const JpegCoder jpeg_coder_table = {DLPR_TEXT(DLPR_SPACE), state_size,     encode, decode,
+                                    encode_residual,       decode_residual};
 
 }  // namespace DLPR_SPACE
 }  // namespace dlpr

@@ -2,16 +2,29 @@
 // coder.inl. Python twin: codecs/dlpr/modes/jpeg/coefficients.py.
 
 // Kinds of bits: counts, then "is it zero", sign and magnitude of the interior, the edges and DC.
-enum Kind { kCount, kEdgeCount, kZero, kSign, kSize, kEdgeZero, kEdgeSign, kEdgeSize, kDcZero, kDcSign, kDcSize, kKinds };
+enum Kind {
+  kCount,
+  kEdgeCount,
+  kZero,
+  kSign,
+  kSize,
+  kEdgeZero,
+  kEdgeSign,
+  kEdgeSize,
+  kDcZero,
+  kDcSign,
+  kDcSize,
+  kKinds
+};
 
 // Slots of a context, and contexts by input, for one component.
 constexpr int kKindSlots[kKinds] = {48, 8, 1, 1, 8, 1, 1, 8, 1, 1, 8};
 constexpr int kContexts[kKinds][kInputs] = {
-    {1, 50, 50, 144, 144, 144, 50, 50},         {24, 128, 192, 128, 192, 128, 256, 384},
-    {588, 588, 588, 144, 416, 1152, 144, 588},  {588, 588, 416, 40, 588, 588, 288, 588},
-    {588, 588, 588, 144, 416, 1152, 144, 588},  {192, 192, 192, 96, 416, 192, 84, 96},
-    {192, 192, 416, 192, 84, 96, 96, 192},      {192, 192, 192, 96, 416, 192, 168, 96},
-    {12, 144, 144, 156, 3, 12, 144, 12},        {3, 12, 156, 12, 12, 36, 1, 1},
+    {1, 50, 50, 144, 144, 144, 50, 50},        {24, 128, 192, 128, 192, 128, 256, 384},
+    {588, 588, 588, 144, 416, 1152, 144, 588}, {588, 588, 416, 40, 588, 588, 288, 588},
+    {588, 588, 588, 144, 416, 1152, 144, 588}, {192, 192, 192, 96, 416, 192, 84, 96},
+    {192, 192, 416, 192, 84, 96, 96, 192},     {192, 192, 192, 96, 416, 192, 168, 96},
+    {12, 144, 144, 156, 3, 12, 144, 12},       {3, 12, 156, 12, 12, 36, 1, 1},
     {12, 144, 144, 156, 3, 12, 144, 12},
 };
 // Sets of weights of a component. First family: by kind and bit; second: by place.
@@ -106,10 +119,8 @@ class CoefficientCoder {
         if (place > 0) {  // luma: beside the one before, or at its place
           const Block* luma = same ? &blocks_[0][at] : &folded_blocks_[at];
           const int16_t* values = same ? q[component_at(0)] + at * 64 : &folded_[at * 64];
-          if (place == 1)
-            one_ = luma, q1_ = values;
-          else
-            two_ = luma, q2_ = values;
+          if (place == 1) one_ = luma, q1_ = values;
+          else two_ = luma, q2_ = values;
         }
         block();
         if (Coder::kDecodes && (bad_ || coder_.overrun())) return false;
@@ -137,13 +148,11 @@ class CoefficientCoder {
           }
           if (f_.sh == 2)
             for (int r = 0; r < 8; ++r) jpeg_fold(part[0] + 8 * r, part[1] + 8 * r, 1, half[i] + 8 * r);
-          else
-            std::copy_n(part[0], 64, half[i]);
+          else std::copy_n(part[0], 64, half[i]);
         }
         if (f_.sv == 2)
           for (int c = 0; c < 8; ++c) jpeg_fold(half[0] + c, half[1] + c, 8, whole + c);
-        else
-          std::copy_n(half[0], 64, whole);
+        else std::copy_n(half[0], 64, whole);
         const size_t at = size_t(y) * cols + x;
         int16_t* p = &folded_[at * 64];
         Block& b = folded_blocks_[at];
@@ -212,7 +221,8 @@ class CoefficientCoder {
     std::fill(column_, column_ + 8, 0), std::fill(row_, row_ + 8, 0);
     if (up_)
       for (int v = 0; v < 8; ++v)
-        for (int u = 0; u < 8; ++u) column_[u] += (v == 0 ? 182 : v & 1 ? -256 : 256) * t[8 * v + u] * above_[8 * v + u];
+        for (int u = 0; u < 8; ++u)
+          column_[u] += (v == 0 ? 182 : v & 1 ? -256 : 256) * t[8 * v + u] * above_[8 * v + u];
     if (left_)
       for (int v = 0; v < 8; ++v) {
         int sum = 0;
@@ -236,10 +246,8 @@ class CoefficientCoder {
   }
 
   void put(int z, int v) {
-    if (v < -kJpegCoefficientMax || v > kJpegCoefficientMax)
-      bad_ = true;
-    else if (Coder::kDecodes)
-      b_[z] = int16_t(v);
+    if (v < -kJpegCoefficientMax || v > kJpegCoefficientMax) bad_ = true;
+    else if (Coder::kDecodes) b_[z] = int16_t(v);
   }
 
   void interior() {
@@ -266,13 +274,11 @@ class CoefficientCoder {
                        12 * i + ll, (12 * la + ll) * 2 + ((ea < 0) != (el < 0) && el != 0), 12 * i + ls});
       const uint32_t mirror = (q1_[z] < 0 ? 1u : 0u) | (q2_[z] < 0 ? 2u : 0u) | (negative ? 4u : 0u) |
                               (es < 0 ? 0x88u : 0u) | (ea < 0 ? 0x50u : 0u) | (el < 0 ? 0x20u : 0u);
-      const int minus =
-          mix_.template bit<true>(value < 0, p, first(kSign), second(kSecondInterior + i), mirror);
+      const int minus = mix_.template bit<true>(value < 0, p, first(kSign), second(kSecondInterior + i), mirror);
       const int sign = minus ? -1 : 1, ma = sign * ea > 0 ? la : 0, ml = sign * el > 0 ? ll : 0;
       place<kSize>(p, {12 * i + r, 12 * i + w, 12 * i + l1, 12 * r + f, cross, share, 12 * ma + ml,
                        12 * i + (sign * es > 0 ? ls : 0)});
-      const int got =
-          sign * mix_.magnitude(std::abs(value), p, first(kSize), second(kSecondInterior + i), golomb_);
+      const int got = sign * mix_.magnitude(std::abs(value), p, first(kSize), second(kSecondInterior + i), golomb_);
       put(z, got);
       if (bad_) return;
       if (up_) column_[u] -= 256 * t[z] * got;
@@ -286,10 +292,10 @@ class CoefficientCoder {
               n2 = two_->edge[side];
     const int inner = level(me_->interior), other = side ? me_->edge[0] : 0;
     Inputs p;
-    place<kEdgeCount>(p, {12 * side + inner, (8 * side + a) * 8 + l, (8 * side + n1) * 12 + inner,
-                          (8 * side + n1) * 8 + n2, (8 * side + other) * 12 + inner,
-                          (8 * side + n1) * 8 + ((a + l + 1) >> 1), (16 * side + a + l) * 8 + other,
-                          (16 * side + n1 + n2) * 12 + inner});
+    place<kEdgeCount>(
+        p, {12 * side + inner, (8 * side + a) * 8 + l, (8 * side + n1) * 12 + inner, (8 * side + n1) * 8 + n2,
+            (8 * side + other) * 12 + inner, (8 * side + n1) * 8 + ((a + l + 1) >> 1), (16 * side + a + l) * 8 + other,
+            (16 * side + n1 + n2) * 12 + inner});
     me_->edge[side] = uint8_t(mix_.unary(n, p, 7, first(kEdgeCount, 8 * side), second(kSecondEdgeCount + side)));
   }
 
@@ -299,14 +305,16 @@ class CoefficientCoder {
     for (int i = 1, rest = me_->edge[side]; rest > 0; ++i) {
       const int z = i * step, k = 8 * side + i, d = 91 * t[z];
       const int expected = floor_div((side ? row_ : column_)[i] + (d >> 1), d), e = level(std::abs(expected));
-      const int near = (i > 1 ? 2 * std::abs(b_[z - step]) : 0) + std::abs(b_[z + along]) + (side ? std::abs(b_[i]) : 0);
+      const int near =
+          (i > 1 ? 2 * std::abs(b_[z - step]) : 0) + std::abs(b_[z + along]) + (side ? std::abs(b_[i]) : 0);
       const int w = around(z), l1 = level(std::abs(q1_[z])), f = level(near);
       const int with = 7 * e + (expected < 0 ? -1 : 1) * limited(q1_[z], 3) + 3;
       bool negative;
       const int cross = across(z, w, negative), value = b_[z];
       Inputs p;
       if (rest < 8 - i) {
-        place<kEdgeZero>(p, {12 * k + rest, 12 * k + w, 12 * k + l1, 12 * rest + f, cross, 12 * k + e, with, 8 * e + rest});
+        place<kEdgeZero>(
+            p, {12 * k + rest, 12 * k + w, 12 * k + l1, 12 * rest + f, cross, 12 * k + e, with, 8 * e + rest});
         if (!mix_.bit(value != 0, p, first(kEdgeZero, rest), second(kSecondEdge + k))) continue;
       }
       place<kEdgeSign>(p, {12 * k + l1, 12 * k + w, cross, 12 * k + e, with, 8 * e + rest, 12 * rest + f,
@@ -353,7 +361,8 @@ class CoefficientCoder {
     const int x1 = one_->dc_error, x2 = two_->dc_error, lead = x1 ? x1 : x2, l1 = level(std::abs(x1));
     const int s = level(spread / step),
               near = level((up_ ? std::abs(up_->dc_error) : 0) + (left_ ? std::abs(left_->dc_error) : 0));
-    const int size2 = level(std::abs(x2)), sum12 = level(std::abs(x1 + x2)), p2 = std::min(2, 4 * std::abs(part) / step);
+    const int size2 = level(std::abs(x2)), sum12 = level(std::abs(x1 + x2)),
+              p2 = std::min(2, 4 * std::abs(part) / step);
     const int pair = 13 * l1 + (lead < 0 ? -1 : 1) * limited(x2, 6) + 6, inner = level(me_->interior);
     const int value = b_[0] - whole;
     int error = 0;
@@ -361,8 +370,8 @@ class CoefficientCoder {
     place<kDcZero>(at, {s, 12 * s + near, 12 * l1 + s, pair, p2, inner, 12 * size2 + near, sum12});
     if (mix_.bit(value != 0, at, first(kDcZero), second(kSecondDc))) {
       place<kDcSign>(at, {p2, l1, pair, size2, sum12, 3 * s + p2, 0, 0});
-      const uint32_t mirror = (part < 0 ? 0x21u : 0u) | (x1 < 0 ? 2u : 0u) | (lead < 0 ? 4u : 0u) |
-                              (x2 < 0 ? 8u : 0u) | (x1 + x2 < 0 ? 16u : 0u);
+      const uint32_t mirror = (part < 0 ? 0x21u : 0u) | (x1 < 0 ? 2u : 0u) | (lead < 0 ? 4u : 0u) | (x2 < 0 ? 8u : 0u) |
+                              (x1 + x2 < 0 ? 16u : 0u);
       const int minus = mix_.template bit<true>(value < 0, at, first(kDcSign), second(kSecondDc), mirror);
       place<kDcSize>(at, {s, 12 * s + near, 12 * l1 + s, pair, p2, inner, 12 * size2 + near, sum12});
       error = mix_.magnitude(std::abs(value), at, first(kDcSize), second(kSecondDc), golomb_ + 32);

@@ -55,8 +55,8 @@ class Mixer {
       v = _mm256_xor_si256(v, turned);
     }
     // the exponent and the first bits of the mantissa of a float are `line`, exactly: 17 bits fit
-    const __m256i odd = _mm256_or_si256(
-        _mm256_slli_epi32(_mm256_and_si256(v, _mm256_set1_epi32(0xFFFF)), 1), _mm256_set1_epi32(1));
+    const __m256i odd =
+        _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(v, _mm256_set1_epi32(0xFFFF)), 1), _mm256_set1_epi32(1));
     const __m256i even = _mm256_sub_epi32(_mm256_set1_epi32(131072), odd);
     const __m256i diff = _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(odd)), 15),
                                           _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(even)), 15));

@@ -59,8 +59,8 @@ class ResidualCoder {
     const size_t stride = size_t(f_.W) * n_, at = y * stride + size_t(x) * n_ + c;
     const int w = x ? q[at - n_] : 0, n = y ? q[at - stride] : 0, nw = x && y ? q[at - stride - n_] : 0,
               p1 = c ? q[at - 1] : 0, p2 = c == 2 ? q[at - 2] : 0;
-    const int s1 = std::abs(w) + std::abs(n), s2 = s1 + std::abs(nw), l1 = level(s1), l2 = level(s2),
-              m = std::abs(p1), lead = w ? w : n, other = p1 ? p1 : p2;
+    const int s1 = std::abs(w) + std::abs(n), s2 = s1 + std::abs(nw), l1 = level(s1), l2 = level(s2), m = std::abs(p1),
+              lead = w ? w : n, other = p1 ? p1 : p2;
     const int sign = lead < 0 ? -1 : 1,
               far = std::min(std::min(std::min(x, f_.W - 1 - x), std::min(y, f_.H - 1 - y)), 3), v = jpeg_[at],
               end = v == 0     ? 1
@@ -84,10 +84,8 @@ class ResidualCoder {
     const uint32_t against = minus ? ~mirror : mirror;
     for (int i = 0; i < kInputs; ++i) p[i] += against >> i & 1 ? 1 + kUnary : 1;
     const int size = mix_.magnitude(std::abs(value), p, first + 2, second, golomb_ + 32 * c);
-    if (size > 255)
-      bad_ = true;
-    else if (Coder::kDecodes)
-      q[at] = int16_t(minus ? -size : size);
+    if (size > 255) bad_ = true;
+    else if (Coder::kDecodes) q[at] = int16_t(minus ? -size : size);
   }
 
   Coder& coder_;

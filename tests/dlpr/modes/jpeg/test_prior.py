@@ -62,7 +62,7 @@ def learnt() -> dlpr.Prior:
 
 @pytest.mark.parametrize("sampling", [(1, 1), (2, 2)])
 def test_streams_with_a_prior_are_smaller_and_exact(learnt: dlpr.Prior, sampling: tuple[int, int]) -> None:
-    source = image(77, 40, sampling)
+    source = image(77, 48, sampling)
     pixels, plain = coded(source, None)
     _, data = coded(source, learnt)
     if sampling == (1, 1):  # what was learnt
