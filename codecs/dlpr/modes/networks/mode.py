@@ -23,6 +23,8 @@ from dlpr.quantise import quantise
 
 __all__ = ["NetworksMode", "native_model"]
 
+LEAST = 128
+"""Streams up to this size are left alone: header, predictor, lossy layer and lanes seldom take less."""
 STRIPS, STRIP = 8, 4
 """Strips of so many rows for a rough price of the pixels."""
 FAR_SMALLER = 0.4
@@ -71,7 +73,7 @@ class NetworksMode(ChunkMode):
 
     def can_beat(self, chunk: Chunk, size: int) -> bool:
         """Compare with what a simple predictor would need."""
-        if size <= CODED_SIZE:
+        if size <= LEAST:
             return False
         if size >= chunk.planes.size:
             return True
