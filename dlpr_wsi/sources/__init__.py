@@ -5,7 +5,7 @@ A source is anything with the methods of `PixelSource`. `open_source` picks the 
 ``dlpr_wsi.sources.openslide``
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
 ``dlpr_wsi.sources.tiff``
-    Tiled TIFF and OME-TIFF through tifffile, and the stored JPEG tiles of any TIFF-based slide.
+    OME-TIFF, QPTIFF and plain TIFF in tiles or strips through tifffile.
 ``dlpr_wsi.sources.zarr``
     Zarr arrays and OME-Zarr groups, our own archives too.
 ``dlpr_wsi.sources.image``
@@ -320,6 +320,7 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         The path is missing, or nothing of the kind.
     """
     from dlpr_wsi.sources.archive import is_zarr
+    from dlpr_wsi.sources.header import Kind, sniff
 
     selection = selection or Selection()
     if not path.exists():
@@ -330,12 +331,16 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
 
             return ZarrSource(path)
         raise SourceError(f"{path}: a folder, but not a Zarr array or group")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    with path.open("rb") as file:
+        kind = sniff(file.read(16))
+    if kind is Kind.TIFF:
+        from dlpr_wsi.sources.tiff import open_tiff
+
+        return open_tiff(path, selection)
+    if kind is not None or path.suffix.lower() in IMAGE_SUFFIXES:
         from dlpr_wsi.sources.image import ImageSource
 
-        return ImageSource(path)
-    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
+        return ImageSource(path, selection)
+    from dlpr_wsi.sources.openslide import OpenSlideSource
 
-    if prefers_tifffile(path):
-        return TiffSource(path)
-    return open_slide(path)
+    return OpenSlideSource(path, selection)
