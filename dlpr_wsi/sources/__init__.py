@@ -328,7 +328,7 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         if is_zarr(path):
             from dlpr_wsi.sources.zarr import ZarrSource
 
-            return ZarrSource(path)
+            return ZarrSource(path, selection)
         raise SourceError(f"{path}: a folder, but not a Zarr array or group")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         from dlpr_wsi.sources.image import ImageSource
