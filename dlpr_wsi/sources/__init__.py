@@ -6,6 +6,8 @@ A source is anything with the methods of `PixelSource`. `open_source` picks the 
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
 ``dlpr_wsi.sources.tiff``
     OME-TIFF, QPTIFF and plain TIFF in tiles or strips through tifffile.
+``dlpr_wsi.sources.dicom_source``
+    The files of one DICOM slide, through OpenSlide.
 ``dlpr_wsi.sources.zarr``
     Zarr arrays and OME-Zarr groups, our own archives too.
 ``dlpr_wsi.sources.image``
@@ -303,7 +305,7 @@ def open_slide(path: Path) -> PixelSource:
 
 
 def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
-    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, a folder of one DICOM slide, or an image file.
 
     Parameters
     ----------
@@ -320,6 +322,7 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         The path is missing, or nothing of the kind.
     """
     from dlpr_wsi.sources.archive import is_zarr
+    from dlpr_wsi.sources.dicom import holds_dicom, is_dicom
     from dlpr_wsi.sources.header import Kind, sniff
 
     selection = selection or Selection()
@@ -329,8 +332,13 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         if is_zarr(path):
             from dlpr_wsi.sources.zarr import ZarrSource
 
-            return ZarrSource(path)
-        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
+            return ZarrSource(path, selection)
+        if not holds_dicom(path):
+            raise SourceError(f"{path}: a folder, but not a Zarr array or group, and without DICOM files")
+    if path.is_dir() or is_dicom(path):
+        from dlpr_wsi.sources.dicom_source import DicomSource
+
+        return DicomSource(path, selection)
     with path.open("rb") as file:
         kind = sniff(file.read(16))
     if kind is Kind.TIFF:

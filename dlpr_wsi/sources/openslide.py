@@ -14,6 +14,7 @@ from dlpr_wsi.errors import MissingDependencyError, SourceError
 from dlpr_wsi.sources import Level, Selection, SlideFacts, SourceTile, TileGrid
 from dlpr_wsi.sources.choose import only_one
 from dlpr_wsi.sources.codec import SourceCodec, source_codec, tiff_codec
+from dlpr_wsi.sources.files import slide_bytes
 from dlpr_wsi.sources.fractional import FractionalLevel
 from dlpr_wsi.sources.icc import fitting
 from dlpr_wsi.sources.properties import allowed_properties
@@ -203,7 +204,7 @@ def _facts(path: Path, slide: openslide.OpenSlide, stored: Mapping[int, StoredTi
     return SlideFacts(
         name=path.name,
         vendor=properties.get("openslide.vendor", "unknown"),
-        file_bytes=_file_bytes(path),
+        file_bytes=slide_bytes(path),
         codec=codec,
         levels=levels,
         tile_width=None if tile_width is None else int(tile_width),
@@ -244,15 +245,6 @@ def _bounds(properties: Mapping[str, str]) -> tuple[int, int, int, int] | None:
         return None
     x, y, width, height = (int(number) for number in numbers if number is not None)
     return (x, y, width, height)
-
-
-def _file_bytes(path: Path) -> int:
-    """Size of a slide on disk; a MIRAX slide keeps its pixels in a folder beside the named file."""
-    total = path.stat().st_size
-    folder = path.with_suffix("")
-    if path.suffix.lower() == ".mrxs" and folder.is_dir():
-        total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return total
 
 
 def _number(properties: Mapping[str, str], key: str) -> float | None:
