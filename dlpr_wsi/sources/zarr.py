@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import dlpr
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError
 from dlpr_wsi.sources import Level, NoTiles, SlideFacts, SourceCodec
 from dlpr_wsi.sources.archive import Archive, directory_bytes, open_archive
@@ -185,4 +186,6 @@ def _archive_facts(archive: Archive) -> SlideFacts:
         icc_profile=archive.icc_profile,
         bounds=None if bounds is None else tuple(bounds),
         properties=dict(facts.get("properties", {})),
+        channels=archive.channels,
+        reader=f"dlpr-wsi {dlpr.__version__}",
     )
