@@ -337,7 +337,7 @@ def _write_tiff(
     def tiles(index: int, channel: int) -> Iterator[NDArray[np.uint8]]:
         level = archive.levels[index]
         for _, chunk in _decoded(archive, level, level.positions(), options.threads, channel):
-            tile = np.ascontiguousarray(chunk.transpose(1, 2, 0))
+            tile = chunk[0] if archive.channels is not None else np.ascontiguousarray(chunk.transpose(1, 2, 0))
             checks[channel][index].append(zlib.crc32(tile.data))
             yield tile
             progress.advance(1)

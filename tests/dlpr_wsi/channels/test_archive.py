@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -186,7 +187,7 @@ def test_made_levels_are_means_of_each_channel(tmp_path, fluorescence, paint):
 
 def test_resumed_is_byte_identical(tmp_path, fluorescence, levels):
     """The first run ends after three shards; the second does the rest, and a shard that lost a channel's file."""
-    slide = fluorescence(tmp_path / "cells.fake", *levels)
+    slide = fluorescence(tmp_path / "cells.fake", levels[0][..., :2])
 
     class Interrupted(LocalExecutor):
         def run(self, function, job, tasks):
@@ -202,17 +203,19 @@ def test_resumed_is_byte_identical(tmp_path, fluorescence, levels):
         with pytest.raises(KeyboardInterrupt):
             convert(slide, out, options=options, executor=Interrupted(2))
         if version is OmeVersion.V04:
-            next((tmp_path / f".{out.name}.partial" / "data" / "0" / "3").glob("*/*")).unlink()
+            next((tmp_path / f".{out.name}.partial" / "data" / "0" / "1").glob("*/*")).unlink()
         report = convert(slide, out, options=options, threads=2)
         assert report.resumed == 3
         assert files(out) == files(whole)
         assert verify(out, slide, threads=2).ok
 
 
-def test_damage_is_named_with_its_channel(tmp_path, fluorescence, levels):
+def test_damage_is_named_with_its_channel(tmp_path, fluorescence, levels, versioned):
+    path, version = versioned
+    if version is OmeVersion.V05:
+        pytest.skip("chunks are no files")
     slide = fluorescence(tmp_path / "cells.fake", *levels)
-    options = ConvertOptions(tile=32, version=OmeVersion.V04)
-    convert(slide, tmp_path / "a.zarr", options=options, threads=2)
+    shutil.copytree(path, tmp_path / "a.zarr")
     (tmp_path / "a.zarr/0/3/1/2").unlink()
     other = (tmp_path / "a.zarr/0/2/0/0").read_bytes()
     (tmp_path / "a.zarr/0/1/0/0").write_bytes(other)  # a whole stream, of another channel
@@ -290,8 +293,6 @@ def test_many_channels_make_small_shards(tmp_path, fluorescence):
 
 @pytest.mark.parametrize("damage", [[], [{"name": "a"}] * 5, [{"name": "a", "colour": "red"}] * 5, 7])
 def test_damaged_facts_are_refused(tmp_path, versioned, damage):
-    import shutil
-
     path, version = versioned
     shutil.copytree(path, tmp_path / "a.zarr")
     file = tmp_path / "a.zarr" / ("zarr.json" if version is OmeVersion.V05 else ".zattrs")
