@@ -106,7 +106,14 @@ class OpenSlideSource:
             "which were compared with OpenSlide's pixels on samples"
             for index in by_tiles
         )
-        return replace(facts, icc_profile=icc, notes=(*notes, *self._pages.notes, *icc_notes, *proven))
+        drawn = tuple(
+            f"level {index}: {len(places)} tiles that the file lacks are as OpenSlide draws them from the level above"
+            for index, places in self._pages.missing.items()
+            if places and index
+        )
+        lacking = self._pages.missing.get(0) or (not self._pages.missing and self._pages.lacking())
+        empty = ("tiles that the file lacks are background",) if lacking else ()
+        return replace(facts, icc_profile=icc, notes=(*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty))
 
     @property
     def facts(self) -> SlideFacts:
