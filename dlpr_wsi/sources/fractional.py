@@ -1,15 +1,16 @@
 """Levels whose downsample is no whole number, with OpenSlide's own pixels.
 
-OpenSlide takes positions in px of level 0 and divides them by the downsample. Where the quotient is no whole number the
-region begins between two pixels, and Cairo interpolates: neither the level's pixels nor any other reader's. But Cairo's
-interpolation has 7 bits: a region that begins less than 1/128 px right of a pixel has that pixel's values exactly. Such
-positions are called anchors here. 0 is one; and a region of up to 4096 px (the size of OpenSlide's own blocks, each of
-which rounds its position again) that begins at an anchor is exact all over.
+OpenSlide takes positions in px of level 0 and divides them by the downsample. Where the quotient is no whole number
+the region begins between two pixels, and Cairo interpolates: neither the level's pixels nor any other reader's. But
+samples have 8 bits: where a region begins less than 1/1024 px right of a pixel, its neighbours add less than a half to
+any value (255/1024 for either direction), and the pixels come out exactly. Such positions are called anchors here. 0 is
+one; and a region of up to 4096 px (the size of OpenSlide's own blocks, each of which rounds its position again) that
+begins at an anchor is exact all over.
 
 So a level of up to 4096 px is one exact region. A larger one is read from its stored tiles, if these are proven to
 agree with OpenSlide: equal in windows and strips that begin at anchors, and alike, after the same interpolation, at
-corners and in the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far apart it is
-refused.
+corners and in the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far
+apart it is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dlpr_wsi.sources.stored_tiles import StoredTiles
 __all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks"]
 
 BLOCK = 4096
-_SLACK = 1 / 256  # half of what Cairo rounds away
+_SLACK = 1 / 1024
 _STRIP, _STRIP_LENGTH = 16, 2048  # px: the strips from 0 that are compared
 _SAMPLES = 3  # anchors along a side where windows are compared
 _WINDOW = 48

@@ -69,7 +69,7 @@ class OpenSlideSource:
         except SourceError:
             self.close()
             raise
-        except (openslide.OpenSlideError, OSError, ValueError) as error:
+        except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
             self.close()
             raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
 
@@ -236,11 +236,13 @@ def _level_codec(index: int, codec: SourceCodec, stored: Mapping[int, StoredTile
 
 
 def _icc(path: Path, slide: openslide.OpenSlide) -> bytes | None:
-    """Return the colour profile as stored."""
+    """Return the colour profile as stored; of one that Little CMS does not take, some bytes that are none."""
     try:
         profile = slide.color_profile
-    except (openslide.OpenSlideError, OSError, ValueError) as error:
+    except openslide.OpenSlideError as error:
         raise SourceError(f"{path}: its ICC profile cannot be read ({error})") from error
+    except Exception:  # Little CMS's, through Pillow
+        return b"damaged"
     return None if profile is None else bytes(profile.tobytes())
 
 
