@@ -203,6 +203,40 @@ def test_refused_by_its_reason(tmp_path, caplog, change, reason):
     assert "Jane" not in str(raised.value) + caplog.text
 
 
+def sparse(path, positions):
+    """Write a picture of 2 x 2 tiles whose frames tell their positions, (row, column) counted from 1."""
+    from pydicom.dataset import Dataset
+
+    data = pydicom.dcmread(write(path, RGB[:128, :128]))
+    data.DimensionOrganizationType, data.NumberOfFrames = "TILED_SPARSE", len(positions)
+    data.PerFrameFunctionalGroupsSequence = []
+    for row, column in positions:
+        frame, place = Dataset(), Dataset()
+        place.RowPositionInTotalImagePixelMatrix, place.ColumnPositionInTotalImagePixelMatrix = row, column
+        frame.PlanePositionSlideSequence = [place]
+        data.PerFrameFunctionalGroupsSequence.append(frame)
+    data.PixelData = data.PixelData[: len(positions) * 64 * 64 * 3]
+    data["PixelData"].VR = "OB"
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_sparse_tiles(tmp_path):
+    source = open_source(sparse(tmp_path / "a.dcm", [(65, 65), (1, 1), (1, 65)]))
+    pixels = source.read(0, 0, 128, 128)
+    source.close()
+    np.testing.assert_array_equal(pixels[64:, 64:], RGB[:64, :64])
+    np.testing.assert_array_equal(pixels[:64, :64], RGB[:64, 64:128])
+    np.testing.assert_array_equal(pixels[:64, 64:], RGB[64:128, :64])
+    assert (pixels[64:, :64] == 255).all()
+    (tmp_path / "a.dcm").unlink()
+    with pytest.raises(SourceError, match=r"b\.dcm: several frames in one place"):
+        open_source(sparse(tmp_path / "b.dcm", [(1, 1), (1, 1), (1, 65)]))
+    (tmp_path / "b.dcm").unlink()
+    with pytest.raises(SourceError, match=r"c\.dcm: frames that do not lie on one grid"):
+        open_source(sparse(tmp_path / "c.dcm", [(1, 1), (1, 50)]))
+
+
 def test_levels_that_would_be_passed_over(slide):
     write(slide / "bigger.dcm", np.repeat(RGB, 2, 0), ("ORIGINAL", "PRIMARY", "VOLUME", "RESAMPLED"))
     with pytest.raises(SourceError, match=r"bigger\.dcm: the largest picture"):
