@@ -142,7 +142,8 @@ class OmeXmlImage:
     Parameters
     ----------
     role : str or None
-        "label", "macro" or "thumbnail" where its name says so. The name itself can show the patient and is not kept.
+        "label", "macro", "thumbnail" or "mask" where its name says so. The name itself can show the patient: it is not
+        kept.
     named : bool
         Whether it has a name at all.
     mpp_x, mpp_y : float or None
@@ -204,9 +205,11 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _role(name: str) -> str | None:
-    """Which associated image a name stands for; words inside a longer name (a file's) do not count."""
-    found = re.fullmatch(r"(?:.*\[)?(label|macro|overview|thumbnail)(?: image)?\]?", name.casefold())
-    return None if found is None else {"overview": "macro"}.get(found.group(1), found.group(1))
+    """Which image beside the slide a name stands for, in Bio-Formats' words; words inside a file's name do not count."""
+    found = re.fullmatch(
+        r"(?:.*\[)?(label|macro mask|macro|overview|thumbnail)(?: image)?(?: [0-9.]+x)?\]?", name.casefold()
+    )
+    return None if found is None else {"overview": "macro", "macro mask": "mask"}.get(found.group(1), found.group(1))
 
 
 def _physical_size(pixels: ElementTree.Element, axis: str) -> float | None:
