@@ -205,7 +205,7 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _role(name: str) -> str | None:
-    """Which image beside the slide a name stands for, in Bio-Formats' words; words inside a file's name do not count."""
+    """Which image beside the slide a name stands for, in Bio-Formats' words; a file's name that has one does not."""
     found = re.fullmatch(
         r"(?:.*\[)?(label|macro mask|macro|overview|thumbnail)(?: image)?(?: [0-9.]+x)?\]?", name.casefold()
     )
