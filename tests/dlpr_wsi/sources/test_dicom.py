@@ -336,3 +336,16 @@ def test_files_of_other_slides(tmp_path):
         (tmp_path / name).write_text("\r\n".join(lines))
         assert slide_files(tmp_path / name) == (tmp_path / name, *sorted(beside))
     assert slide_files(beside[0]) == (beside[0],)
+
+
+def test_batch_of_a_study(slide, tmp_path, capsys):
+    from dlpr_wsi.cli import main
+    from dlpr_wsi.sources.archive import open_archive
+
+    write(slide / "other.dcm", RGB[:64, :64].copy(), series="1.2.3.5")
+    assert main(["convert", str(slide), "--out", str(tmp_path / "out"), "--workers", "0"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM0001.zarr", "other.zarr"]
+    for name, image in (("IM0001", RGB), ("other", RGB[:64, :64])):
+        archive = open_archive(tmp_path / "out" / f"{name}.zarr")
+        np.testing.assert_array_equal(archive.read(0, 0, image.shape[1], image.shape[0]), image)
+    assert "Jane" not in capsys.readouterr().out
