@@ -99,8 +99,8 @@ def is_picture(names: Sequence[str | None], colours: Sequence[Colour | None]) ->
     """Tell whether channels are the red, green and blue of one picture.
 
     So they are where there are three, called or coloured red, green and blue in this order, or neither called nor
-    coloured anything. A number is no name ("Channel 0"); other names (stains, wavelengths) say that the channels are pictures
-    of their own, whatever their colours.
+    coloured anything. A number is no name ("Channel 0"); other names (stains, wavelengths) say that the channels are
+    pictures of their own, whatever their colours.
 
     Examples
     --------
