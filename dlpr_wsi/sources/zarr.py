@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import dlpr
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError, UsageError
 from dlpr_wsi.sources import Channel, Level, NoTiles, Selection, SlideFacts, SourceCodec
 from dlpr_wsi.sources.archive import Archive, directory_bytes, open_archive
@@ -387,7 +388,7 @@ def _archive_facts(archive: Archive) -> SlideFacts:
     facts = archive.facts
     codec = SourceCodec("DLPR", archive.tau > 0)
     bounds = facts.get("bounds")
-    described = SlideFacts(
+    return SlideFacts(
         name=archive.path.name,
         vendor=str(facts.get("vendor", "unknown")),
         file_bytes=directory_bytes(archive.path),
@@ -403,6 +404,6 @@ def _archive_facts(archive: Archive) -> SlideFacts:
         icc_profile=archive.icc_profile,
         bounds=None if bounds is None else tuple(bounds),
         properties=dict(facts.get("properties", {})),
-        reader="dlpr",
+        channels=archive.channels,
+        reader=f"dlpr-wsi {dlpr.__version__}",
     )
-    return replace(described, channels=getattr(archive, "channels", None))
