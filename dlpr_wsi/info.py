@@ -13,6 +13,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.sources import Channel, SlideFacts, open_source
 from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr, open_archive
+from dlpr_wsi.sources.dicom import holds_dicom
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
 __all__ = ["ArchiveInfo", "LevelInfo", "archive_info", "info", "slide_info"]
@@ -133,7 +134,7 @@ def info(path: Path) -> SlideFacts | ArchiveInfo:
                 for name in ("zarr.json", ".zattrs")
                 if (path / name).is_file()
             )
-            if own or not is_zarr(path):
+            if own or not (is_zarr(path) or holds_dicom(path)):
                 raise error
     return slide_info(path)
 

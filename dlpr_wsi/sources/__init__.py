@@ -5,7 +5,9 @@ A source is anything with the methods of `PixelSource`. `open_source` picks the 
 ``dlpr_wsi.sources.openslide``
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
 ``dlpr_wsi.sources.tiff``
-    Tiled TIFF and OME-TIFF through tifffile, and the stored JPEG tiles of any TIFF-based slide.
+    OME-TIFF, QPTIFF and plain TIFF in tiles or strips through tifffile.
+``dlpr_wsi.sources.dicom_source``
+    The files of one DICOM slide, through OpenSlide.
 ``dlpr_wsi.sources.zarr``
     Zarr arrays and OME-Zarr groups, our own archives too.
 ``dlpr_wsi.sources.image``
@@ -336,7 +338,7 @@ def open_slide(path: Path) -> PixelSource:
 
 
 def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
-    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, a folder of one DICOM slide, or an image file.
 
     Parameters
     ----------
@@ -353,6 +355,8 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         The path is missing, or nothing of the kind.
     """
     from dlpr_wsi.sources.archive import is_zarr
+    from dlpr_wsi.sources.dicom import holds_dicom, is_dicom
+    from dlpr_wsi.sources.header import Kind, sniff
 
     selection = selection or Selection()
     if not path.exists():
@@ -361,14 +365,23 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         if is_zarr(path):
             from dlpr_wsi.sources.zarr import ZarrSource
 
-            return ZarrSource(path)
-        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+            return ZarrSource(path, selection)
+        if not holds_dicom(path):
+            raise SourceError(f"{path}: a folder, but not a Zarr array or group, and without DICOM files")
+    if path.is_dir() or is_dicom(path):
+        from dlpr_wsi.sources.dicom_source import DicomSource
+
+        return DicomSource(path, selection)
+    with path.open("rb") as file:
+        kind = sniff(file.read(16))
+    if kind is Kind.TIFF:
+        from dlpr_wsi.sources.tiff import open_tiff
+
+        return open_tiff(path, selection)
+    if kind is not None or path.suffix.lower() in IMAGE_SUFFIXES:
         from dlpr_wsi.sources.image import ImageSource
 
-        return ImageSource(path)
-    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
+        return ImageSource(path, selection)
+    from dlpr_wsi.sources.openslide import OpenSlideSource
 
-    if prefers_tifffile(path):
-        return TiffSource(path)
-    return open_slide(path)
+    return OpenSlideSource(path, selection)
