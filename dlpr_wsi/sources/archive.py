@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr.exact.crc import crc32c
+from dlpr.crc import crc32c
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.sources import Channel, Chunked
 
@@ -40,7 +40,7 @@ __all__ = [
     "directory_bytes",
     "is_zarr",
     "named_channels",
-    "open_archive",
+    "open_zarr_archive",
     "parse_shard_index",
 ]
 
@@ -179,7 +179,7 @@ class Archive:
         return self.levels[0].samples
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_archive, (self.path,)
+        return open_zarr_archive, (self.path,)
 
     def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
         """Return a chunk as it is stored: a DLPR stream; None where there is none.
@@ -325,18 +325,14 @@ def directory_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def open_archive(path: Path) -> Archive:
-    """Open an archive.
+def open_zarr_archive(path: Path) -> Archive:
+    """Open an archive that is a Zarr folder.
 
     Raises
     ------
     dlpr_wsi.errors.ArchiveError
         The path holds no archive of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
-    if path.is_file():
-        from dlpr_wsi.sources.tiff_archive import open_tiff_archive
-
-        return open_tiff_archive(path)
     if not path.is_dir():
         raise ArchiveError(f"{path}: no such file or folder")
     if not is_zarr(path):

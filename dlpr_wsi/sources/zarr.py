@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError, UsageError
 from dlpr_wsi.sources import Channel, Level, NoTiles, Selection, SlideFacts, SourceCodec
-from dlpr_wsi.sources.archive import Archive, directory_bytes, open_archive
+from dlpr_wsi.sources.archive import Archive, directory_bytes, open_zarr_archive
 from dlpr_wsi.sources.ome import Colour, OmeXmlImage, is_picture, make_channels
 from dlpr_wsi.sources.omezarr import Multiscale, axis_of, shown_axis
 from dlpr_wsi.sources.zarr_group import Chosen, choose_image
@@ -63,7 +63,7 @@ class ZarrSource(NoTiles):
         self._beside: dict[str, _Picture] = {}
         selection = selection or Selection()
         try:
-            self._archive = open_archive(path)
+            self._archive = open_zarr_archive(path)
         except ArchiveError:
             pass
         else:

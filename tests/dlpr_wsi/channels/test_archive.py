@@ -17,7 +17,7 @@ from dlpr_wsi.pipeline.execute import LocalExecutor
 from dlpr_wsi.pipeline.plan import MAX_SHARD_BYTES, Pyramid, SourceTiles, Task, make_plan
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 NAMES = ["DAPI", "FITC <&>", "Cy5 ü", "mCherry", "channel 4"]
 HEX = ["0000FF", "00FF00", "FF0000", "FF8000", "FFFFFF"]
@@ -282,7 +282,8 @@ def test_many_channels_make_small_shards(tmp_path, fluorescence):
         preview(slide, ConvertOptions(source_tiles=SourceTiles.ONLY))
     from dataclasses import replace
 
-    from dlpr_wsi.sources import Level, open_source
+    from dlpr_wsi.sources import Level
+    from dlpr_wsi.sources.opening import open_source
 
     facts = replace(open_source(slide).facts, levels=(Level(50_000, 50_000, 1.0),))
     (level,) = make_plan(facts, [None]).levels

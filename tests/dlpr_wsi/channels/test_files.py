@@ -13,7 +13,7 @@ from dlpr_wsi.export import ExportCodec, export
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 NAMES = ["DAPI", "FITC <&>", "Cy5 ü"]

@@ -6,7 +6,8 @@ import tifffile
 from PIL import Image
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import Selection, open_source
+from dlpr_wsi.sources import Selection
+from dlpr_wsi.sources.opening import open_source
 
 TILED = {"tile": (64, 64), "compression": "deflate"}
 

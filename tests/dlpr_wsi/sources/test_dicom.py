@@ -12,8 +12,9 @@ import pytest
 
 from dlpr_wsi.errors import SourceError, UsageError
 from dlpr_wsi.pipeline.batch import expand, name_outputs
-from dlpr_wsi.sources import Selection, open_source
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.files import slide_bytes, slide_files
+from dlpr_wsi.sources.opening import open_source
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("openslide")
@@ -137,7 +138,7 @@ def test_another_series_in_the_folder(slide):
 def test_conversion_of_a_folder(slide, tmp_path):
     from dlpr_wsi.pipeline.convert import convert
     from dlpr_wsi.pipeline.verify import verify
-    from dlpr_wsi.sources.archive import open_archive
+    from dlpr_wsi.sources.opening import open_archive
 
     out = tmp_path / "out.zarr"
     report = convert(slide, out, threads=1)
@@ -340,7 +341,7 @@ def test_files_of_other_slides(tmp_path):
 
 def test_batch_of_a_study(slide, tmp_path, capsys):
     from dlpr_wsi.cli import main
-    from dlpr_wsi.sources.archive import open_archive
+    from dlpr_wsi.sources.opening import open_archive
 
     write(slide / "other.dcm", RGB[:64, :64].copy(), series="1.2.3.5")
     assert main(["convert", str(slide), "--out", str(tmp_path / "out"), "--workers", "0"]) == 0

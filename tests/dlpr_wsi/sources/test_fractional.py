@@ -5,8 +5,8 @@ import openslide
 import pytest
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import open_source
 from dlpr_wsi.sources.fractional import BLOCK, anchors, blocks
+from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.openslide import OpenSlideSource
 from dlpr_wsi.sources.stored_tiles import StoredTiles
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import Selection, open_source
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.header import jpeg_header, parse_header
+from dlpr_wsi.sources.opening import open_source
 
 
 def saved(image, kind, **options):

@@ -5,8 +5,9 @@ import pytest
 import tifffile
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import Channel, Selection, open_source
+from dlpr_wsi.sources import Channel, Selection
 from dlpr_wsi.sources.ome_xml import OmeError, channel_name, is_ome_xml, parse_ome_xml
+from dlpr_wsi.sources.opening import open_source
 
 NAMES = ["DAPI", "FITC\u200b", "Cy5", "x" * 80]
 COLOURS = [65535, -16776961, 16711935, -1]  # RGBA in a signed number: blue, red, green, white

@@ -8,7 +8,8 @@ import tifffile
 from PIL import Image
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import Channel, Selection, open_source
+from dlpr_wsi.sources import Channel, Selection
+from dlpr_wsi.sources.opening import open_source
 
 TILE, STRIP = {"tile": (64, 48)}, {"rowsperstrip": 13}
 
@@ -276,8 +277,8 @@ def philips(path, kit):
         'Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>'
         '<DataObject ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" '
         'PMSVR="IString">WSI</Attribute><Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" '
-        f'Element="0x8B01" PMSVR="IDataObjectArray"><Array>{spacing}</Array></Attribute></DataObject></Array></Attribute>'
-        "</DataObject>"
+        f'Element="0x8B01" PMSVR="IDataObjectArray"><Array>{spacing}</Array></Attribute></DataObject></Array>'
+        "</Attribute></DataObject>"
     )
     sizes = [(384, 640), (256, 384), (128, 256)]
     with tifffile.TiffWriter(path) as writer:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dlpr_wsi.errors import SourceError, UsageError
-from dlpr_wsi.sources import Channel, Selection, open_source
+from dlpr_wsi.sources import Channel, Selection
+from dlpr_wsi.sources.opening import open_source
 
 zarr = pytest.importorskip("zarr", minversion="3.0")
 
@@ -497,7 +498,7 @@ def test_damaged_chunks_are_a_source_error(tmp_path):
 
 def test_conversion(tmp_path):
     from dlpr_wsi.pipeline.convert import ConvertOptions, convert
-    from dlpr_wsi.sources.archive import open_archive
+    from dlpr_wsi.sources.opening import open_archive
 
     xml = ome_xml(("a", ""), ("label image", ""))
     path = bioformats2raw(tmp_path / "a.zarr", [[RGB, HALF], [LABEL]], xml=xml)

@@ -15,7 +15,7 @@ from dlpr_wsi.cli import main
 from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.export import ExportCodec, export
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 # Runs a reader where neither dlpr nor dlpr_wsi can be imported, entry points or not.
 WITHOUT = """
@@ -294,7 +294,7 @@ def jpeg_slide(request, tmp_path_factory, images):
 
 @pytest.mark.parametrize("subifds", [True, False])
 def test_source_jpeg_gives_the_slides_coefficients_back(tmp_path, jpeg_slide, subifds):
-    from dlpr.jpeg.parse import parse
+    from dlpr.modes.jpeg.parse import parse
 
     slide, archive = jpeg_slide
     report = export(archive, tmp_path / "a.tiff", codec=ExportCodec.SOURCE_JPEG, subifds=subifds)
