@@ -234,6 +234,7 @@ def _cut(level: ArchiveLevel) -> LevelPlan:
         level.shard_rows or _GROUP,
         level.shard_columns or _GROUP,
         follows_source=False,
+        channels=level.channels,
     )
 
 
@@ -241,7 +242,14 @@ def _same_levels(archive: Archive, source: Path) -> SlideFacts:
     """Return what a slide says about itself; raise ArchiveError unless it has the levels of an archive."""
     opened = open_with_levels(source, len(archive.levels), recorded_selection(archive))
     facts, levels = stored_levels(opened), opened.facts.levels
+    channels = facts.channels
     opened.close()
+    if (None if channels is None else len(channels)) != archive.levels[0].channels:
+        kinds = [
+            "red, green and blue" if n is None else f"{n} channels"
+            for n in (archive.levels[0].channels, None if channels is None else len(channels))
+        ]
+        raise ArchiveError(f"{archive.path} holds {kinds[0]}, the slide {source} has {kinds[1]}: not made from it")
     mine = [(level.width, level.height) for level in archive.levels]
     theirs = [(level.width, level.height) for level in levels][: len(mine) if len(levels) > len(mine) == 1 else None]
     if mine != theirs:
@@ -267,7 +275,7 @@ def _check_against_source(job: Job, task: Task) -> _Found:
     pixels, _, unreadable = read_task(job, task)
     if unreadable:
         bad = [_bad(level, b.level, b.row, b.column, "source", b.message) for b in unreadable]
-        return _Found(len(level.chunks(task)), tuple(bad), ())
+        return _Found(len(level.keys(task)), tuple(bad), ())
     opinion = second_opinion(job, task, source_facts(job), pixels)
     found = _check(job, task, pixels)
     worse = {(bad.row, bad.column) for bad in found.bad}
@@ -287,11 +295,11 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
     hashes = archive.hashes(task.level)
     bad: list[BadChunk] = []
     errors: list[int] = []
-    chunks = level.chunks(task)
+    keys = level.keys(task)
     streams: dict[int, bytes] = {}
-    for number, (row, column) in enumerate(chunks):
+    for number, (row, column, channel) in enumerate(keys):
         try:
-            stream = archive.stream(task.level, row, column)
+            stream = archive.stream(task.level, row, column, channel)
         except ArchiveError as error:
             bad.append(_bad(level, task.level, row, column, "shard", str(error)))
             continue
@@ -299,29 +307,32 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
             bad.append(_bad(level, task.level, row, column, "unreadable", error.strerror or str(error)))
             continue
         if stream is None:
-            bad.append(_bad(level, task.level, row, column, "missing", "there is no such chunk"))
+            named = "there is no such chunk" if level.channels is None else f"channel {channel}: there is no such chunk"
+            bad.append(_bad(level, task.level, row, column, "missing", named))
             continue
         streams[number] = stream
     decoded = decode_chunks(list(streams.values()), Decoder(job.threads, job.device))
     for (number, stream), image in zip(streams.items(), decoded, strict=True):
-        row, column = chunks[number]
+        row, column, channel = keys[number]
         problem: tuple[str, str] | None = None
         if isinstance(image, DlprError):
             problem = (image.reason, str(image).removeprefix("dlpr: "))
-        elif image.shape != (3, level.tile_height, level.tile_width):
+        elif image.shape != (level.chunk_samples, level.tile_height, level.tile_width):
             problem = ("shape", f"it holds an image of shape {image.shape}")
         else:
             if pixels is not None:
-                largest = largest_error(image, pixels[number])
+                largest = largest_error(image, level.part(pixels[number // level.stack], channel))
                 errors.append(largest)
                 if largest > promised:
                     problem = ("error-above-tau", f"max |error| {largest} is above tau {promised}")
             if (
                 hashes is not None
                 and problem is None
-                and hashlib.sha256(stream).digest() != hashes[row, column].tobytes()
+                and hashlib.sha256(stream).digest() != hashes[level.at(row, column, channel)].tobytes()
             ):
                 problem = ("hash", "its stream is not the one that was written: the recorded SHA-256 differs")
         if problem is not None:
-            bad.append(_bad(level, task.level, row, column, *problem))
-    return _Found(len(chunks), tuple(bad), tuple(errors))
+            reason, message = problem
+            named = message if level.channels is None else f"channel {channel}: {message}"
+            bad.append(_bad(level, task.level, row, column, reason, named))
+    return _Found(len(keys), tuple(bad), tuple(errors))

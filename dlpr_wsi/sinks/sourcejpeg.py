@@ -103,6 +103,10 @@ def write_source_jpeg(
     """
     import imagecodecs
 
+    if archive.channels is not None:
+        raise ArchiveError(
+            f"{archive.path}: holds channels, not the JPEG tiles of an RGB slide; export with another codec"
+        )
     kinds = [_kind(archive, level) for level in archive.levels]
     if kinds[0] is None:
         raise ArchiveError(
@@ -112,7 +116,7 @@ def write_source_jpeg(
     counts = {"kept": 0, "corrected": 0, "recoded": 0}
     checks = [array("L") for _ in archive.levels]
 
-    def tiles(index: int) -> Iterator[bytes]:
+    def tiles(index: int, _channel: int) -> Iterator[bytes]:
         level, kind = archive.levels[index], kinds[index] or _USUAL
         for row, column in level.positions():
             stream = _stream(archive, level, row, column)

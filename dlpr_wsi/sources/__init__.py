@@ -5,7 +5,9 @@ A source is anything with the methods of `PixelSource`. `open_source` picks the 
 ``dlpr_wsi.sources.openslide``
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
 ``dlpr_wsi.sources.tiff``
-    Tiled TIFF and OME-TIFF through tifffile, and the stored JPEG tiles of any TIFF-based slide.
+    OME-TIFF, QPTIFF and plain TIFF in tiles or strips through tifffile.
+``dlpr_wsi.sources.dicom_source``
+    The files of one DICOM slide, through OpenSlide.
 ``dlpr_wsi.sources.zarr``
     Zarr arrays and OME-Zarr groups, our own archives too.
 ``dlpr_wsi.sources.image``
@@ -48,12 +50,17 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".
 
 
 class Chunked:
-    """What follows from the sizes of a level and of its chunks."""
+    """What follows from the sizes of a level and of its chunks.
+
+    A chunk of an RGB picture holds the three samples of its px. Where an image has channels, a chunk holds one of them,
+    and as many chunks as there are channels lie at a place (a row and a column).
+    """
 
     width: int
     height: int
     tile_width: int
     tile_height: int
+    channels: int | None
 
     @property
     def rows(self) -> int:
@@ -64,6 +71,29 @@ class Chunked:
     def columns(self) -> int:
         """Columns of chunks."""
         return -(-self.width // self.tile_width)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a px: 3 for RGB, else the number of channels."""
+        return 3 if self.channels is None else self.channels
+
+    @property
+    def chunk_samples(self) -> int:
+        """Samples of a px in one chunk: 3 for RGB, else 1."""
+        return 3 if self.channels is None else 1
+
+    @property
+    def stack(self) -> int:
+        """Chunks at a place: 1 for RGB, else the number of channels."""
+        return 1 if self.channels is None else self.channels
+
+    def at(self, row: int, column: int, channel: int = 0) -> tuple[int, ...]:
+        """Return a chunk's index in a table of all: [row, column], with channels [channel, row, column]."""
+        return (row, column) if self.channels is None else (channel, row, column)
+
+    def part(self, pixels: NDArray[np.uint8], channel: int) -> NDArray[np.uint8]:
+        """Return what a chunk holds of (h, w, samples) pixels: all of them, with channels (h, w, 1)."""
+        return pixels if self.channels is None else pixels[..., channel : channel + 1]
 
 
 @dataclass(frozen=True)
@@ -142,6 +172,11 @@ class Channel:
 
     name: str
     colour: tuple[int, int, int]
+
+    @property
+    def hexadecimal(self) -> str:
+        """The colour as RRGGBB."""
+        return "{:02X}{:02X}{:02X}".format(*self.colour)
 
 
 @dataclass(frozen=True)
@@ -303,7 +338,7 @@ def open_slide(path: Path) -> PixelSource:
 
 
 def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
-    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, a folder of one DICOM slide, or an image file.
 
     Parameters
     ----------
@@ -320,6 +355,8 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         The path is missing, or nothing of the kind.
     """
     from dlpr_wsi.sources.archive import is_zarr
+    from dlpr_wsi.sources.dicom import holds_dicom, is_dicom
+    from dlpr_wsi.sources.header import Kind, sniff
 
     selection = selection or Selection()
     if not path.exists():
@@ -328,14 +365,23 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         if is_zarr(path):
             from dlpr_wsi.sources.zarr import ZarrSource
 
-            return ZarrSource(path)
-        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+            return ZarrSource(path, selection)
+        if not holds_dicom(path):
+            raise SourceError(f"{path}: a folder, but not a Zarr array or group, and without DICOM files")
+    if path.is_dir() or is_dicom(path):
+        from dlpr_wsi.sources.dicom_source import DicomSource
+
+        return DicomSource(path, selection)
+    with path.open("rb") as file:
+        kind = sniff(file.read(16))
+    if kind is Kind.TIFF:
+        from dlpr_wsi.sources.tiff import open_tiff
+
+        return open_tiff(path, selection)
+    if kind is not None or path.suffix.lower() in IMAGE_SUFFIXES:
         from dlpr_wsi.sources.image import ImageSource
 
-        return ImageSource(path)
-    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
+        return ImageSource(path, selection)
+    from dlpr_wsi.sources.openslide import OpenSlideSource
 
-    if prefers_tifffile(path):
-        return TiffSource(path)
-    return open_slide(path)
+    return OpenSlideSource(path, selection)

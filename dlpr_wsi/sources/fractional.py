@@ -1,0 +1,218 @@
+"""Levels whose downsample is no whole number, with OpenSlide's own pixels.
+
+OpenSlide takes positions in px of level 0 and divides them by the downsample. Where the quotient is no whole number the
+region begins between two pixels, and Cairo interpolates: neither the level's pixels nor any other reader's. But Cairo's
+interpolation has 7 bits: a region that begins less than 1/128 px right of a pixel has that pixel's values exactly. Such
+positions are called anchors here. 0 is one; and a region of up to 4096 px (the size of OpenSlide's own blocks, each of
+which rounds its position again) that begins at an anchor is exact all over.
+
+So a level of up to 4096 px is one exact region. A larger one is read from its stored tiles, if these are proven to
+agree with OpenSlide: equal in strips that begin at anchors, and alike, after the same interpolation, at corners and in
+the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far apart it is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import pairwise, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlpr_wsi.sources.stored_tiles import StoredTiles
+
+__all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks"]
+
+BLOCK = 4096
+_SLACK = 1 / 256  # half of what Cairo rounds away
+_STRIP = 32  # px: of the strips that are compared
+_SAMPLES = 3  # anchors along a side whose strips are compared
+_WINDOW = 48
+_KEPT = 2  # blocks in memory, 50 MB each at most
+
+Region = Callable[[tuple[int, int], int, int], NDArray[np.uint8]]
+
+
+def anchors(downsample: float, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions along a side that OpenSlide addresses exactly.
+
+    Parameters
+    ----------
+    downsample : float
+        Of the level.
+    size : int
+        Of the level along that side, px.
+
+    Returns
+    -------
+    at, location : ndarray of int64
+        Px of the level, and of level 0 to ask for.
+
+    Examples
+    --------
+    >>> anchors(2.5, 7)[0].tolist()
+    [0, 2, 4, 6]
+    """
+    at = np.arange(size, dtype=np.int64)
+    location = np.ceil(at * downsample - 1e-6).astype(np.int64)
+    off = location / downsample - at
+    exact = (off >= -1e-7) & (off < _SLACK)
+    return at[exact], location[exact]
+
+
+def blocks(downsample: float, size: int) -> list[tuple[int, int, int]] | None:
+    """Cover a side with blocks that begin at anchors.
+
+    Returns
+    -------
+    list of (int, int, int), or None
+        Begin and size of a block in px of the level, and its location in level 0; None where anchors are too far apart.
+    """
+    at, location = anchors(downsample, size)
+    chosen = [0]
+    while at[chosen[-1]] + BLOCK < size:
+        after = int(np.searchsorted(at, at[chosen[-1]] + BLOCK, side="right")) - 1
+        if after <= chosen[-1]:
+            return None
+        chosen.append(after)
+    begins = [int(at[index]) for index in chosen]
+    sizes = [after - before for before, after in pairwise([*begins, size])]
+    return [(begin, wide, int(location[index])) for begin, wide, index in zip(begins, sizes, chosen, strict=True)]
+
+
+class FractionalLevel:
+    """One such level.
+
+    Parameters
+    ----------
+    region : callable
+        Reads through OpenSlide: (location in px of level 0), width, height -> (h, w, 3).
+    downsample : float
+        Of the level.
+    width, height : int
+        Of the level in px.
+    tiles : StoredTiles or None
+        Its stored tiles, where they are of a kind that can agree with OpenSlide.
+    missing : frozenset of (int, int)
+        Rows and columns of tiles that OpenSlide draws itself; these always come from it.
+    background : tuple of int
+        RGB of what was not scanned.
+    """
+
+    def __init__(
+        self,
+        region: Region,
+        downsample: float,
+        width: int,
+        height: int,
+        tiles: StoredTiles | None,
+        missing: frozenset[tuple[int, int]],
+        background: tuple[int, int, int],
+    ) -> None:
+        self._region, self._downsample, self._background = region, downsample, background
+        self._width, self._height, self._missing = width, height, missing
+        self._columns, self._rows = blocks(downsample, width), blocks(downsample, height)
+        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self.by_tiles = max(width, height) > BLOCK and tiles is not None and self._proven(tiles)
+        self._tiles = tiles if self.by_tiles else None
+
+    @property
+    def refused(self) -> str | None:
+        """Why the level cannot be read; None where it can."""
+        if self._tiles is None and (self._columns is None or self._rows is None):
+            return (
+                f"its downsample {self._downsample:.6f} is no whole number, where OpenSlide gives exact pixels "
+                "at few positions only, and its stored tiles could not be proven to have the same pixels"
+            )
+        return None
+
+    def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a region of the level, (height, width, 3) RGB.
+
+        Raises
+        ------
+        ValueError
+            It has tiles that OpenSlide draws itself, at a position that it cannot be asked for exactly.
+        """
+        if self._tiles is not None and not self._touches_missing(x, y, width, height):
+            return self._tiles.read(x, y, width, height, self._background)
+        if self._columns is None or self._rows is None:
+            raise ValueError(
+                "a tile is missing in the file, and OpenSlide's stand-in for it cannot be read exactly here"
+            )
+        out = np.empty((height, width, 3), np.uint8)
+        out[:] = self._background
+        for row, (top, tall, _) in enumerate(self._rows):
+            for column, (left, wide, _) in enumerate(self._columns):
+                y0, y1 = max(y, top), min(y + height, top + tall)
+                x0, x1 = max(x, left), min(x + width, left + wide)
+                if y0 < y1 and x0 < x1:
+                    block = self._block(row, column)
+                    out[y0 - y : y1 - y, x0 - x : x1 - x] = block[y0 - top : y1 - top, x0 - left : x1 - left]
+        return out
+
+    def _block(self, row: int, column: int) -> NDArray[np.uint8]:
+        """Read a block through OpenSlide, or take it from memory."""
+        assert self._columns is not None
+        assert self._rows is not None
+        key = (row, column)
+        if key not in self._kept:
+            (_, tall, y), (_, wide, x) = self._rows[row], self._columns[column]
+            self._kept[key] = self._region((x, y), wide, tall)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _touches_missing(self, x: int, y: int, width: int, height: int) -> bool:
+        """Tell whether a region has tiles that OpenSlide draws itself."""
+        if not self._missing or self._tiles is None:
+            return False
+        tall, wide = self._tiles.tile_height, self._tiles.tile_width
+        rows = range(max(y, 0) // tall, -(-min(y + height, self._height) // tall))
+        columns = range(max(x, 0) // wide, -(-min(x + width, self._width) // wide))
+        return any(place in self._missing for place in product(rows, columns))
+
+    def _proven(self, tiles: StoredTiles) -> bool:
+        """Compare with OpenSlide: strips at anchors for equality, windows elsewhere for likeness."""
+        x_at, x_location = _some(*anchors(self._downsample, self._width))
+        y_at, y_location = _some(*anchors(self._downsample, self._height))
+        for (x, x0), (y, y0) in product(zip(x_at, x_location, strict=True), zip(y_at, y_location, strict=True)):
+            wide, tall = min(BLOCK, self._width - x), min(BLOCK, self._height - y)
+            for width, height in ((wide, min(_STRIP, tall)), (min(_STRIP, wide), tall)):
+                if self._touches_stored_gap(tiles, x, y, width, height):
+                    continue
+                found = tiles.read(x, y, width, height, self._background)
+                if not np.array_equal(found, self._region((x0, y0), width, height)):
+                    return False
+        return all(
+            self._alike(tiles, x, y)
+            for x in (0, self._width // 2, self._width - _WINDOW)
+            for y in (0, self._height // 2, self._height - _WINDOW)
+        )
+
+    def _touches_stored_gap(self, tiles: StoredTiles, x: int, y: int, width: int, height: int) -> bool:
+        """Tell whether a region to compare has tiles that the file lacks and OpenSlide draws."""
+        rows = range(y // tiles.tile_height, -(-(y + height) // tiles.tile_height))
+        columns = range(x // tiles.tile_width, -(-(x + width) // tiles.tile_width))
+        return bool(self._missing) and any(place in self._missing for place in product(rows, columns))
+
+    def _alike(self, tiles: StoredTiles, x: int, y: int) -> bool:
+        """Compare a window at any position, interpolated as OpenSlide does it, but for seams between tiles."""
+        if self._touches_stored_gap(tiles, x, y, _WINDOW, _WINDOW):
+            return True
+        location = tuple(int(np.ceil(at * self._downsample)) for at in (x, y))
+        off_x, off_y = (place / self._downsample - at for place, at in zip(location, (x, y), strict=True))
+        pixels = tiles.read(x, y, _WINDOW, _WINDOW, self._background).astype(np.float64)
+        rows = pixels[:-1] * (1 - off_y) + pixels[1:] * off_y
+        wanted = rows[:, :-1] * (1 - off_x) + rows[:, 1:] * off_x
+        found = self._region((location[0], location[1]), _WINDOW - 1, _WINDOW - 1)
+        return bool(np.mean(np.abs(found - wanted) <= 4) > 0.85)
+
+
+def _some(at: NDArray[np.int64], location: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Return the first anchor, and some more up to the last one."""
+    chosen = np.unique(np.linspace(0, len(at) - 1, _SAMPLES).astype(int))
+    return [int(v) for v in at[chosen]], [int(v) for v in location[chosen]]
