@@ -165,12 +165,12 @@ def verify_lines(report: VerifyReport) -> list[str]:
     return [
         *lines,
         f"against       {against}",
-        *_reader_lines(report),
+        *_opinion_lines(report),
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
 
 
-def _reader_lines(report: VerifyReport) -> list[str]:
+def _opinion_lines(report: VerifyReport) -> list[str]:
     """Say who read the slide, and what of it only one library could read."""
     if not report.readers:
         return []

@@ -47,7 +47,9 @@ class NdpiReader:
         found = [page for page in pages if (page.imagewidth, page.imagelength) == (width, height)]
         planes = [page for page in found if float(page.ndpi_tags.get("ZOffsetFromSlideCenter", 0) or 0) == 0]
         if len(planes) != 1:
-            return Unjudged("several pages of this size" if planes else "no page of this size")
+            return Unjudged(
+                "several pages of this size" if planes else "no page of this size: OpenSlide shrinks it from another"
+            )
         (page,) = planes
         if int(page.compression) != 7 or page.dtype != "uint8" or page.samplesperpixel not in (1, 3):
             return Unjudged("samples that are no 8-bit JPEG")

@@ -25,7 +25,8 @@ NAME = f"Pillow {pillow}"
 _APERIO = (33003, 33005)
 _J2K = (*_APERIO, 34712)
 _DEFLATE = (8, 32946)
-_LIBTIFF = (1, 5, 8, 32773, 32946, 34925, 50000, 50001)  # none, LZW, deflate, PackBits, LZMA, zstd, WebP
+_LIBTIFF = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, zstd
+_WEBP = (50001, 34927)
 _MAX_PIXELS = 1 << 26  # of a tile that Pillow may decode
 
 
@@ -66,6 +67,11 @@ def decode_segment(  # noqa: PLR0911 - a list of cases
         if len(raw) < size:
             return Unjudged("a tile that ends early")
         return np.frombuffer(raw, np.uint8, size).reshape(height, width, samples)
+    if compression in _WEBP:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format != "WEBP" or image.size != (width, height):
+                return Unjudged("WebP of another size")
+            return np.asarray(image.convert("RGBA" if samples == 4 else "RGB"))
     if compression not in _LIBTIFF or samples not in (1, 3, 4):
         return Unjudged(f"samples in a form that {NAME} does not decode")
     return _through_libtiff(data, width, height, samples, compression, predictor)

@@ -113,6 +113,7 @@ class TiffReader:
             if chain[0].number(259, 1) == _DLPR:
                 raise NoSecond("DLPR tiles are decoded by this package alone")
             self._levels = _find_levels(chain, facts, selection)
+            self._missing = _missing(self._levels) if facts.vendor == "aperio" else []
         except BaseException:
             self._file.close()
             raise
@@ -128,6 +129,8 @@ class TiffReader:
         if isinstance(pages, Unjudged):
             return pages
         box = (x, y, width, height)
+        if any(_touches(holes, box, pages[0]) for holes in self._missing[: level + 1]):
+            return Unjudged("no tile is stored there, or in a level above: OpenSlide draws from another level")
         if self._facts.channels is None and len(pages) == 1:
             return self._region(pages[0], box, 3, as_shown=True)
         parts = [self._region(page, box, page.number(277, 1), as_shown=False) for page in pages]
@@ -178,6 +181,8 @@ class TiffReader:
             compression = page.number(259, 1)
             if compression in _J2K and not reversible(data):
                 tolerance = 3 if compression == _J2K_YCBCR else 1
+            elif compression == _J2K_YCBCR:
+                tolerance = 1  # one px in ten thousand falls on the other side of a half
             parts.append(ycbcr_to_rgb(decoded) if compression == _J2K_YCBCR and decoded.shape[-1] == 3 else decoded)
         stored = np.concatenate(parts, -1) if apart else parts[0]
         if not as_shown:
@@ -202,6 +207,33 @@ class TiffReader:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
+
+
+def _missing(levels: list[list[Directory] | Unjudged]) -> list[NDArray[np.float64]]:
+    """Return, for each level, where it lacks tiles: (n, 4) of left, top, right, bottom in shares of the level."""
+    found = []
+    for pages in levels:
+        boxes = np.empty((0, 4))
+        if not isinstance(pages, Unjudged):
+            page = pages[0]
+            (across, down), (width, height) = _grid(page), page.size
+            index = np.flatnonzero(np.array(page.numbers(325) or page.numbers(279)) == 0)
+            rows, columns = np.divmod(index, -(-width // across))
+            left, top = columns * across / width, rows * down / height
+            boxes = np.stack([left, top, left + across / width, top + down / height], -1)
+        found.append(boxes)
+    return found
+
+
+def _touches(holes: NDArray[np.float64], box: tuple[int, int, int, int], page: Directory) -> bool:
+    """Tell whether a region, and a tile around it, has part of a hole."""
+    if not len(holes):
+        return False
+    (across, down), (width, height) = _grid(page), page.size
+    left, top = (box[0] - across) / width, (box[1] - down) / height
+    right, bottom = (box[0] + box[2] + across) / width, (box[1] + box[3] + down) / height
+    hit = (holes[:, 0] < right) & (holes[:, 2] > left) & (holes[:, 1] < bottom) & (holes[:, 3] > top)
+    return bool(hit.any())
 
 
 def _grid(page: Directory) -> tuple[int, int]:
