@@ -130,7 +130,7 @@ def info(path: Path) -> SlideFacts | ArchiveInfo:
             return archive_info(path)
         except ArchiveError as error:
             own = any(
-                ATTRIBUTES in (path / name).read_text("utf-8", "replace")
+                f'"{ATTRIBUTES}"' in (path / name).read_text("utf-8", "replace")
                 for name in ("zarr.json", ".zattrs")
                 if (path / name).is_file()
             )

@@ -26,7 +26,7 @@ from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
-from dlpr_wsi.sources.archive import directory_bytes, open_archive
+from dlpr_wsi.sources.archive import MAX_CHANNELS, directory_bytes, open_archive
 from dlpr_wsi.sources.pyramid import FILTER
 
 __all__ = ["ConvertOptions", "ConvertReport", "Preview", "convert", "make_executor", "preview", "stored_facts"]
@@ -259,6 +259,8 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         source.close()
         source = open_with_levels(slide, count, options.selection)
     try:
+        if source.facts.channels is not None and not 1 <= source.facts.samples <= MAX_CHANNELS:
+            raise SourceError(f"{slide}: {source.facts.samples} channels; archives have 1 to {MAX_CHANNELS}")
         grids = [source.tile_grid(index) for index in range(count)]
         plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:

@@ -62,6 +62,10 @@ class _Kind:
         """Return the kind of an image."""
         return cls(image.transform, (int(image.sampling[0]), int(image.sampling[1])))
 
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        return f"{self.space}, chroma {self.sampling[1]} x {self.sampling[0]}"
+
     @property
     def space(self) -> str:
         """Name of the components' colour space."""
@@ -99,7 +103,8 @@ def write_source_jpeg(
     Raises
     ------
     dlpr_wsi.errors.ArchiveError
-        The archive keeps no JPEG tiles on level 0, a chunk is missing or damaged, or a tile reads back differently.
+        The archive keeps no JPEG tiles on level 0 or holds channels, JPEG tiles of a level differ in colour space or
+        chroma sampling, a chunk is missing or damaged, or a tile reads back differently.
     """
     import imagecodecs
 
@@ -123,7 +128,12 @@ def write_source_jpeg(
             where = f"{archive.path}: the chunk at {level.name(row, column)}"
             try:
                 image = stored_jpeg(stream)
-                if image is not None and _whole(image, level) and _Kind.of(image) == kind:
+                if image is not None and _whole(image, level):
+                    if _Kind.of(image) != kind:
+                        raise ArchiveError(
+                            f"{where} is a JPEG tile of {_Kind.of(image)}, those before it of {kind}; a TIFF page has "
+                            "tiles of one kind, and another would be a second loss: export with another codec"
+                        )
                     data = write(image)
                     if not _equal(parse(data, transform=image.transform), image):
                         raise ArchiveError(f"{where} did not become the same JPEG")

@@ -34,6 +34,7 @@ from dlpr_wsi.sources import Channel, Chunked
 
 __all__ = [
     "ATTRIBUTES",
+    "MAX_CHANNELS",
     "Archive",
     "ArchiveLevel",
     "directory_bytes",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 ATTRIBUTES = "dlpr_wsi"  # the key that holds this package's facts in the group's attributes
+MAX_CHANNELS = 4096
 MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 _MAX_METADATA = 1 << 26  # bytes of a metadata file
 _CACHED_INDEXES = 512
@@ -371,6 +373,8 @@ def _open_group(path: Path) -> Archive:
         levels.append(_open_level(path / name, len(levels), levels[0] if levels else None))
     if not levels:
         raise ArchiveError(f"{path}: no levels")
+    if (levels[0].channels or 0) > MAX_CHANNELS:
+        raise ArchiveError(f"{path}: {levels[0].channels} channels; at most {MAX_CHANNELS} are read")
     if len({level.channels for level in levels}) > 1:
         raise ArchiveError(f"{path}: its levels differ in their channels: not an archive of this package")
     icc = facts.get("icc_profile")

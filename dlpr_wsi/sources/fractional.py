@@ -1,15 +1,16 @@
 """Levels whose downsample is no whole number, with OpenSlide's own pixels.
 
-OpenSlide takes positions in px of level 0 and divides them by the downsample. Where the quotient is no whole number the
-region begins between two pixels, and Cairo interpolates: neither the level's pixels nor any other reader's. But Cairo's
-interpolation has 7 bits: a region that begins less than 1/128 px right of a pixel has that pixel's values exactly. Such
-positions are called anchors here. 0 is one; and a region of up to 4096 px (the size of OpenSlide's own blocks, each of
-which rounds its position again) that begins at an anchor is exact all over.
+OpenSlide takes positions in px of level 0 and divides them by the downsample. Where the quotient is no whole number
+the region begins between two pixels, and Cairo interpolates: neither the level's pixels nor any other reader's. But
+samples have 8 bits: where a region begins less than 1/1024 px right of a pixel, its neighbours add less than a half to
+any value (255/1024 for either direction), and the pixels come out exactly. Such positions are called anchors here. 0 is
+one; and a region of up to 4096 px (the size of OpenSlide's own blocks, each of which rounds its position again) that
+begins at an anchor is exact all over.
 
 So a level of up to 4096 px is one exact region. A larger one is read from its stored tiles, if these are proven to
-agree with OpenSlide: equal in strips that begin at anchors, and alike, after the same interpolation, at corners and in
-the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far apart it is
-refused.
+agree with OpenSlide: equal in windows and strips that begin at anchors, and alike, after the same interpolation, at
+corners and in the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far
+apart it is refused.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from dlpr_wsi.sources.stored_tiles import StoredTiles
 __all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks"]
 
 BLOCK = 4096
-_SLACK = 1 / 256  # half of what Cairo rounds away
-_STRIP = 32  # px: of the strips that are compared
-_SAMPLES = 3  # anchors along a side whose strips are compared
+_SLACK = 1 / 1024
+_STRIP, _STRIP_LENGTH = 16, 2048  # px: the strips from 0 that are compared
+_SAMPLES = 3  # anchors along a side where windows are compared
 _WINDOW = 48
 _KEPT = 2  # blocks in memory, 50 MB each at most
 
@@ -62,24 +63,26 @@ def anchors(downsample: float, size: int) -> tuple[NDArray[np.int64], NDArray[np
     return at[exact], location[exact]
 
 
-def blocks(downsample: float, size: int) -> list[tuple[int, int, int]] | None:
-    """Cover a side with blocks that begin at anchors.
+def blocks(downsample: float, size: int) -> list[tuple[int, int, int]]:
+    """Cover a side with blocks that begin at anchors, as far as there are any.
 
     Returns
     -------
-    list of (int, int, int), or None
-        Begin and size of a block in px of the level, and its location in level 0; None where anchors are too far apart.
+    list of (int, int, int)
+        Begin and size of a block in px of the level, and its location in level 0; they do not overlap, and what lies
+        between two of them cannot be read exactly.
     """
     at, location = anchors(downsample, size)
-    chosen = [0]
-    while at[chosen[-1]] + BLOCK < size:
-        after = int(np.searchsorted(at, at[chosen[-1]] + BLOCK, side="right")) - 1
-        if after <= chosen[-1]:
-            return None
-        chosen.append(after)
-    begins = [int(at[index]) for index in chosen]
-    sizes = [after - before for before, after in pairwise([*begins, size])]
-    return [(begin, wide, int(location[index])) for begin, wide, index in zip(begins, sizes, chosen, strict=True)]
+    index, chosen = 0, [0]
+    while at[index] + BLOCK < size:
+        after = max(int(np.searchsorted(at, at[index] + BLOCK, side="right")) - 1, index + 1)
+        if after == len(at):
+            break
+        index = after
+        chosen.append(index)
+    begins = [int(at[i]) for i in chosen]
+    ends = [min(begin + BLOCK, after) for begin, after in pairwise([*begins, size])]
+    return [(begin, end - begin, int(location[i])) for begin, end, i in zip(begins, ends, chosen, strict=True)]
 
 
 class FractionalLevel:
@@ -121,7 +124,8 @@ class FractionalLevel:
     @property
     def refused(self) -> str | None:
         """Why the level cannot be read; None where it can."""
-        if self._tiles is None and (self._columns is None or self._rows is None):
+        reached = [sum(wide for _, wide, _ in side) for side in (self._columns, self._rows)]
+        if self._tiles is None and reached != [self._width, self._height]:
             return (
                 f"its downsample {self._downsample:.6f} is no whole number, where OpenSlide gives exact pixels "
                 "at few positions only, and its stored tiles could not be proven to have the same pixels"
@@ -136,14 +140,24 @@ class FractionalLevel:
         ValueError
             It has tiles that OpenSlide draws itself, at a position that it cannot be asked for exactly.
         """
-        if self._tiles is not None and not self._touches_missing(x, y, width, height):
-            return self._tiles.read(x, y, width, height, self._background)
-        if self._columns is None or self._rows is None:
-            raise ValueError(
-                "a tile is missing in the file, and OpenSlide's stand-in for it cannot be read exactly here"
-            )
-        out = np.empty((height, width, 3), np.uint8)
-        out[:] = self._background
+        if self._tiles is None:
+            out = np.empty((height, width, 3), np.uint8)
+            out[:] = self._background
+            self._fill(out, x, y)
+            return out
+        out = self._tiles.read(x, y, width, height, self._background)
+        for row, column in self._drawn(self._tiles, x, y, width, height):
+            top, left = row * self._tiles.tile_height, column * self._tiles.tile_width
+            y0, y1 = max(y, top), min(y + height, top + self._tiles.tile_height)
+            x0, x1 = max(x, left), min(x + width, left + self._tiles.tile_width)
+            self._fill(out[y0 - y : y1 - y, x0 - x : x1 - x], x0, y0)
+        return out
+
+    def _fill(self, out: NDArray[np.uint8], x: int, y: int) -> None:
+        """Fill a region with OpenSlide's pixels, block by block; what lies outside the level is left."""
+        height, width = out.shape[:2]
+        inside = (min(x + width, self._width) - max(x, 0)) * (min(y + height, self._height) - max(y, 0))
+        filled = 0
         for row, (top, tall, _) in enumerate(self._rows):
             for column, (left, wide, _) in enumerate(self._columns):
                 y0, y1 = max(y, top), min(y + height, top + tall)
@@ -151,12 +165,14 @@ class FractionalLevel:
                 if y0 < y1 and x0 < x1:
                     block = self._block(row, column)
                     out[y0 - y : y1 - y, x0 - x : x1 - x] = block[y0 - top : y1 - top, x0 - left : x1 - left]
-        return out
+                    filled += (y1 - y0) * (x1 - x0)
+        if filled < inside:
+            raise ValueError(
+                "a tile is missing in the file, and OpenSlide's stand-in for it cannot be read exactly here"
+            )
 
     def _block(self, row: int, column: int) -> NDArray[np.uint8]:
         """Read a block through OpenSlide, or take it from memory."""
-        assert self._columns is not None
-        assert self._rows is not None
         key = (row, column)
         if key not in self._kept:
             (_, tall, y), (_, wide, x) = self._rows[row], self._columns[column]
@@ -166,53 +182,48 @@ class FractionalLevel:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _touches_missing(self, x: int, y: int, width: int, height: int) -> bool:
-        """Tell whether a region has tiles that OpenSlide draws itself."""
-        if not self._missing or self._tiles is None:
-            return False
-        tall, wide = self._tiles.tile_height, self._tiles.tile_width
-        rows = range(max(y, 0) // tall, -(-min(y + height, self._height) // tall))
-        columns = range(max(x, 0) // wide, -(-min(x + width, self._width) // wide))
-        return any(place in self._missing for place in product(rows, columns))
+    def _drawn(self, tiles: StoredTiles, x: int, y: int, width: int, height: int) -> list[tuple[int, int]]:
+        """Return the tiles of a region that OpenSlide draws itself."""
+        if not self._missing:
+            return []
+        rows = range(max(y, 0) // tiles.tile_height, -(-min(y + height, self._height) // tiles.tile_height))
+        columns = range(max(x, 0) // tiles.tile_width, -(-min(x + width, self._width) // tiles.tile_width))
+        return [place for place in product(rows, columns) if place in self._missing]
 
     def _proven(self, tiles: StoredTiles) -> bool:
-        """Compare with OpenSlide: strips at anchors for equality, windows elsewhere for likeness."""
-        x_at, x_location = _some(*anchors(self._downsample, self._width))
-        y_at, y_location = _some(*anchors(self._downsample, self._height))
-        for (x, x0), (y, y0) in product(zip(x_at, x_location, strict=True), zip(y_at, y_location, strict=True)):
-            wide, tall = min(BLOCK, self._width - x), min(BLOCK, self._height - y)
-            for width, height in ((wide, min(_STRIP, tall)), (min(_STRIP, wide), tall)):
-                if self._touches_stored_gap(tiles, x, y, width, height):
-                    continue
-                found = tiles.read(x, y, width, height, self._background)
-                if not np.array_equal(found, self._region((x0, y0), width, height)):
-                    return False
+        """Compare with OpenSlide: windows at anchors and strips from 0 for equality, windows elsewhere for likeness."""
+        x_at = _some(*anchors(self._downsample, self._width))
+        y_at = _some(*anchors(self._downsample, self._height))
+        regions = [(x, y, _WINDOW, _WINDOW) for x, y in product(x_at, y_at)]
+        regions += [((0, 0), (0, 0), _STRIP_LENGTH, _STRIP), ((0, 0), (0, 0), _STRIP, _STRIP_LENGTH)]
+        for (x, x0), (y, y0), wide, tall in regions:
+            width, height = min(wide, self._width - x), min(tall, self._height - y)
+            if self._drawn(tiles, x, y, width, height):
+                continue
+            found = tiles.read(x, y, width, height, self._background)
+            if not np.array_equal(found, self._region((x0, y0), width, height)):
+                return False
         return all(
-            self._alike(tiles, x, y)
+            self._alike(tiles, max(x, 0), max(y, 0))
             for x in (0, self._width // 2, self._width - _WINDOW)
             for y in (0, self._height // 2, self._height - _WINDOW)
         )
 
-    def _touches_stored_gap(self, tiles: StoredTiles, x: int, y: int, width: int, height: int) -> bool:
-        """Tell whether a region to compare has tiles that the file lacks and OpenSlide draws."""
-        rows = range(y // tiles.tile_height, -(-(y + height) // tiles.tile_height))
-        columns = range(x // tiles.tile_width, -(-(x + width) // tiles.tile_width))
-        return bool(self._missing) and any(place in self._missing for place in product(rows, columns))
-
     def _alike(self, tiles: StoredTiles, x: int, y: int) -> bool:
         """Compare a window at any position, interpolated as OpenSlide does it, but for seams between tiles."""
-        if self._touches_stored_gap(tiles, x, y, _WINDOW, _WINDOW):
+        wide, tall = min(_WINDOW, self._width - x), min(_WINDOW, self._height - y)
+        if min(wide, tall) < 2 or self._drawn(tiles, x, y, wide, tall):
             return True
         location = tuple(int(np.ceil(at * self._downsample)) for at in (x, y))
         off_x, off_y = (place / self._downsample - at for place, at in zip(location, (x, y), strict=True))
-        pixels = tiles.read(x, y, _WINDOW, _WINDOW, self._background).astype(np.float64)
+        pixels = tiles.read(x, y, wide, tall, self._background).astype(np.float64)
         rows = pixels[:-1] * (1 - off_y) + pixels[1:] * off_y
         wanted = rows[:, :-1] * (1 - off_x) + rows[:, 1:] * off_x
-        found = self._region((location[0], location[1]), _WINDOW - 1, _WINDOW - 1)
+        found = self._region((location[0], location[1]), wide - 1, tall - 1)
         return bool(np.mean(np.abs(found - wanted) <= 4) > 0.85)
 
 
-def _some(at: NDArray[np.int64], location: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Return the first anchor, and some more up to the last one."""
+def _some(at: NDArray[np.int64], location: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the first anchor, and some more up to the last one, each with its location."""
     chosen = np.unique(np.linspace(0, len(at) - 1, _SAMPLES).astype(int))
-    return [int(v) for v in at[chosen]], [int(v) for v in location[chosen]]
+    return [(int(at[index]), int(location[index])) for index in chosen]

@@ -25,16 +25,17 @@ _SYMBOLS = {
 }  # fmt: skip
 _OTHERS = {  # metres, exact but for the parsec
     "angstrom": 1e-10, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.344, "thou": 0.0254e-3,
-    "line": 0.0254 / 12, "parsec": 3.0856775814913673e16, "micron": 1e-6,
+    "line": 0.0254 / 12, "point": 0.0254 / 72, "micron": 1e-6, "astronomicalunit": 149597870700.0,
+    "lightyear": 9460730472580800.0, "parsec": 3.0856775814913673e16,
 }  # fmt: skip
 _OTHER_SYMBOLS = {
     "\u00c5": "angstrom", "\u212b": "angstrom", "in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "li": "line",
-    "pc": "parsec", "thou": "thou",
+    "pt": "point", "ua": "astronomicalunit", "ly": "lightyear", "pc": "parsec",
 }  # fmt: skip
 _PRIMARIES: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 _PALETTE: tuple[Colour, ...] = (*_PRIMARIES, (255, 0, 255), (0, 255, 255), (255, 255, 0), (255, 255, 255))
 _PRIMARY_NAMES = (("red", "r"), ("green", "g"), ("blue", "b"))
-_NUMBERED = re.compile(r"(ch|channel|c|image|band)?[ _:#-]*[0-9]*", re.IGNORECASE)
+_NUMBERED = re.compile(r"(ch|channel|c|image|band)?[ _:#-]*[0-9]{0,2}(:[0-9]{1,2})?", re.IGNORECASE)
 _MAX_NAME = 64
 
 
@@ -64,7 +65,7 @@ def micrometres(value: float, unit: str | None) -> float | None:
     symbol = unit.strip().replace("\u00b5", "u").replace("\u03bc", "u")
     if symbol in _SYMBOLS:
         return _scaled(value, _SYMBOLS[symbol])
-    name = _OTHER_SYMBOLS.get(symbol, symbol).lower().replace("metre", "meter")
+    name = _OTHER_SYMBOLS.get(symbol, symbol).lower().replace("metre", "meter").replace("_", "").replace(" ", "")
     name = {"feet": "foot", "inches": "inch"}.get(name, name)
     for word in (name, name.removesuffix("s")):
         if word in _OTHERS:
@@ -98,8 +99,8 @@ def is_picture(names: Sequence[str | None], colours: Sequence[Colour | None]) ->
     """Tell whether channels are the red, green and blue of one picture.
 
     So they are where there are three, called or coloured red, green and blue in this order, or neither called nor
-    coloured anything. A number is no name ("Channel 0"); other names (stains, dyes) say that the channels are pictures
-    of their own, whatever their colours.
+    coloured anything. A number is no name ("Channel 0"); other names (stains, wavelengths) say that the channels are
+    pictures of their own, whatever their colours.
 
     Examples
     --------
@@ -142,7 +143,8 @@ class OmeXmlImage:
     Parameters
     ----------
     role : str or None
-        "label", "macro" or "thumbnail" where its name says so. The name itself can show the patient and is not kept.
+        "label", "macro", "thumbnail" or "mask" where its name says so. The name itself can show the patient: it is not
+        kept.
     named : bool
         Whether it has a name at all.
     mpp_x, mpp_y : float or None
@@ -204,9 +206,11 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _role(name: str) -> str | None:
-    """Which associated image a name stands for; words inside a longer name (a file's) do not count."""
-    found = re.fullmatch(r"(?:.*\[)?(label|macro|overview|thumbnail)(?: image)?\]?", name.casefold())
-    return None if found is None else {"overview": "macro"}.get(found.group(1), found.group(1))
+    """Which image beside the slide a name stands for, in Bio-Formats' words; a file's name that has one does not."""
+    found = re.fullmatch(
+        r"(?:.*\[)?(label|macro mask|macro|overview|thumbnail)(?: image)?(?: [0-9.]+x)?\]?", name.casefold()
+    )
+    return None if found is None else {"overview": "macro", "macro mask": "mask"}.get(found.group(1), found.group(1))
 
 
 def _physical_size(pixels: ElementTree.Element, axis: str) -> float | None:

@@ -70,7 +70,7 @@ class OpenSlideSource:
         except SourceError:
             self.close()
             raise
-        except (openslide.OpenSlideError, OSError, ValueError) as error:
+        except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
             self.close()
             raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
 
@@ -107,7 +107,14 @@ class OpenSlideSource:
             "which were compared with OpenSlide's pixels on samples"
             for index in by_tiles
         )
-        return replace(facts, icc_profile=icc, notes=(*notes, *self._pages.notes, *icc_notes, *proven))
+        drawn = tuple(
+            f"level {index}: {len(places)} tiles that the file lacks are as OpenSlide draws them from the level above"
+            for index, places in self._pages.missing.items()
+            if places and index
+        )
+        lacking = self._pages.missing.get(0) or (not self._pages.missing and self._pages.lacking())
+        empty = ("tiles that the file lacks are background",) if lacking else ()
+        return replace(facts, icc_profile=icc, notes=(*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty))
 
     @property
     def facts(self) -> SlideFacts:
@@ -230,11 +237,13 @@ def _level_codec(index: int, codec: SourceCodec, stored: Mapping[int, StoredTile
 
 
 def _icc(path: Path, slide: openslide.OpenSlide) -> bytes | None:
-    """Return the colour profile as stored."""
+    """Return the colour profile as stored; of one that Little CMS does not take, some bytes that are none."""
     try:
         profile = slide.color_profile
-    except (openslide.OpenSlideError, OSError, ValueError) as error:
+    except openslide.OpenSlideError as error:
         raise SourceError(f"{path}: its ICC profile cannot be read ({error})") from error
+    except Exception:  # Little CMS's, through Pillow
+        return b"damaged"
     return None if profile is None else bytes(profile.tobytes())
 
 

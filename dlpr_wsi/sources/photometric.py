@@ -54,6 +54,8 @@ def _alpha(page: Any) -> int | None:
     if extra == 0:
         return None
     if extra == 1 and kinds in ((ASSOCIATED,), (UNASSOCIATED,)):
+        if page.is_tiled and int(page.photometric) not in (RGB, YCBCR):
+            raise CannotReadError("grey or palette with alpha in tiles, which readers show differently")
         return kinds[0]
     raise CannotReadError(
         f"{extra} extra {'sample' if extra == 1 else 'samples'} a px of a kind it does not name as alpha"
@@ -105,10 +107,9 @@ def _colour_refusal(page: Any, channels: bool) -> str | None:
         return "it has a depth (several planes in one page)"
     if photometric == PALETTE and not _palette_fits(page):
         return "its palette has colours of 16 bits; 8 bits a sample are kept"
-    if channels and photometric in (GREY, WHITE_IS_ZERO):
-        return None
     try:
-        _alpha(page)
+        if not (channels and photometric in (GREY, WHITE_IS_ZERO)):
+            _alpha(page)
     except CannotReadError as error:
         return str(error)
     return None
@@ -159,6 +160,8 @@ class Colour:
             raise CannotReadError("old-style JPEG compression")
         if self._compression == JPEG and (self.alpha or self._photometric == PALETTE):
             raise CannotReadError("JPEG data with alpha or a palette")
+        if self._compression == JPEG and int(page.planarconfig) == 1 and self._samples not in (1, 3):
+            raise CannotReadError(f"JPEG data of {self._samples} samples a px")
         if self._photometric == YCBCR and self._compression != JPEG:
             if self._compression in JPEG2000:
                 raise CannotReadError("JPEG 2000 data tagged as Y, Cb, Cr")
@@ -194,8 +197,10 @@ class Colour:
         wide, a = colours.astype(np.uint32), alpha.astype(np.uint32)[..., None]
         if self._alpha == UNASSOCIATED and self._tiled:
             wide = (wide * a + 127) // 255
+        elif self._alpha == ASSOCIATED and (wide > a).any():
+            raise ValueError("colours above their alpha in a picture that it calls premultiplied")
         if self._alpha == ASSOCIATED or self._tiled:
-            wide = np.minimum(255 * wide // np.maximum(a, 1), 255)
+            wide = 255 * wide // np.maximum(a, 1)
         rgba = np.concatenate([wide.astype(np.uint8), alpha[..., None]], axis=-1)
         backdrop = Image.new("RGBA", (alpha.shape[1], alpha.shape[0]), (255, 255, 255, 255))
         return np.asarray(Image.alpha_composite(backdrop, Image.fromarray(rgba)), np.uint8)[..., :3]
@@ -243,7 +248,7 @@ def _ycbcr_tables(page: Any) -> tuple[NDArray[np.int64], ...]:
     def fix(value: np.float32) -> int:
         return int(float(min(max(value, np.float32(0)), two)) * 65536 + 0.5)
 
-    def code(black: np.float32, white: np.float32, top: int, first: int) -> NDArray[np.int64]:
+    def code(black: np.float32, white: np.float32, top: int, first: int) -> Any:
         values = (np.arange(first, first + 256) - int(black)).astype(np.float32) * np.float32(top)
         scaled = values / (white - black if white != black else one)
         return np.clip(scaled, np.float32(-4096), np.float32(4096)).astype(np.int64)

@@ -52,6 +52,10 @@ class SlidePages:
         drawn = vendor == "generic-tiff" or (vendor == "aperio" and level in self.missing)
         return tiles if drawn or not tiles.missing() else None
 
+    def lacking(self) -> bool:
+        """Tell whether any level has tiles that the file does not have."""
+        return any(tiles.missing() for tiles in self.tiles.values())
+
     def close(self) -> None:
         """Release the file."""
         if self.tiff is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dlpr_wsi.sources import SourceTile, TileGrid
 from dlpr_wsi.sources.header import jpeg2000_header, jpeg_header
-from dlpr_wsi.sources.photometric import APERIO_YCBCR, GREY, JPEG, JPEG2000, RGB, YCBCR, CannotReadError, Colour
+from dlpr_wsi.sources.photometric import APERIO_YCBCR, JPEG, JPEG2000, RGB, YCBCR, CannotReadError, Colour
 
 __all__ = ["MAX_SEGMENT", "StoredTiles"]
 
@@ -224,7 +224,7 @@ class StoredTiles:
             raise ValueError("its JPEG data disagrees with its directory on bits or samples")
         if (frame.width, frame.height) < (1, 1) or frame.width * frame.height > MAX_SEGMENT:
             raise ValueError(f"its JPEG data claims {frame.width} x {frame.height} px")
-        spaces = (photometric, RGB) if components == 3 else (GREY, GREY)
+        spaces = ("YCBCR" if photometric == YCBCR else "RGB", "RGB") if components == 3 else ("GRAYSCALE", "GRAYSCALE")
         tile = imagecodecs.jpeg8_decode(
             data, tables=self.page.jpegtables, colorspace=spaces[0], outcolorspace=spaces[1]
         )

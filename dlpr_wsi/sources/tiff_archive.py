@@ -22,7 +22,7 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr.plugins import CodecOptions
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel, named_channels
+from dlpr_wsi.sources.archive import MAX_CHANNELS, Archive, ArchiveLevel, named_channels
 
 __all__ = ["NAMESPACE", "TAG_HASHES", "TiffArchive", "is_dlpr_tiff", "open_tiff_archive", "require_tifffile"]
 
@@ -33,7 +33,6 @@ TAG_HASHES = 65472
 """Private tag: the SHA-256 of every tile's bytes, 32 bytes each, in the order of the tiles."""
 
 _MAX_TILES = 1 << 26  # of one level
-_MAX_CHANNELS = 4096
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,8 @@ def _pages(path: Path, file: Any) -> list[list[Any]]:
     """Return the pages of each level: one of an RGB picture, one for each of its channels otherwise."""
     first = file.pages.first
     channels = [first] if first.samplesperpixel == 3 else [page.aspage() for page in file.pages]
-    if len(channels) > _MAX_CHANNELS:
-        raise ArchiveError(f"{path}: {len(channels)} pages; at most {_MAX_CHANNELS} channels are read")
+    if len(channels) > MAX_CHANNELS:
+        raise ArchiveError(f"{path}: {len(channels)} pages; at most {MAX_CHANNELS} channels are read")
     levels = [list(parts) for parts in zip(*([page, *(page.pages or ())] for page in channels), strict=True)]
     shapes = [{(p.imagewidth, p.imagelength, p.tilewidth, p.tilelength) for p in parts} for parts in levels]
     samples = {page.samplesperpixel for parts in levels for page in parts}

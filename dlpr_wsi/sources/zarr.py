@@ -29,6 +29,7 @@ _MAX_METADATA = 1 << 26  # bytes of the root's metadata
 _MAX_CHUNK = 1 << 30  # bytes of a chunk, which is decoded as a whole
 _MAX_PIXELS = 1 << 40  # of a level
 _MAX_CHANNELS = 4096
+_MAX_LEVELS = 64
 _MAX_WHOLE = 1 << 26  # px of an associated image
 _OPTIONS = {"z": ("--plane", "plane", "focal planes"), "t": ("--time", "time", "time points")}
 
@@ -239,6 +240,8 @@ def _refuse_choice(selection: Selection, names: Sequence[str]) -> None:
 def _ome_image(chosen: Chosen, selection: Selection) -> tuple[_Picture, list[str]]:
     """Open the arrays of an image of a group."""
     image = chosen.multiscale
+    if len(image.datasets) > _MAX_LEVELS:
+        raise SourceError(f"{len(image.datasets)} levels; up to {_MAX_LEVELS} are read")
     pairs = [(chosen.group[dataset.path], dataset) for dataset in image.datasets]
     if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array, _ in pairs):
         raise SourceError("a dataset of its multiscales is no array")

@@ -11,7 +11,7 @@ import zarr
 
 import dlpr
 from dlpr_wsi.cli import main
-from dlpr_wsi.errors import ArchiveError, UsageError
+from dlpr_wsi.errors import ArchiveError, SourceError, UsageError
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert, preview
 from dlpr_wsi.pipeline.execute import LocalExecutor
 from dlpr_wsi.pipeline.plan import MAX_SHARD_BYTES, Pyramid, SourceTiles, Task, make_plan
@@ -301,3 +301,20 @@ def test_damaged_facts_are_refused(tmp_path, versioned, damage):
     file.write_text(json.dumps(content))
     with pytest.raises(ArchiveError, match="channels"):
         open_archive(tmp_path / "a.zarr")
+
+
+def test_too_many_channels_are_refused(tmp_path, fluorescence, versioned):
+    slide = fluorescence(tmp_path / "many.fake", np.zeros((1, 1, 4097), np.uint8))
+    with pytest.raises(SourceError, match="4097 channels"):
+        convert(slide, tmp_path / "a.zarr")
+    path, version = versioned
+    shutil.copytree(path, tmp_path / "b.zarr")
+    for number in (0, 1):  # metadata that would have a reader make a billion names
+        file = tmp_path / "b.zarr" / str(number) / ("zarr.json" if version is OmeVersion.V05 else ".zarray")
+        content = json.loads(file.read_text())
+        content["shape"][0] = 10**9
+        if version is OmeVersion.V05:
+            content["chunk_grid"]["configuration"]["chunk_shape"][0] = 10**9
+        file.write_text(json.dumps(content))
+    with pytest.raises(ArchiveError, match="1000000000 channels"):
+        open_archive(tmp_path / "b.zarr")

@@ -162,3 +162,45 @@ def test_few_channels_as_tiff(tmp_path, fluorescence, paint, count):
     for path in (tmp_path / "a.tiff", tmp_path / "b.ome.tiff"):
         np.testing.assert_array_equal(tifffile.imread(path).reshape(count, 50, 70), image.transpose(2, 0, 1))
     assert verify(tmp_path / "a.tiff", slide, threads=2).ok
+
+
+@pytest.mark.parametrize("name", ["b.ome.tiff", "b.zarr"])
+def test_an_export_reads_back_as_the_same_channels(tmp_path, archive, levels, name):
+    """Through our readers of others' files: what an export says, they understand."""
+    from dlpr_wsi.info import info
+
+    export(archive, tmp_path / name, threads=2)
+    facts = info(tmp_path / name)
+    assert facts.channels == open_archive(archive).channels
+    assert (facts.mpp_x, len(facts.levels)) == (0.325, 2)
+    assert verify(archive, tmp_path / name, threads=2).max_error == 0
+
+
+def test_an_ome_tiff_of_others(tmp_path, levels):
+    planes = np.ascontiguousarray(levels[0].transpose(2, 0, 1))
+    described = {"axes": "CYX", "Channel": {"Name": NAMES, "Color": [signed(colour) for colour in COLOURS]}}
+    tifffile.imwrite(tmp_path / "a.ome.tiff", planes, photometric="minisblack", metadata=described)
+    report = convert(tmp_path / "a.ome.tiff", tmp_path / "a.zarr", options=ConvertOptions(tile=64), threads=2)
+    assert [(channel.name, channel.colour) for channel in report.source.channels] == list(
+        zip(NAMES, COLOURS, strict=True)
+    )
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["0"][:], planes)
+    assert verify(tmp_path / "a.zarr", tmp_path / "a.ome.tiff", threads=2).ok
+
+
+def test_an_ome_zarr_of_others(tmp_path, levels):
+    planes = np.ascontiguousarray(levels[0].transpose(2, 0, 1))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=planes.shape, chunks=(1, 64, 64), dtype="uint8")[:] = planes
+    axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    scale = [{"type": "scale", "scale": [1, 1, 1]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    colours = ["0000FF", "00FF00", "FF0000"]
+    group.attrs["omero"] = {
+        "channels": [{"label": name, "color": colour} for name, colour in zip(NAMES, colours, strict=True)]
+    }
+    report = convert(tmp_path / "a.zarr", tmp_path / "b.tiff", options=ConvertOptions(tile=64), threads=2)
+    assert [channel.name for channel in report.source.channels] == NAMES
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tiff"), planes)
+    assert verify(tmp_path / "b.tiff", tmp_path / "a.zarr", threads=2).ok

@@ -203,6 +203,40 @@ def test_refused_by_its_reason(tmp_path, caplog, change, reason):
     assert "Jane" not in str(raised.value) + caplog.text
 
 
+def sparse(path, positions):
+    """Write a picture of 2 x 2 tiles whose frames tell their positions, (row, column) counted from 1."""
+    from pydicom.dataset import Dataset
+
+    data = pydicom.dcmread(write(path, RGB[:128, :128]))
+    data.DimensionOrganizationType, data.NumberOfFrames = "TILED_SPARSE", len(positions)
+    data.PerFrameFunctionalGroupsSequence = []
+    for row, column in positions:
+        frame, place = Dataset(), Dataset()
+        place.RowPositionInTotalImagePixelMatrix, place.ColumnPositionInTotalImagePixelMatrix = row, column
+        frame.PlanePositionSlideSequence = [place]
+        data.PerFrameFunctionalGroupsSequence.append(frame)
+    data.PixelData = data.PixelData[: len(positions) * 64 * 64 * 3]
+    data["PixelData"].VR = "OB"
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_sparse_tiles(tmp_path):
+    source = open_source(sparse(tmp_path / "a.dcm", [(65, 65), (1, 1), (1, 65)]))
+    pixels = source.read(0, 0, 128, 128)
+    source.close()
+    np.testing.assert_array_equal(pixels[64:, 64:], RGB[:64, :64])
+    np.testing.assert_array_equal(pixels[:64, :64], RGB[:64, 64:128])
+    np.testing.assert_array_equal(pixels[:64, 64:], RGB[64:128, :64])
+    assert (pixels[64:, :64] == 255).all()
+    (tmp_path / "a.dcm").unlink()
+    with pytest.raises(SourceError, match=r"b\.dcm: several frames in one place"):
+        open_source(sparse(tmp_path / "b.dcm", [(1, 1), (1, 1), (1, 65)]))
+    (tmp_path / "b.dcm").unlink()
+    with pytest.raises(SourceError, match=r"c\.dcm: frames that do not lie on one grid"):
+        open_source(sparse(tmp_path / "c.dcm", [(1, 1), (1, 50)]))
+
+
 def test_levels_that_would_be_passed_over(slide):
     write(slide / "bigger.dcm", np.repeat(RGB, 2, 0), ("ORIGINAL", "PRIMARY", "VOLUME", "RESAMPLED"))
     with pytest.raises(SourceError, match=r"bigger\.dcm: the largest picture"):
@@ -302,3 +336,16 @@ def test_files_of_other_slides(tmp_path):
         (tmp_path / name).write_text("\r\n".join(lines))
         assert slide_files(tmp_path / name) == (tmp_path / name, *sorted(beside))
     assert slide_files(beside[0]) == (beside[0],)
+
+
+def test_batch_of_a_study(slide, tmp_path, capsys):
+    from dlpr_wsi.cli import main
+    from dlpr_wsi.sources.archive import open_archive
+
+    write(slide / "other.dcm", RGB[:64, :64].copy(), series="1.2.3.5")
+    assert main(["convert", str(slide), "--out", str(tmp_path / "out"), "--workers", "0"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM0001.zarr", "other.zarr"]
+    for name, image in (("IM0001", RGB), ("other", RGB[:64, :64])):
+        archive = open_archive(tmp_path / "out" / f"{name}.zarr")
+        np.testing.assert_array_equal(archive.read(0, 0, image.shape[1], image.shape[0]), image)
+    assert "Jane" not in capsys.readouterr().out

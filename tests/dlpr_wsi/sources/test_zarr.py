@@ -425,6 +425,15 @@ def test_bioformats2raw_with_label_and_macro(tmp_path, version):
         open_source(path, Selection(image=3))
 
 
+def test_bioformats2raw_of_an_ndpi(tmp_path):
+    """Bio-Formats calls the slide nothing, and has a mask beside the macro image."""
+    xml = ome_xml(("", ""), ("macro image", ""), ("macro mask image", ""))
+    source = open_source(bioformats2raw(tmp_path / "a.zarr", [[RGB], [MACRO], [HALF]], xml=xml))
+    assert source.facts.associated == ("macro",)
+    assert source.facts.notes == ("image 2 of the group is not in the archive",)
+    check_rgb(source)
+
+
 def test_bioformats2raw_label_first(tmp_path):
     xml = ome_xml(("label", ""), ("the slide", ""))
     path = bioformats2raw(tmp_path / "a.zarr", [[LABEL], [RGB, HALF]], xml=xml, series=["first", "second"])
@@ -487,7 +496,7 @@ def test_damaged_chunks_are_a_source_error(tmp_path):
 
 
 def test_conversion(tmp_path):
-    from dlpr_wsi.pipeline.convert import convert
+    from dlpr_wsi.pipeline.convert import ConvertOptions, convert
     from dlpr_wsi.sources.archive import open_archive
 
     xml = ome_xml(("a", ""), ("label image", ""))
@@ -499,3 +508,9 @@ def test_conversion(tmp_path):
     np.testing.assert_array_equal(archive.read(0, 0, 90, 70), RGB)
     np.testing.assert_array_equal(archive.read(0, 0, 45, 35, 1), HALF)
     check_rgb(open_source(tmp_path / "out.zarr"), (RGB, HALF))
+    report = convert(path, tmp_path / "kept.zarr", options=ConvertOptions(tile=32, keep=("label",)), threads=1)
+    assert report.kept == ("label",)
+    kept = zarr.open_array(tmp_path / "kept.zarr" / "associated" / "label" / "0", mode="r")[...]
+    np.testing.assert_array_equal(kept[:, :20, :30], LABEL.transpose(2, 0, 1))
+    with pytest.raises(UsageError, match="--plane"):
+        open_source(tmp_path / "out.zarr", Selection(plane=1))
