@@ -165,8 +165,28 @@ def verify_lines(report: VerifyReport) -> list[str]:
     return [
         *lines,
         f"against       {against}",
+        *_opinion_lines(report),
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
+
+
+def _opinion_lines(report: VerifyReport) -> list[str]:
+    """Say who read the slide, and what of it only one library could read."""
+    if not report.readers:
+        return []
+    first, second = report.readers[0].first, report.readers[0].second
+    if second is None:
+        return [f"read by       {first}", f"second reader none: {report.no_second}"]
+    lines = [f"read by       {first}", f"second reader {second}"]
+    for level in report.readers:
+        parts = [f"{level.confirmed} of {level.chunks} chunks confirmed by the second reader"]
+        if level.tolerance:
+            parts.append(f"within {level.tolerance}, as their decoders round differently")
+        if level.disagreed:
+            parts.append(f"{level.disagreed} read differently")
+        parts += [f"{count} by the first alone: {reason}" for reason, count in level.alone.items()]
+        lines.append(f"{f'level {level.level}':<13} {'; '.join(parts)}")
+    return lines
 
 
 def slide_lines(facts: SlideFacts) -> list[str]:

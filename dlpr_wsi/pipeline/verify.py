@@ -1,11 +1,15 @@
-"""Archive against its own hashes, and against its slide: every chunk is decoded."""
+"""Archive against its own hashes, and against its slide: every chunk is decoded.
+
+The slide is read twice, by the reader that conversion used and by a second one (`dlpr_wsi.second`): the first alone
+would repeat its own mistakes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +19,19 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
 from dlpr_wsi.pipeline.execute import Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.opinion import (
+    LevelOpinion,
+    Opinion,
+    close_second,
+    second_name,
+    second_opinion,
+    sum_opinions,
+)
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
-from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task
+from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task, source_facts, stored_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources import Selection
+from dlpr_wsi.sources import Selection, SlideFacts
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
 from dlpr_wsi.sources.opening import open_archive
 
@@ -37,7 +49,8 @@ class BadChunk(BadTile):
     level, row, column, x, y, width, height, message
         As in `BadTile`.
     reason : str
-        A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau, or a
+        A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau,
+        readers-disagree (the archive agrees with one reading of the slide, another library reads it differently), or a
         `dlpr.errors.DlprError`'s reason.
     """
 
@@ -68,6 +81,10 @@ class VerifyReport:
         Level by level, row by row.
     seconds : float
         Wall-clock time.
+    readers : tuple of LevelOpinion
+        Who read each level of the slide, and how many chunks a second reader confirmed. Empty without a slide.
+    no_second : str
+        Why there is no second reader; empty where there is one.
     """
 
     tiles: int
@@ -77,6 +94,8 @@ class VerifyReport:
     max_error: int | None
     bad: tuple[BadChunk, ...]
     seconds: float
+    readers: tuple[LevelOpinion, ...] = ()
+    no_second: str = ""
 
     @property
     def ok(self) -> bool:
@@ -91,6 +110,8 @@ class _Found:
     tiles: int
     bad: tuple[BadChunk, ...]
     errors: tuple[int, ...]
+    level: int = 0
+    opinion: Opinion | None = None
 
 
 def verify(
@@ -134,8 +155,7 @@ def verify(
     begin = time.perf_counter()
     opened = open_archive(archive)
     plan = _plan(opened)
-    if source is not None:
-        _same_levels(opened, source)
+    facts = None if source is None else _same_levels(opened, source)
     own = executor is None
     executor = executor or LocalExecutor(threads)
     progress = progress or NoProgress()
@@ -154,6 +174,7 @@ def verify(
     function = _check_archive if source is None else _check_against_source
     bad: list[BadChunk] = []
     errors: list[int] = []
+    opinions: list[tuple[int, Opinion]] = []
     try:
         progress.start(plan.tiles)
         with closing(executor.run(function, job, plan.tasks())) as results:
@@ -166,11 +187,16 @@ def verify(
                     continue
                 bad.extend(result.bad)
                 errors.extend(result.errors)
+                if result.opinion is not None:
+                    opinions.append((result.level, result.opinion))
                 progress.advance(result.tiles)
     finally:
         progress.close()
         if own:
             executor.close()
+        close_second(job.key)
+    second, why = (None, "") if facts is None else second_name(job, facts)
+    first = "" if facts is None else facts.reader or facts.vendor
     return VerifyReport(
         tiles=plan.tiles,
         tau=opened.tau,
@@ -179,6 +205,8 @@ def verify(
         max_error=max(errors, default=None),
         bad=tuple(sorted(bad)),
         seconds=time.perf_counter() - begin,
+        readers=() if facts is None else sum_opinions(len(plan.levels), first, second, opinions),
+        no_second=why,
     )
 
 
@@ -211,10 +239,11 @@ def _cut(level: ArchiveLevel) -> LevelPlan:
     )
 
 
-def _same_levels(archive: Archive, source: Path) -> None:
-    """Raise ArchiveError unless a slide has the levels of an archive."""
+def _same_levels(archive: Archive, source: Path) -> SlideFacts:
+    """Return what a slide says about itself; raise ArchiveError unless it has the levels of an archive."""
     opened = open_with_levels(source, len(archive.levels), recorded_selection(archive))
-    levels, channels = opened.facts.levels, opened.facts.channels
+    facts, levels = stored_levels(opened), opened.facts.levels
+    channels = facts.channels
     opened.close()
     if (None if channels is None else len(channels)) != archive.levels[0].channels:
         kinds = [
@@ -229,6 +258,7 @@ def _same_levels(archive: Archive, source: Path) -> None:
         raise ArchiveError(
             f"{archive.path} holds levels of {shown[0]} px, the slide {source} has {shown[1]} px: not made from it"
         )
+    return facts
 
 
 def _bad(level: LevelPlan, index: int, row: int, column: int, reason: str, message: str) -> BadChunk:
@@ -247,7 +277,15 @@ def _check_against_source(job: Job, task: Task) -> _Found:
     if unreadable:
         bad = [_bad(level, b.level, b.row, b.column, "source", b.message) for b in unreadable]
         return _Found(len(level.keys(task)), tuple(bad), ())
-    return _check(job, task, pixels)
+    opinion = second_opinion(job, task, source_facts(job), pixels)
+    found = _check(job, task, pixels)
+    worse = {(bad.row, bad.column) for bad in found.bad}
+    differing = [
+        _bad(level, task.level, *place, "readers-disagree", message)
+        for place, message in ((level.chunks(task)[number], message) for number, message in opinion.differing)
+        if place not in worse
+    ]
+    return replace(found, bad=(*found.bad, *differing), level=task.level, opinion=opinion)
 
 
 def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Found:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,23 @@ from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
-from dlpr_wsi.sources import PixelSource, Selection, SourceTile
+from dlpr_wsi.sources import PixelSource, Selection, SlideFacts, SourceTile
 from dlpr_wsi.sources.archive import parse_shard_index
 from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.pyramid import PyramidSource
 
-__all__ = ["BadTile", "Job", "TaskOutcome", "close_source", "convert_task", "open_with_levels", "read_task", "warm_up"]
+__all__ = [
+    "BadTile",
+    "Job",
+    "TaskOutcome",
+    "close_source",
+    "convert_task",
+    "open_with_levels",
+    "read_task",
+    "source_facts",
+    "stored_levels",
+    "warm_up",
+]
 
 
 @dataclass(frozen=True)
@@ -170,6 +181,18 @@ def _source(job: Job) -> Iterator[PixelSource]:
                 continue  # another thread has closed it meanwhile, after an error
             yield source
             return
+
+
+def stored_levels(source: PixelSource) -> SlideFacts:
+    """Return what a source says about itself, without the levels that were added to it."""
+    facts = source.facts
+    return replace(facts, levels=facts.levels[:1]) if isinstance(source, PyramidSource) else facts
+
+
+def source_facts(job: Job) -> SlideFacts:
+    """Return the same of a job's source."""
+    with _source(job) as source:
+        return stored_levels(source)
 
 
 def close_source(key: str) -> None:
