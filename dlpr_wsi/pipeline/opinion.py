@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dlpr_wsi.pipeline.plan import LevelPlan, Task
 from dlpr_wsi.pipeline.work import Job
-from dlpr_wsi.second import NoSecond, Reading, SecondReader, Unjudged, open_second
+from dlpr_wsi.second import NoSecond, Reading, SecondReader, Unjudged
+from dlpr_wsi.second.opening import open_second
 from dlpr_wsi.sources import SlideFacts
 
 __all__ = ["LevelOpinion", "Opinion", "close_second", "second_name", "second_opinion", "sum_opinions"]
