@@ -242,9 +242,10 @@ def test_damage_is_named(kit, rgb, make):
         for what in ("short", "long", "cut"):
             path.write_bytes(data[: len(data) // 2] if what == "cut" else data)
             if what != "cut":
-                kit.overwrite_tag(path, 0, name, [10 if what == "short" else 2**31, *counts[1:]])
-            if layout is TILE and what == "short":  # libtiff knows how long an uncompressed tile must be
-                check(kit, path, rgb, "OpenSlide")
+                kit.overwrite_tag(path, 0, name, [10, *counts[1:]] if what == "short" else [*counts[:-1], 60000])
+            readable = {"short": layout is TILE, "long": layout is STRIP}  # by its size, without the count
+            if readable.get(what):
+                check(kit, path, rgb)
                 continue
             with pytest.raises(SourceError, match=r"a\.tif"), closing(open_source(path)) as source:
                 kit.whole(source)
@@ -355,11 +356,11 @@ def test_ndpi_of_several_focal_planes(tmp_path, kit, rgb):
                 writer.write(np.roll(rgb, focus, 1), metadata=None, extratags=tags(focus), **options)
         return tmp_path / name
 
-    source = open_source(write("a.ndpi", 0))
+    source = open_source(write("a.tif", 0))
     assert source.facts.vendor == "hamamatsu"
-    np.testing.assert_array_equal(kit.whole(source), kit.by_openslide(tmp_path / "a.ndpi")[0])
+    np.testing.assert_array_equal(kit.whole(source), kit.by_openslide(tmp_path / "a.tif")[0])
     source.close()
-    path = write("b.ndpi", 0, -1500, 1500)
+    path = write("b.tif", 0, -1500, 1500)
     with pytest.raises(SourceError, match=r"3 focal planes.*--plane N"):
         open_source(path)
     with pytest.raises(SourceError, match="offset 0 only, --plane 1"):
