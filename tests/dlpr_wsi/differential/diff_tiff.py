@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class TiffCase:
             return Verdict.REFUSE
         ordinary = (
             self.photometric != "cmyk"
-            and self.extra != "unspecified"
+            and (not self.extra or (self.photometric == "rgb" and self.extra != "unspecified"))
             and self.missing is None
             and self.orientation == 1
             and self.pages == 1
@@ -204,7 +205,7 @@ class TiffCase:
 
     def _decoded(self, path, mpp):
         """Lossy data, decoded by Pillow's libtiff; sub-IFDs, which it does not show, by tifffile."""
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # EXIF of a big-endian BigTIFF
             frames = []
             for index in range(image.n_frames):
                 image.seek(index)

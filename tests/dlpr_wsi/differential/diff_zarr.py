@@ -214,6 +214,8 @@ def zarr_cases(draw):
     layout = pick("image", "image", "image", "bf2raw", "bf2raw with label", "array")
     version = pick("0.4", "0.5")
     chunk = pick(64, 32, 50)
+    units = [("micrometer", 0.25), ("micrometer", 1.0), ("nanometer", 250.0), ("millimeter", 2.5e-4)]
+    unit, scale = pick(*units, ("centimeter", 2.5e-5), ("", 1.0), ("pixel", 1.0))
     return ZarrCase(
         axes=axes,
         sizes=sizes,
@@ -228,9 +230,9 @@ def zarr_cases(draw):
         split=pick(True, False),
         compressor=pick("none", "zlib", "gzip", "zstd", "blosc"),
         sharded=version == "0.5" and pick(False, False, True),
-        scale=pick(0.25, 250.0, 1.0),
+        scale=scale,
         outer=pick(None, None, 2.0, 0.5),
-        unit=pick("micrometer", "micrometer", "nanometer", "millimeter", "centimeter", "", "pixel"),
+        unit=unit,
         names=pick("", "", "rgb", "stains"),
         missing=pick(False, False, True),
         plane=pick(None, 0, found["z"] - 1, found["z"]) if "z" in found else None,
