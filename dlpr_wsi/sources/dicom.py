@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlpr_wsi.errors import MissingDependencyError, SourceError
@@ -28,10 +28,13 @@ class Series:
         Sorted by path.
     damaged : tuple of Path
         DICOM files of the folder whose header cannot be read: they may belong to the series.
+    others : int
+        Files of other series, none of them a slide, in a folder that stands for this slide.
     """
 
     instances: tuple[Instance, ...]
     damaged: tuple[Path, ...] = ()
+    others: int = 0
 
     @property
     def entry(self) -> Instance:
@@ -72,8 +75,10 @@ class Series:
                     f"{instance.path}: the largest picture of the series has an ImageType that OpenSlide passes over"
                 )
         notes = []
+        if self.others:
+            notes.append(f"DICOM files of other series in the folder, no part of the slide and left out: {self.others}")
         if left_out:
-            notes.append(f"{len(left_out)} DICOM files of the series have an ImageType that OpenSlide passes over")
+            notes.append(f"DICOM files of the series whose ImageType OpenSlide passes over, left out: {len(left_out)}")
         if largest.image_type[-1] == "RESAMPLED":
             notes.append("the largest picture of the DICOM series is marked as resampled: a larger one may be missing")
         return tuple(notes)
@@ -146,7 +151,7 @@ def slide_series(path: Path) -> Series:
     if not slides:
         reason = found[0].entry.reason if found else "no file in it has a DICOM header that can be read"
         raise SourceError(f"{path}: no DICOM slide in the folder ({reason or 'no level among its files'})")
-    return slides[0]
+    return replace(slides[0], others=sum(len(series.instances) for series in found) - len(slides[0].instances))
 
 
 def group_series(files: Iterable[Path]) -> list[Series]:

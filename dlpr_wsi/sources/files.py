@@ -22,7 +22,7 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     Parameters
     ----------
     path : Path
-        What is given to `dlpr_wsi.sources.open_source`: a file, or a folder.
+        What is given to `dlpr_wsi.sources.opening.open_source`: a file, or a folder.
 
     Raises
     ------

@@ -29,7 +29,7 @@ except ImportError as error:
 __all__ = ["MAX_PIXELS", "ImageSource"]
 
 MAX_PIXELS = 1 << 30
-"""px of an image: it is decoded as a whole, 3 GiB at this size, a third more with alpha."""
+"""px of an image: Pillow decodes it as a whole, 4 bytes a px for RGB, 1 for grey: 4 GiB at this size."""
 
 _CODECS = {
     Kind.PNG: SourceCodec("PNG", False),
@@ -42,12 +42,11 @@ _CODECS = {
 _HEAD = 1 << 20  # bytes in which a header must be; a JPEG's markers can be long
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX")
 _ORIENTATION = 0x0112
-_BAND = 1 << 22  # px converted at once
 _limit = threading.Lock()
 
 
 class ImageSource(NoTiles):
-    """An image file, decoded once and kept.
+    """An image file, decoded once and kept as Pillow holds it; regions are converted as they are read.
 
     Parameters
     ----------
@@ -72,14 +71,14 @@ class ImageSource(NoTiles):
                 image = Image.open(path)
             with image as opened:
                 icc = opened.info.get("icc_profile")
-                self._pixels = _decode(path, opened, notes)
+                self._image = _decode(path, opened, notes)
         except SourceError:
             raise
         except MemoryError as error:
             raise refuse(path, f"{header.width} x {header.height} px need more memory than there is") from error
         except Exception as error:  # Pillow raises many kinds
             raise SourceError(f"{path}: Pillow cannot read it ({error})") from error
-        height, width = self._pixels.shape[:2]
+        width, height = self._image.size
         codec = _CODECS[header.kind]
         profile, icc_notes = fitting(icc if isinstance(icc, bytes) else None)
         self._path = path
@@ -111,9 +110,13 @@ class ImageSource(NoTiles):
         if level != 0:
             raise SourceError(f"{self._path}: an image has level 0 only, not {level}")
         out = np.full((height, width, 3), 255, np.uint8)
-        part = self._pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
-        top, left = max(-y, 0), max(-x, 0)
-        out[top : top + part.shape[0], left : left + part.shape[1]] = part  # grey is repeated here
+        left, right = max(x, 0), min(x + width, self._image.width)
+        top, bottom = max(y, 0), min(y + height, self._image.height)
+        if left < right and top < bottom:
+            part = self._image.crop((left, top, right, bottom))
+            if part.mode == "RGBA":
+                part = Image.alpha_composite(Image.new("RGBA", part.size, (255, 255, 255, 255)), part)
+            out[top - y : bottom - y, left - x : right - x] = np.asarray(part.convert("RGB"), np.uint8)
         return out
 
     def associated(self, name: str) -> NDArray[np.uint8]:
@@ -122,7 +125,7 @@ class ImageSource(NoTiles):
 
     def close(self) -> None:
         """Drop the pixels."""
-        self._pixels = np.empty((0, 0, 3), np.uint8)
+        self._image.close()
 
 
 def _header(path: Path) -> Header:
@@ -156,8 +159,8 @@ def _no_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decode(path: Path, image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
-    """Return the pixels as (h, w, 3), or (h, w, 1) for grey."""
+def _decode(path: Path, image: Image.Image, notes: list[str]) -> Image.Image:
+    """Return the decoded image upright, in mode 1, L, RGB or RGBA."""
     if image.mode in ("CMYK", "YCCK"):
         raise refuse(path, "its colours are CMYK: which RGB its inks are is for a colour profile to say")
     if image.mode not in _MODES:
@@ -177,20 +180,5 @@ def _decode(path: Path, image: Image.Image, notes: list[str]) -> NDArray[np.uint
         notes.append("turned upright as its orientation tag says")
     if transparent:
         notes.append("transparent px laid on white; the alpha samples themselves are left out")
-    return _pixels(image)
-
-
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert band by band, so that no second copy of the whole is made."""
-    width, height = image.size
-    grey = image.mode in ("1", "L")
-    out = np.empty((height, width, 1 if grey else 3), np.uint8)
-    rows = max(1, _BAND // max(width, 1))
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        if band.mode == "RGBA":
-            band = Image.alpha_composite(Image.new("RGBA", band.size, (255, 255, 255, 255)), band).convert("RGB")
-        elif grey:
-            band = band.convert("L")
-        out[top : top + band.size[1]] = np.asarray(band, np.uint8).reshape(band.size[1], width, -1)
-    return out
+    image.load()
+    return image

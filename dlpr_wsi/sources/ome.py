@@ -33,7 +33,8 @@ _OTHER_SYMBOLS = {
     "pt": "point", "ua": "astronomicalunit", "ly": "lightyear", "pc": "parsec",
 }  # fmt: skip
 _PRIMARIES: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
-_PALETTE: tuple[Colour, ...] = (*_PRIMARIES, (255, 0, 255), (0, 255, 255), (255, 255, 0), (255, 255, 255))
+_WHITE = (255, 255, 255)
+_PALETTE: tuple[Colour, ...] = (*_PRIMARIES, (255, 0, 255), (0, 255, 255), (255, 255, 0), _WHITE)
 _PRIMARY_NAMES = (("red", "r"), ("green", "g"), ("blue", "b"))
 _NUMBERED = re.compile(r"(ch|channel|c|image|band)?[ _:#-]*[0-9]{0,2}(:[0-9]{1,2})?", re.IGNORECASE)
 _MAX_NAME = 64
@@ -99,8 +100,8 @@ def is_picture(names: Sequence[str | None], colours: Sequence[Colour | None]) ->
     """Tell whether channels are the red, green and blue of one picture.
 
     So they are where there are three, called or coloured red, green and blue in this order, or neither called nor
-    coloured anything. A number is no name ("Channel 0"); other names (stains, wavelengths) say that the channels are
-    pictures of their own, whatever their colours.
+    coloured anything (white is no colour). A number is no name ("Channel 0"); other names (stains, wavelengths) say
+    that the channels are pictures of their own, whatever their colours.
 
     Examples
     --------
@@ -116,7 +117,7 @@ def is_picture(names: Sequence[str | None], colours: Sequence[Colour | None]) ->
         return True
     if any(name is not None for name in said):
         return False
-    return all(colour is None for colour in colours) or tuple(colours) == _PRIMARIES
+    return all(colour in (None, _WHITE) for colour in colours) or tuple(colours) == _PRIMARIES
 
 
 def make_channels(names: Sequence[str | None], colours: Sequence[Colour | None]) -> tuple[Channel, ...]:
@@ -131,7 +132,7 @@ def make_channels(names: Sequence[str | None], colours: Sequence[Colour | None])
     channels = []
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
         shown = "".join(c for c in name or "" if c.isprintable()).strip()[:_MAX_NAME]
-        default = (255, 255, 255) if alone else _PALETTE[index % len(_PALETTE)]
+        default = _WHITE if alone else _PALETTE[index % len(_PALETTE)]
         channels.append(Channel(shown or f"channel {index}", default if colour is None else colour))
     return tuple(channels)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from dlpr_wsi.sources import Channel
+from dlpr_wsi.sources.ome import is_picture
 from dlpr_wsi.sources.units import micrometres
 
 __all__ = [
@@ -133,17 +134,8 @@ def describe(channels: tuple[OmeChannel, ...], count: int) -> tuple[Channel, ...
 
 
 def is_rgb(channels: tuple[OmeChannel, ...]) -> bool:
-    """Tell whether three channels are one picture's red, green and blue.
-
-    By their colours, or their names; or because nothing is said, as bright field converters leave it.
-    """
-    primaries = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
-    colours, names = [c.colour for c in channels], [(c.name or "").lower() for c in channels]
-    if tuple(colours) == primaries:
-        return True
-    if names in (["red", "green", "blue"], ["r", "g", "b"]):
-        return all(colour is None for colour in colours) or tuple(colours) == primaries
-    return not any(names) and all(colour in (None, (255, 255, 255)) for colour in colours)
+    """Tell whether three channels are one picture's red, green and blue: `dlpr_wsi.sources.ome.is_picture`."""
+    return is_picture([channel.name for channel in channels], [channel.colour for channel in channels])
 
 
 def parse_ome_xml(text: str) -> tuple[OmeImage, ...]:

@@ -42,7 +42,7 @@ def open_tiff(path: Path, selection: Selection) -> PixelSource:
     Raises
     ------
     dlpr_wsi.errors.MissingDependencyError
-        Neither OpenSlide nor tifffile is installed.
+        OpenSlide or tifffile is not installed.
     dlpr_wsi.errors.SourceError
         It is damaged, cannot be kept whole, or several pictures are there and none was chosen.
     """
@@ -75,11 +75,11 @@ def _required(layout: Layout | None) -> Layout:
 
 
 def _vendor(path: Path) -> str | None:
-    """Return OpenSlide's name of the format; None where it knows none or is not installed."""
+    """Return OpenSlide's name of the format; None where it knows none."""
     try:
         import openslide
-    except ImportError:
-        return None
+    except ImportError as error:  # without it nobody can tell a scanner's format from a plain TIFF
+        raise MissingDependencyError("openslide-python (with openslide-bin)", "wsi") from error
     try:
         found = openslide.OpenSlide.detect_format(path)
     except (openslide.OpenSlideError, OSError, ValueError):

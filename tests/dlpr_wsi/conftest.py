@@ -196,10 +196,10 @@ def paint():
 def fluorescence():
     """Return a function that makes a file which opens as levels of (h, w, n) pixels; only in this process."""
     import dlpr_wsi.info
-    import dlpr_wsi.sources
+    import dlpr_wsi.sources.opening
 
     known = {}
-    genuine = dlpr_wsi.sources.open_source
+    genuine = dlpr_wsi.sources.opening.open_source
 
     def opened(path, selection=None):
         return Fluorescence(path, known[path]) if path in known else genuine(path, selection)
@@ -210,6 +210,6 @@ def fluorescence():
         return path
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("sources", "pipeline.work", "viewer.stores", "info"):
+        for module in ("sources.opening", "pipeline.work", "viewer.stores", "info"):
             patch.setattr(f"dlpr_wsi.{module}.open_source", opened)
         yield make

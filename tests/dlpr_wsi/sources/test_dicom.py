@@ -135,6 +135,14 @@ def test_another_series_in_the_folder(slide):
         open_source(slide)
 
 
+def test_a_label_in_a_series_of_its_own_is_said_to_be_left_out(slide):
+    write(slide / "d.dcm", LABEL, ("ORIGINAL", "PRIMARY", "OVERVIEW", "NONE"), series="1.2.3.5")
+    source = open_source(slide)
+    assert source.facts.notes == ("DICOM files of other series in the folder, no part of the slide and left out: 1",)
+    assert source.facts.file_bytes == sum((slide / file).stat().st_size for file in ("b.dcm", "IM0001", "c.dcm"))
+    check(source)
+
+
 def test_conversion_of_a_folder(slide, tmp_path):
     from dlpr_wsi.pipeline.convert import convert
     from dlpr_wsi.pipeline.verify import verify
@@ -244,7 +252,7 @@ def test_levels_that_would_be_passed_over(slide):
         open_source(slide)
     write(slide / "bigger.dcm", HALF[:40], ("ORIGINAL", "PRIMARY", "VOLUME", "RESAMPLED"))
     assert open_source(slide).facts.notes == (
-        "1 DICOM files of the series have an ImageType that OpenSlide passes over",
+        "DICOM files of the series whose ImageType OpenSlide passes over, left out: 1",
     )
     write(slide / "bigger.dcm", RGB[::-1])
     with pytest.raises(SourceError, match="two levels of the same size in one series"):

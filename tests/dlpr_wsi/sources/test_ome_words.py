@@ -73,6 +73,7 @@ def test_words_of_a_picture():
     assert is_picture(["C1", "C2", "C3"], red_green_blue)
     assert not is_picture(["blue", "green", "red"], [None] * 3)
     assert not is_picture([None] * 3, [None, None, (0, 0, 255)])
+    assert is_picture([None] * 3, [(255, 255, 255)] * 3)
     assert not is_picture([None] * 4, [None] * 4)
     assert not is_picture([], [])
 
