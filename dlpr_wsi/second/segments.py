@@ -92,6 +92,8 @@ def jpeg_samples(data: bytes, tables: bytes | None, photometric: int, samples: i
     with Image.open(io.BytesIO(b"\xff\xd8" + marker + _without_colour_markers(body))) as image:
         if image.mode not in ("L", "RGB"):
             return Unjudged(f"JPEG of {image.mode}")
+        if image.width * image.height > _MAX_PIXELS:  # what its own header claims, before anything is allocated
+            return Unjudged(f"tiles of more than {_MAX_PIXELS} samples")
         return np.asarray(image).reshape(image.height, image.width, -1)
 
 
