@@ -10,6 +10,7 @@ import hashlib
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,7 @@ def verify(
         if own:
             executor.close()
         close_second(job.key)
+        _opened.cache_clear()
     second, why = (None, "") if facts is None else second_name(job, facts)
     first = "" if facts is None else facts.reader or facts.vendor
     return VerifyReport(
@@ -288,12 +290,19 @@ def _check_against_source(job: Job, task: Task) -> _Found:
     return replace(found, bad=(*found.bad, *differing), level=task.level, opinion=opinion)
 
 
+@lru_cache(maxsize=16)
+def _opened(path: Path, key: str, level: int) -> tuple[Archive, NDArray[np.uint8] | None]:
+    """Return an archive and a level's hashes, read once for a job in each process."""
+    del key
+    archive = open_archive(path)
+    return archive, archive.hashes(level)
+
+
 def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Found:
     """Check hash, header, shape and, where the slide's pixels are given, the error of each chunk of a task."""
-    archive = open_archive(job.data)
+    archive, hashes = _opened(job.data, job.key, task.level)
     level = job.plan.levels[task.level]
     promised = archive.levels[task.level].tau
-    hashes = archive.hashes(task.level)
     bad: list[BadChunk] = []
     errors: list[int] = []
     keys = level.keys(task)

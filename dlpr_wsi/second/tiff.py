@@ -22,6 +22,7 @@ __all__ = ["SegmentCache", "TiffReader", "assemble"]
 _DLPR = 65471
 _J2K, _J2K_YCBCR = (33003, 33005, 34712), 33003
 _CACHE_BYTES = 1 << 26
+_OTHER_SIZE = "tiles that decode to another size than the file says"
 _SEVERAL = "several images of this size"
 
 
@@ -74,6 +75,14 @@ def assemble(
     """
     x, y, width, height = box
     across, down = tile
+    if y // down == (y + height - 1) // down and x // across == (x + width - 1) // across:
+        found = segment(y // down, x // across)
+        if isinstance(found, Unjudged):
+            return found
+        inside = found.pixels[y % down : y % down + height, x % across : x % across + width]
+        if inside.shape == (height, width, samples):
+            return Reading(inside, found.tolerance)
+        return Unjudged(_OTHER_SIZE)
     out = np.empty((height, width, samples), np.uint8)
     tolerance = 0
     for row in range(y // down, -(-(y + height) // down)):
@@ -86,7 +95,7 @@ def assemble(
             x0, x1 = max(x, left), min(x + width, left + across)
             part = found.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
             if part.shape != (y1 - y0, x1 - x0, samples):
-                return Unjudged("tiles that decode to another size than the file says")
+                return Unjudged(_OTHER_SIZE)
             out[y0 - y : y1 - y, x0 - x : x1 - x] = part
             tolerance = max(tolerance, found.tolerance)
     return Reading(out, tolerance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,11 +204,15 @@ class TiffCase:
 
     def _decoded(self, path, mpp):
         """Lossy data, decoded by Pillow's libtiff; sub-IFDs, which it does not show, by tifffile."""
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # EXIF of a big-endian BigTIFF
-            frames = []
-            for index in range(image.n_frames):
-                image.seek(index)
-                frames.append(np.asarray(image.convert("RGB")))
+        frames = []
+        if self.big and self.byteorder == ">":  # Pillow does not know it
+            with tifffile.TiffFile(path) as tiff:
+                frames = [page.aspage().asarray() for page in tiff.pages]
+        else:
+            with Image.open(path) as image:
+                for index in range(image.n_frames):
+                    image.seek(index)
+                    frames.append(np.asarray(image.convert("RGB")))
         if self.lower == "subifds" and self.steps:
             with tifffile.TiffFile(path) as tiff:
                 frames += [entry.aspage().asarray() for entry in tiff.pages[0].pages]
