@@ -51,7 +51,7 @@ class JpegSpender {
     for (int pass = 0; pass < 2; ++pass) {
       price_.learn(q_);
       for (int i = 0; i < n; ++i) {
-        const int c = (i + 1) % n;  // chroma first
+        const int c = i;
         for (int y = f_.first_row(c); y < f_.end_row(c); ++y)
           for (int x = f_.first_col(c); x < f_.end_col(c); ++x) {
             uint8_t& again = open[c][size_t(y) * f_.cols(c) + x];
@@ -73,7 +73,7 @@ class JpegSpender {
   static constexpr int kFree = 20000;    // a limit that is none
   static constexpr int kSampleBits = 8 * SpendPrice::kUnit, kLevelBits = 6 * SpendPrice::kUnit;  // of what is beyond
   static constexpr int kLeastGain = 8, kDearest = 4 * SpendPrice::kUnit, kDcBits = 64;
-  static constexpr int kStale = 10, kTabu = 4, kTries = 6;
+  static constexpr int kStale = 6, kTabu = 4, kTries = 6;
 
   bool sampled(int c) const { return c && f_.subsampled(); }
   size_t stride(int c) const { return size_t(f_.cols(c)) * 8; }
