@@ -70,7 +70,8 @@ class JpegSpender {
   static constexpr int kOne = 64;        // units of a level in the model
   static constexpr int kMost = 18 * 18;  // samples that a block has a part in, 41 vectors
   static constexpr int kVectors = (kMost + 7) / 8;
-  static constexpr int kFree = 20000;    // a limit that is none
+  static constexpr int kFree = 20000;      // a limit that is none
+  static constexpr int kFarthest = 16000;  // from the middle of what is allowed
   static constexpr int kSampleBits = 8 * SpendPrice::kUnit, kLevelBits = 6 * SpendPrice::kUnit;  // of what is beyond
   static constexpr int kLeastGain = 8, kDearest = 4 * SpendPrice::kUnit, kDcBits = 64;
   static constexpr int kStale = 6, kTabu = 4, kTries = 6;
@@ -120,7 +121,9 @@ class JpegSpender {
     if (f_.box) return p[size_t(y / f_.sv) * row + x / f_.sh];
     const int near_y = y / f_.sv, near_x = x / f_.sh;
     const int far_y = y & 1 ? std::min(near_y + 1, rows_ - 1) : std::max(near_y - 1, 0);
-    auto sum = [&](int i) { return f_.sv == 2 ? 3 * p[near_y * row + i] + p[far_y * row + i] : int(p[near_y * row + i]); };
+    auto sum = [&](int i) {
+      return f_.sv == 2 ? 3 * p[near_y * row + i] + p[far_y * row + i] : int(p[near_y * row + i]);
+    };
     if (f_.sh == 1) return (sum(x) + (y & 1 ? 2 : 1)) >> 2;
     const int far_x = x & 1 ? std::min(near_x + 1, columns_ - 1) : std::max(near_x - 1, 0);
     const int bias = f_.sv == 2 ? (x & 1 ? 7 : 8) : (x & 1 ? 2 : 1);
@@ -223,7 +226,8 @@ class JpegSpender {
     if (sampled(c))  // what stands around, and a block's own edge where there is nothing
       for (int y = -1; y < 9; ++y)
         for (int x = -1; x < 9; ++x) {
-          const int py = std::min(std::max(8 * by + y, 0), rows_ - 1), px = std::min(std::max(8 * bx + x, 0), columns_ - 1);
+          const int py = std::min(std::max(8 * by + y, 0), rows_ - 1),
+                    px = std::min(std::max(8 * bx + x, 0), columns_ - 1);
           const bool own = y >= 0 && y < 8 && x >= 0 && x < 8;
           if (!own) grid[10 * (y + 1) + x + 1] = float(plane_[c][py * stride(c) + px]) - 128;
         }
@@ -242,7 +246,8 @@ class JpegSpender {
         int low = (low_at_[i] - 128) * kOne - kOne / 2, high = (high_at_[i] - 128) * kOne + kOne / 2;
         if (low_at_[i] == -kFree) low = std::min(v, high_at_[i] == kFree ? v : high) - 64 * kOne;
         if (high_at_[i] == kFree) high = std::max(v, low_at_[i] == -kFree ? v : low) + 64 * kOne;
-        model_.at[i / 8][i % 8] = int16_t(v - ((low + high) >> 1));
+        const int at = v - ((low + high) >> 1);
+        model_.at[i / 8][i % 8] = int16_t(limited(at, kFarthest));
         model_.room[i / 8][i % 8] = int16_t(std::max((high - low + 1) >> 1, kOne / 2));
         model_.seen[i / 8][i % 8] = -1;
       }
@@ -295,14 +300,20 @@ class JpegSpender {
         for (int x = std::max(0, -start); x < std::min(r.width, f_.W - start); ++x)
           full_[c][size_t(top + y) * f_.W + start + x] = samples[y * r.width + x];
       for (int z = 0; z < 64; ++z)
-        if (b[z] != before[z]) move(model_.at, &basis_[c][size_t(z) * kVectors], int16_t(b[z] - before[z]), n);
+        if (b[z] != before[z]) move(model_.at, &basis_[c][size_t(z) * kVectors], b[z] - before[z], n);
       wrong = now, changed = true;
     }
     return changed || wrong > 0;
   }
 
-  static void move(Lanes* at, const Lanes* basis, int16_t times, int n) {
-    for (int i = 0; i < n; ++i) at[i] += basis[i] * times;
+  // `times` of a basis function more. Far outside a value stops, so that no sum leaves 16 bits.
+  static void move(Lanes* at, const Lanes* basis, int times, int n) {
+    const Lanes most = Lanes{} + int16_t(kFarthest), least = -most;
+    for (int t = std::abs(times); t > 0; --t)
+      for (int i = 0; i < n; ++i) {
+        const Lanes v = times < 0 ? at[i] - basis[i] : at[i] + basis[i], w = v > most ? most : v;
+        at[i] = w < least ? least : w;
+      }
   }
 
   struct Found {
@@ -342,7 +353,7 @@ class JpegSpender {
       if (z_best < 0) break;
       if (step == 1) first = d_best * (z_best + 1);
       now[z_best] = int16_t(now[z_best] + d_best);
-      move(at, basis + size_t(z_best) * kVectors, int16_t(d_best), n);
+      move(at, basis + size_t(z_best) * kVectors, d_best, n);
       cost = cost_best, bits += bits_best, total += best, until[z_best] = step + kTabu;
       if (total < least) {
         least = total, found.bits = bits, found.first = first, stale = 0, any = true;
@@ -369,9 +380,9 @@ class JpegSpender {
   SpendPrice price_;
   std::vector<int16_t> q_[3];
   std::vector<uint8_t> plane_[3], full_[3], low_[3], high_[3];  // blocks' samples; the window's; their bounds
-  int rows_ = 0, columns_ = 0;                                   // of chroma that upsampling may read
-  std::vector<Lanes> basis_[3];                                  // [64][kVectors]
-  std::vector<int16_t> places_[3];                               // the same, [kMost][64]
+  int rows_ = 0, columns_ = 0;                                  // of chroma that upsampling may read
+  std::vector<Lanes> basis_[3];                                 // [64][kVectors]
+  std::vector<int16_t> places_[3];                              // the same, [kMost][64]
   Model model_;
   int low_at_[kMost], high_at_[kMost];
 };

@@ -18,7 +18,8 @@ inline int64_t log2_fixed(uint32_t v) {
   };
   static const Table table;
   int whole = 0;
-  while (v >> whole > 1) ++whole;
+  for (int i = 16; i; i >>= 1)
+    if (v >> (whole + i)) whole += i;
   const uint32_t part = whole > 12 ? v >> (whole - 12) : v << (12 - whole);
   return (int64_t(whole) << 16) + table.at[part & 4095];
 }
@@ -43,13 +44,12 @@ class SpendPrice {
   }
 
   Around around(const std::vector<int16_t>* q, int c, int y, int x) const {
-    Around a = {{block(f_, q, c, y - 1, x), block(f_, q, c, y, x - 1), block(f_, q, c, y + 1, x),
-                 block(f_, q, c, y, x + 1)},
-                {nullptr, nullptr}};
+    Around a = {
+        {block(f_, q, c, y - 1, x), block(f_, q, c, y, x - 1), block(f_, q, c, y + 1, x), block(f_, q, c, y, x + 1)},
+        {nullptr, nullptr}};
     if (f_.components == 3 && !f_.subsampled())
       a.other[0] = block(f_, q, (c + 1) % 3, y, x), a.other[1] = block(f_, q, (c + 2) % 3, y, x);
-    else if (c)
-      a.other[0] = a.other[1] = block(f_, q, 3 - c, y, x);
+    else if (c) a.other[0] = a.other[1] = block(f_, q, 3 - c, y, x);
     return a;
   }
 
@@ -96,7 +96,7 @@ class SpendPrice {
   static constexpr int kContexts = 48, kValues = 16, kFlags = 5;  // flags: above 0, 1, 2, 3, and all further ones
 
   static int level(int m) {
-    static const uint8_t t[41] = {0, 1, 2, 3, 4, 5, 5, 6, 6,  7,  7,  7,  8,  8,  8,  8,  8,  9,  9,  9, 9,
+    static const uint8_t t[41] = {0, 1, 2, 3, 4,  5,  5,  6,  6,  7,  7,  7,  8,  8,  8,  8,  8,  9,  9,  9, 9,
                                   9, 9, 9, 9, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10};
     return m > 40 ? 11 : t[m];
   }

@@ -13,15 +13,16 @@ inline int nearest_multiple(int v, int step) {  // ties towards 0
   return v < 0 ? -((-2 * v + step - 1) / (2 * step)) : (2 * v + step - 1) / (2 * step);
 }
 
-// Entropy, in bits, of coefficients v of one frequency in new steps, and their squared error; DC as differences.
-inline double coarser(const std::vector<int>& v, int step, int fresh, int columns, bool dc, double& error) {
-  std::vector<uint32_t> count(8191 * 2 + 1, 0);
+// Entropy, in bits, of coefficients v of one frequency, `most` at most, in new steps, and their squared error; DC as
+// differences.
+inline double coarser(const std::vector<int>& v, int most, int step, int fresh, int columns, bool dc, double& error) {
+  std::vector<uint32_t> count(size_t(4 * most + 1), 0);  // no step is finer than before
   int64_t squares = 0, bits = 0;
   int before = 0;
   for (size_t i = 0; i < v.size(); ++i) {
     const int a = nearest_multiple(v[i] * step, fresh), e = v[i] * step - a * fresh;
     squares += int64_t(e) * e;
-    ++count[size_t(8191 + a - (dc && i % size_t(columns) ? before : 0))];
+    ++count[size_t(2 * most + a - (dc && i % size_t(columns) ? before : 0))];
     before = a;
   }
   const int64_t all = log2_fixed(uint32_t(v.size()));
@@ -50,16 +51,16 @@ inline void coarser_tables(const JpegFields& f, const std::vector<int16_t>* q, i
     for (int k = 0; k < 64; ++k) {
       const int step = f.tables[c][k];
       std::vector<int> v;
-      bool any = false;
+      int most = 0;
       for (int y = f.first_row(c); y < f.end_row(c); ++y)
         for (int x = f.first_col(c); x < f.end_col(c); ++x) {
           v.push_back(SpendPrice::block(f, q, c, y, x)[k]);
-          any |= v.back() != 0;
+          most = std::max(most, std::abs(v.back()));
         }
-      if (!any) continue;
-      for (int fresh = step; fresh <= std::max(top, step); ++fresh) {
+      if (!most) continue;
+      for (int fresh = step; fresh <= std::max(top, step); fresh += std::max(1, fresh / 16)) {
         Choice choice = {fresh, 0, 0};
-        choice.bits = coarser(v, step, fresh, columns, k == 0, choice.error);
+        choice.bits = coarser(v, most, step, fresh, columns, k == 0, choice.error);
         choices[c][k].push_back(choice);
       }
     }
