@@ -47,7 +47,8 @@ _FACTS = ("tau", "vendor", "objective_power", "background", "source_codec", "sou
 class ExportCodec(StrEnum):
     """How an export is compressed. TIFF takes all but blosc; Zarr takes zstd and blosc.
 
-    source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file.
+    source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file. An
+    archive with tau > 0 may hold other coefficients, whose samples are within tau.
     """
 
     DEFLATE = "deflate"
@@ -218,8 +219,9 @@ def export_lines(report: ExportReport) -> list[str]:
     counts = report.source_jpeg
     speed = report.raw_bytes / report.samples / 1e6 / max(report.seconds, 1e-9)
     if counts is not None:
+        kept = "the slide's JPEG, coefficient by coefficient" if report.tau == 0 else f"JPEG {kept}, not its own bytes"
         note = (
-            f"{counts.kept} tiles are the slide's JPEG, coefficient by coefficient ({counts.corrected} of them decode "
+            f"{counts.kept} tiles are {kept} ({counts.corrected} of them decode "
             f"to other samples than the archive, which corrects them); {counts.recoded} tiles are coded anew and lossy"
         )
     elif report.compared:

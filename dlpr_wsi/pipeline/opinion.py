@@ -125,6 +125,8 @@ def second_opinion(job: Job, task: Task, facts: SlideFacts, pixels: Sequence[NDA
     reader = _second(job, facts)
     if isinstance(reader, NoSecond):
         return Opinion(unjudged=Counter({str(reader): len(places)}))
+    if task.level < len(facts.levels) and facts.levels[task.level].interpolated:
+        return Opinion(unjudged=Counter({f"{facts.reader} draws this level between stored pixels": len(places)}))
     confirmed, tolerance = 0, 0
     unjudged: Counter[str] = Counter()
     differing: list[tuple[int, str]] = []

@@ -38,7 +38,8 @@ class JpegCounts:
     Parameters
     ----------
     kept : int
-        Tiles that are the slide's JPEG, coefficient by coefficient.
+        Tiles that are the slide's JPEG, coefficient by coefficient; with tau > 0 the JPEG that the
+        archive holds for it.
     corrected : int
         Those of them whose samples the archive corrects, so that the JPEG alone decodes to slightly other ones.
     recoded : int

@@ -104,12 +104,15 @@ class Level:
         Size of level 0 over that of this level.
     codec : SourceCodec
         How this level is compressed in the file.
+    interpolated : bool
+        Whether its pixels are those that a library draws between the stored ones.
     """
 
     width: int
     height: int
     downsample: float
     codec: SourceCodec = field(default_factory=SourceCodec)
+    interpolated: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ begins at an anchor is exact all over.
 So a level of up to 4096 px is one exact region. A larger one is read from its stored tiles, if these are proven to
 agree with OpenSlide: equal in windows and strips that begin at anchors, and alike, after the same interpolation, at
 corners and in the middle. Where there is no proof the level is read in blocks from anchors; where anchors are too far
-apart it is refused.
+apart it is read in OpenSlide's own blocks from 0 on: that is what OpenSlide shows when it is asked for the whole level,
+drawn between its pixels, and the source says so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from dlpr_wsi.sources.stored_tiles import StoredTiles
 
-__all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks"]
+__all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks", "own_blocks"]
 
 BLOCK = 4096
 _SLACK = 1 / 1024
@@ -85,6 +86,19 @@ def blocks(downsample: float, size: int) -> list[tuple[int, int, int]]:
     return [(begin, end - begin, int(location[i])) for begin, end, i in zip(begins, ends, chosen, strict=True)]
 
 
+def own_blocks(downsample: float, size: int) -> list[tuple[int, int, int]]:
+    """Return the blocks along a side in which OpenSlide itself reads a level that is asked for as a whole.
+
+    It truncates their positions in level 0 (`openslide_read_region`).
+
+    Examples
+    --------
+    >>> own_blocks(4.0001, 5000)
+    [(0, 4096, 0), (4096, 904, 16384)]
+    """
+    return [(begin, min(BLOCK, size - begin), int(begin * downsample)) for begin in range(0, size, BLOCK)]
+
+
 class FractionalLevel:
     """One such level.
 
@@ -102,6 +116,13 @@ class FractionalLevel:
         Rows and columns of tiles that OpenSlide draws itself; these always come from it.
     background : tuple of int
         RGB of what was not scanned.
+
+    Attributes
+    ----------
+    by_tiles : bool
+        Whether its stored tiles stand in for OpenSlide.
+    interpolated : bool
+        Whether it is what OpenSlide draws between pixels, for want of anything exact.
     """
 
     def __init__(
@@ -120,26 +141,14 @@ class FractionalLevel:
         self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self.by_tiles = max(width, height) > BLOCK and tiles is not None and self._proven(tiles)
         self._tiles = tiles if self.by_tiles else None
-
-    @property
-    def refused(self) -> str | None:
-        """Why the level cannot be read; None where it can."""
         reached = [sum(wide for _, wide, _ in side) for side in (self._columns, self._rows)]
-        if self._tiles is None and reached != [self._width, self._height]:
-            return (
-                f"its downsample {self._downsample:.6f} is no whole number, where OpenSlide gives exact pixels "
-                "at few positions only, and its stored tiles could not be proven to have the same pixels"
-            )
-        return None
+        between = reached != [width, height]
+        if between:
+            self._columns, self._rows = own_blocks(downsample, width), own_blocks(downsample, height)
+        self.interpolated = between and not self.by_tiles
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region of the level, (height, width, 3) RGB.
-
-        Raises
-        ------
-        ValueError
-            It has tiles that OpenSlide draws itself, at a position that it cannot be asked for exactly.
-        """
+        """Return a region of the level, (height, width, 3) RGB."""
         if self._tiles is None:
             out = np.empty((height, width, 3), np.uint8)
             out[:] = self._background
@@ -156,8 +165,6 @@ class FractionalLevel:
     def _fill(self, out: NDArray[np.uint8], x: int, y: int) -> None:
         """Fill a region with OpenSlide's pixels, block by block; what lies outside the level is left."""
         height, width = out.shape[:2]
-        inside = (min(x + width, self._width) - max(x, 0)) * (min(y + height, self._height) - max(y, 0))
-        filled = 0
         for row, (top, tall, _) in enumerate(self._rows):
             for column, (left, wide, _) in enumerate(self._columns):
                 y0, y1 = max(y, top), min(y + height, top + tall)
@@ -165,11 +172,6 @@ class FractionalLevel:
                 if y0 < y1 and x0 < x1:
                     block = self._block(row, column)
                     out[y0 - y : y1 - y, x0 - x : x1 - x] = block[y0 - top : y1 - top, x0 - left : x1 - left]
-                    filled += (y1 - y0) * (x1 - x0)
-        if filled < inside:
-            raise ValueError(
-                "a tile is missing in the file, and OpenSlide's stand-in for it cannot be read exactly here"
-            )
 
     def _block(self, row: int, column: int) -> NDArray[np.uint8]:
         """Read a block through OpenSlide, or take it from memory."""

@@ -84,14 +84,16 @@ class OpenSlideSource:
                 partial(self._at, index),
                 float(downsample),
                 *self._slide.level_dimensions[index],
-                self._pages.standing_in(index, vendor),
+                self._stands_in(index, vendor),
                 self._pages.missing.get(index, frozenset()),
                 self._background,
             )
-            if level.refused is not None:
-                raise SourceError(f"{self._path}: level {index} cannot be kept: {level.refused}")
             found[index] = level
         return found
+
+    def _stands_in(self, level: int, vendor: str) -> StoredTiles | None:
+        """Return a level's stored tiles, where they are of a kind that can agree with OpenSlide."""
+        return self._pages.standing_in(level, vendor)
 
     def _at(self, level: int, location: tuple[int, int], width: int, height: int) -> NDArray[np.uint8]:
         """Read through OpenSlide at a position of level 0."""
@@ -107,6 +109,13 @@ class OpenSlideSource:
             "which were compared with OpenSlide's pixels on samples"
             for index in by_tiles
         )
+        between = [index for index, level in self._fractional.items() if level.interpolated]
+        proven += tuple(
+            f"level {index}: its downsample is no whole number, and OpenSlide addresses few of its pixels exactly; "
+            "kept as OpenSlide shows the whole level, drawn between its pixels"
+            for index in sorted(between)
+        )
+        levels = tuple(replace(level, interpolated=index in between) for index, level in enumerate(facts.levels))
         drawn = tuple(
             f"level {index}: {len(places)} tiles that the file lacks are as OpenSlide draws them from the level above"
             for index, places in self._pages.missing.items()
@@ -114,7 +123,8 @@ class OpenSlideSource:
         )
         lacking = self._pages.missing.get(0) or (not self._pages.missing and self._pages.lacking())
         empty = ("tiles that the file lacks are background",) if lacking else ()
-        return replace(facts, icc_profile=icc, notes=(*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty))
+        notes = (*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty)
+        return replace(facts, levels=levels, icc_profile=icc, notes=notes)
 
     @property
     def facts(self) -> SlideFacts:

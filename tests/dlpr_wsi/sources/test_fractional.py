@@ -1,10 +1,9 @@
-"""Levels at downsamples that are no whole numbers: OpenSlide's own pixels, or a refusal."""
+"""Levels at downsamples that are no whole numbers: OpenSlide's own pixels."""
 
 import numpy as np
 import openslide
 import pytest
 
-from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources.fractional import BLOCK, anchors, blocks
 from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.openslide import OpenSlideSource
@@ -58,13 +57,14 @@ def test_missing_tile_of_a_large_level_is_openslides(tmp_path, kit, hole):
     assert not (got[:, 256 * column : 256 * (column + 1)] == 255).all()
 
 
-def test_missing_tile_where_openslide_cannot_be_asked(tmp_path, kit):
-    """Between 4096 and the next anchor: refused by the tile, never guessed."""
+def test_missing_tile_where_openslide_cannot_be_asked_exactly(tmp_path, kit):
+    """Between 4096 and the next anchor: as OpenSlide shows it when asked for the whole level."""
     path = kit.write_slide(tmp_path / "a.svs", [kit.picture(150, 9300), kit.picture(75, 4649, 1)], "jpeg", 256)
     kit.drop_tiles(path, 1, 16)
+    with openslide.OpenSlide(path) as slide:
+        wanted = kit.on_white(slide.read_region((0, 0), 1, (4649, 75)))
     source = OpenSlideSource(path)
-    with pytest.raises(SourceError, match="a tile is missing in the file"):
-        source.read(4100, 0, 100, 75, 1)
+    np.testing.assert_array_equal(source.read(4096, 0, 256, 75, 1), wanted[:, 4096:4352])
     source.close()
 
 
@@ -78,7 +78,7 @@ def test_tiles_of_a_generic_pyramid_that_are_missing_are_background(tmp_path, ki
 
 
 def test_tiles_that_disagree_are_not_taken(tmp_path, kit, monkeypatch):
-    """One sample off by one in the decoder: no proof. Anchors close enough: OpenSlide reads; too far apart: refused."""
+    """One sample off by one in the decoder: no proof. Anchors close enough: OpenSlide reads; else it draws."""
     honest = StoredTiles._decode_jpeg
 
     def wrong(self, data):
@@ -95,8 +95,14 @@ def test_tiles_that_disagree_are_not_taken(tmp_path, kit, monkeypatch):
     np.testing.assert_array_equal(source.read(3000, 10, 3200, 90, 1), wanted[10:, 3000:])
     source.close()
     path = kit.write_slide(tmp_path / "c.svs", [levels[0], kit.picture(75, 4649)], "jpeg", 256)
-    with pytest.raises(SourceError, match="level 1 cannot be kept: its downsample 2"):
-        OpenSlideSource(path)
+    with openslide.OpenSlide(path) as slide:
+        wanted = kit.on_white(slide.read_region((0, 0), 1, (4649, 75)))
+    source = OpenSlideSource(path)
+    assert [level.interpolated for level in source.facts.levels] == [False, True]
+    assert "drawn between its pixels" in source.facts.notes[-1]
+    np.testing.assert_array_equal(source.read(0, 0, 4649, 75, 1), wanted)
+    np.testing.assert_array_equal(source.read(4000, 5, 600, 70, 1), wanted[5:, 4000:4600])
+    source.close()
 
 
 def test_anchors_and_blocks():
@@ -107,3 +113,16 @@ def test_anchors_and_blocks():
     assert blocks(2.5, 10000) == [(0, BLOCK, 0), (BLOCK, BLOCK, 10240), (2 * BLOCK, 10000 - 2 * BLOCK, 20480)]
     begin, size, _ = blocks(4.0001, 30000)[0]
     assert (begin, size) == (0, BLOCK)
+
+
+def test_verify_says_which_level_has_one_reader(tmp_path, kit, monkeypatch):
+    from dlpr_wsi.pipeline.convert import convert
+    from dlpr_wsi.pipeline.verify import verify
+
+    monkeypatch.setattr(OpenSlideSource, "_stands_in", lambda *_: None)
+    path = kit.write_slide(tmp_path / "a.svs", [kit.picture(64, 9300), kit.picture(32, 4649)], "jpeg", 256)
+    convert(path, tmp_path / "a.zarr", threads=2)
+    report = verify(tmp_path / "a.zarr", path, threads=2)
+    assert report.ok
+    assert [(level.chunks, level.confirmed) for level in report.readers] == [(37, 37), (19, 0)]
+    assert "between stored pixels" in next(iter(report.readers[1].alone))
