@@ -115,7 +115,7 @@ class _PydicomReader:
             decoded = found
         else:
             with Image.open(io.BytesIO(data)) as image:
-                if image.mode not in ("L", "RGB"):
+                if image.mode not in ("L", "RGB") or image.size != place.tile:
                     return Unjudged("JPEG 2000 of a kind that Pillow does not decode")
                 decoded = np.asarray(image).reshape(image.height, image.width, -1)
             tolerance = 0 if reversible(data) else 1

@@ -89,9 +89,11 @@ def jpeg_samples(data: bytes, tables: bytes | None, photometric: int, samples: i
     if samples == 3 and transform is None:
         return Unjudged("JPEG of colours other than RGB and YCbCr")
     marker = b"" if transform is None else b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transform])
-    with Image.open(io.BytesIO(b"\xff\xd8" + marker + _without_colour_markers(body))) as image:
+    with Image.open(io.BytesIO(b"\xff\xd8" + marker + _without_colour_markers(body)), formats=("JPEG",)) as image:
         if image.mode not in ("L", "RGB"):
             return Unjudged(f"JPEG of {image.mode}")
+        if image.width * image.height > _MAX_PIXELS:  # what its own header claims, before anything is allocated
+            return Unjudged(f"tiles of more than {_MAX_PIXELS} samples")
         return np.asarray(image).reshape(image.height, image.width, -1)
 
 
@@ -156,7 +158,7 @@ def _through_libtiff(
             packed = struct.pack("<I", start)
         body += struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
-    with Image.open(io.BytesIO(head + extra.ljust(8, b"\0") + data)) as image:
+    with Image.open(io.BytesIO(head + extra.ljust(8, b"\0") + data), formats=("TIFF",)) as image:
         if image.mode != {1: "L", 3: "RGB", 4: "CMYK"}[samples]:
             return Unjudged(f"samples that {NAME} takes for {image.mode}")
         return np.asarray(image).reshape(height, width, samples)

@@ -288,7 +288,7 @@ class AperioCase:
     width: int = 150
     height: int = 100
     seed: int = 0
-    coding: str = "jpeg-ycbcr"  # jpeg-ycbcr, jpeg-rgb, 33003, 33003-rct, 33005, deflate
+    coding: str = "jpeg-ycbcr"  # jpeg-ycbcr, jpeg-rgb, jpeg-jfif, 33003, 33005, deflate
     subsampling: int = 1
     tile: int = 64
     steps: tuple[float, ...] = ()
@@ -309,6 +309,10 @@ class AperioCase:
         return [first, *(shrunk(first, *size) for size in level_sizes(self.width, self.height, self.steps))]
 
     def _coded(self, tile):
+        if self.coding == "jpeg-jfif":  # Y, Cb, Cr by its marker, R, G, B by the tag
+            coded = io.BytesIO()
+            Image.fromarray(tile).save(coded, "JPEG", quality=80, subsampling=0)
+            return coded.getvalue()
         if self.coding.startswith("jpeg"):
             return bare_jpeg(tile, self.coding == "jpeg-rgb", {1: 0, 21: 1, 2: 2}[self.subsampling])
         if self.coding == "deflate":
@@ -321,7 +325,9 @@ class AperioCase:
 
     def write(self, folder: Path) -> Path:
         path = folder / "case.svs"
-        code = {"jpeg-ycbcr": 7, "jpeg-rgb": 7, "33003": 33003, "33005": 33005, "deflate": 8}[self.coding]
+        code = {"jpeg-ycbcr": 7, "jpeg-rgb": 7, "jpeg-jfif": 7, "33003": 33003, "33005": 33005, "deflate": 8}[
+            self.coding
+        ]
         options = {"compression": code, "photometric": "ycbcr" if self.coding == "jpeg-ycbcr" else "rgb"}
         if self.coding == "jpeg-ycbcr":
             options["subsampling"] = {1: (1, 1), 2: (2, 2), 21: (2, 1)}[self.subsampling]
@@ -386,7 +392,7 @@ def bare_jpeg(image, rgb, subsampling):
 def aperio_cases(draw):
     """Draw an Aperio slide."""
     pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
-    coding = pick("jpeg-ycbcr", "jpeg-ycbcr", "jpeg-rgb", "33003", "33005", "deflate")
+    coding = pick("jpeg-ycbcr", "jpeg-ycbcr", "jpeg-rgb", "jpeg-jfif", "33003", "33005", "deflate")
     return AperioCase(
         width=draw(st.integers(64, 200)),
         height=draw(st.integers(64, 200)),
