@@ -20,7 +20,7 @@ help:
 	@echo "make test        lint, mypy, pytest: what CI runs"
 	@echo "make lint|types  ruff, clang-format | mypy alone"
 	@echo "make format      what lint asks for, done"
-	@echo "make check-full  test, and the slow checks"
+	@echo "make check-full  test, and the slow checks; DLPR_CASES=N: that many generated inputs (default 5000)"
 	@echo "make check-zarr2 the wheel in a fresh environment with zarr 2.18"
 	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench       ratio and speed beside other codecs (ARGS=--json)"
@@ -59,6 +59,8 @@ types: $(VENV)/.test
 pytest: $(VENV)/.test
 	$(BIN)/pytest -m "not full" $(ARGS)
 
+# DLPR_CASES in the environment: how many generated inputs, see docs/contributing.md.
+export DLPR_CASES ?= 5000
 check-full: test asan check-zarr2
 	$(BIN)/pytest -m full $(ARGS)
 

@@ -7,6 +7,7 @@ Parses, calls the library function of the same name, reports. Exit status: 0 don
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -38,6 +39,7 @@ class _Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dlpr-wsi`` and return its exit status."""
+    _escape_what_cannot_be_shown()
     parser = _parser()
     options = parser.parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -62,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 143
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Let a stdout or stderr that is not UTF-8 escape characters instead of failing on them: file names, um's sign."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

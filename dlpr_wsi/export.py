@@ -27,7 +27,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, UsageError
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
-from dlpr_wsi.sinks.omezarr import FILL_VALUE, OmeVersion, ome_attributes
+from dlpr_wsi.sinks.omezarr import OmeVersion, fill_value, ome_attributes
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sinks.sourcejpeg import JpegCounts, write_source_jpeg
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel, directory_bytes
@@ -38,6 +38,7 @@ __all__ = ["ExportCodec", "ExportReport", "export", "export_lines"]
 
 _BATCH = 32  # chunks decoded by one call
 _BLOCK = 8  # chunks along the side of a shard of a Zarr export
+_MAX_BLOCK = 48 << 20  # bytes of pixels of a shard of many channels
 _JPEG_QUALITY = 90
 _FULL_CHROMA = 90  # from this JPEG quality on chroma keeps its resolution, as in libvips
 _FACTS = ("tau", "vendor", "objective_power", "background", "source_codec", "source_codec_lossy", "source_quality")
@@ -46,7 +47,8 @@ _FACTS = ("tau", "vendor", "objective_power", "background", "source_codec", "sou
 class ExportCodec(StrEnum):
     """How an export is compressed. TIFF takes all but blosc; Zarr takes zstd and blosc.
 
-    source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file.
+    source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file. An
+    archive with tau > 0 may hold other coefficients, whose samples are within tau.
     """
 
     DEFLATE = "deflate"
@@ -83,6 +85,8 @@ class ExportReport:
         Whether every sample was read back and equals the archive's; False for lossy compressions.
     seconds : float
         Wall-clock time.
+    samples : int
+        Samples of a px: 3 for RGB, else the number of channels.
     source_jpeg : JpegCounts or None
         For source-jpeg, what became of the tiles.
     """
@@ -99,6 +103,7 @@ class ExportReport:
     raw_bytes: int
     compared: bool
     seconds: float
+    samples: int = 3
     source_jpeg: JpegCounts | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -167,8 +172,10 @@ def export(
     if out.resolve() == archive.resolve():
         raise UsageError("OUT", f"{out} is the archive itself")
     opened = open_archive(archive)
+    if opened.channels is not None and not (to_zarr or subifds):
+        raise UsageError("--pages", "is for RGB pictures: in a TIFF of channels each channel is a page; leave it out")
     progress = progress or NoProgress()
-    tiles = sum(level.rows * level.columns for level in opened.levels)
+    tiles = sum(level.rows * level.columns * level.stack for level in opened.levels)
     progress.start(tiles)
     counts = None
     try:
@@ -197,7 +204,8 @@ def export(
         tau=opened.tau,
         archive_bytes=directory_bytes(archive),
         out_bytes=out_bytes,
-        raw_bytes=sum(3 * level.width * level.height for level in opened.levels),
+        raw_bytes=sum(level.samples * level.width * level.height for level in opened.levels),
+        samples=opened.samples,
         compared=quality is None,
         seconds=time.perf_counter() - begin,
         source_jpeg=counts,
@@ -209,9 +217,11 @@ def export_lines(report: ExportReport) -> list[str]:
     lossy = f", quality {report.quality}" if report.quality is not None else ""
     kept = "lossless" if report.tau == 0 else f"within {report.tau} of the slide's"
     counts = report.source_jpeg
+    speed = report.raw_bytes / report.samples / 1e6 / max(report.seconds, 1e-9)
     if counts is not None:
+        kept = "the slide's JPEG, coefficient by coefficient" if report.tau == 0 else f"JPEG {kept}, not its own bytes"
         note = (
-            f"{counts.kept} tiles are the slide's JPEG, coefficient by coefficient ({counts.corrected} of them decode "
+            f"{counts.kept} tiles are {kept} ({counts.corrected} of them decode "
             f"to other samples than the archive, which corrects them); {counts.recoded} tiles are coded anew and lossy"
         )
     elif report.compared:
@@ -224,7 +234,7 @@ def export_lines(report: ExportReport) -> list[str]:
         f"size          {report.out_bytes:,} bytes, {report.out_bytes / report.archive_bytes:.2f} x the archive's "
         f"{report.archive_bytes:,}, {report.out_bytes / report.raw_bytes:.3f} of the raw pixels",
         f"pixels        {note}",
-        f"time          {report.seconds:.1f} s, {report.raw_bytes / 3e6 / max(report.seconds, 1e-9):.2f} MP/s",
+        f"time          {report.seconds:.1f} s, {speed:.2f} MP/s",
     ]
 
 
@@ -246,37 +256,37 @@ def _checked_quality(codec: ExportCodec, quality: int | None, *, to_zarr: bool) 
 
 
 def _decoded(
-    archive: Archive, level: ArchiveLevel, positions: Iterable[tuple[int, int]], threads: int
+    archive: Archive, level: ArchiveLevel, positions: Iterable[tuple[int, int]], threads: int, channel: int = 0
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
-    """Yield chunks, (3, h, w), with their (row, column); a damaged one is named."""
+    """Yield chunks, (3, h, w) or (1, h, w), with their (row, column); a damaged one is named."""
     rest = iter(positions)
     while batch := list(islice(rest, _BATCH)):
         streams = []
         for row, column in batch:
-            stream = archive.stream(level.index, row, column)
+            stream = archive.stream(level.index, row, column, channel)
             if stream is None:
-                raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)} is missing")
+                raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column, channel)} is missing")
             streams.append(stream)
         try:
             chunks: Sequence[NDArray[np.uint8]] = dlpr.decode_batch(streams, threads=threads)
         except DlprError:
-            _name_damaged(archive, level, batch, streams)
+            _name_damaged(archive, level, batch, streams, channel)
             raise
         for (row, column), chunk in zip(batch, chunks, strict=True):
-            if chunk.shape != (3, level.tile_height, level.tile_width):
-                raise ArchiveError(f"{archive.path}: {level.name(row, column)} has the shape {chunk.shape}")
+            if chunk.shape != (level.chunk_samples, level.tile_height, level.tile_width):
+                raise ArchiveError(f"{archive.path}: {level.name(row, column, channel)} has the shape {chunk.shape}")
             yield (row, column), chunk
 
 
 def _name_damaged(
-    archive: Archive, level: ArchiveLevel, batch: Sequence[tuple[int, int]], streams: Sequence[bytes]
+    archive: Archive, level: ArchiveLevel, batch: Sequence[tuple[int, int]], streams: Sequence[bytes], channel: int
 ) -> None:
     """Raise ArchiveError for the first stream that does not decode."""
     for (row, column), stream in zip(batch, streams, strict=True):
         try:
             dlpr.decode(stream)
         except DlprError as error:
-            raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)}: {error}") from error
+            raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column, channel)}: {error}") from error
 
 
 def _facts(archive: Archive) -> dict[str, Any]:
@@ -325,28 +335,33 @@ def _write_tiff(
     partial: Path, archive: Archive, options: TiffOptions, quality: int | None, progress: Progress, *, subifds: bool
 ) -> None:
     """Write an OME-TIFF and, where it is lossless, compare it."""
-    checks = [array("L") for _ in archive.levels]
+    checks = [[array("L") for _ in archive.levels] for _ in range(archive.levels[0].stack)]
 
-    def tiles(index: int) -> Iterator[NDArray[np.uint8]]:
+    def tiles(index: int, channel: int) -> Iterator[NDArray[np.uint8]]:
         level = archive.levels[index]
-        for _, chunk in _decoded(archive, level, level.positions(), options.threads):
-            tile = np.ascontiguousarray(chunk.transpose(1, 2, 0))
-            checks[index].append(zlib.crc32(tile.data))
+        for _, chunk in _decoded(archive, level, level.positions(), options.threads, channel):
+            tile = chunk[0] if archive.channels is not None else np.ascontiguousarray(chunk.transpose(1, 2, 0))
+            checks[channel][index].append(zlib.crc32(tile.data))
             yield tile
             progress.advance(1)
 
     write_pyramid(partial, archive, tiles, lambda _: options, facts=_facts(archive), subifds=subifds)
+    end = () if archive.channels is not None else (3,)
+    expected = [(level.height, level.width, *end) for level in archive.levels]
     with require_tifffile().TiffFile(partial) as file:
-        first = file.pages.first
-        pages = [first, *(first.pages or ())] if subifds else list(file.pages)
-        if [page.shape for page in pages] != [(level.height, level.width, 3) for level in archive.levels]:
-            raise ArchiveError(f"the levels of the export read back as {[page.shape for page in pages]}")
+        top = [page.aspage() for page in file.pages]
+        found = [[page, *(page.pages or ())] for page in top] if subifds else [top]
+        if [[page.shape for page in pages] for pages in found] != [expected] * len(checks):
+            raise ArchiveError(
+                f"the levels of the export read back as {[[page.shape for page in pages] for pages in found]}"
+            )
         if quality is None:
-            for level, page in zip(archive.levels, pages, strict=True):
-                _compare_tiles(level, page, checks[level.index])
+            for channel, pages in enumerate(found):
+                for level, page in zip(archive.levels, pages, strict=True):
+                    _compare_tiles(level, page, checks[channel][level.index], channel)
 
 
-def _compare_tiles(level: ArchiveLevel, page: Any, checks: Sequence[int]) -> None:
+def _compare_tiles(level: ArchiveLevel, page: Any, checks: Sequence[int], channel: int) -> None:
     """Raise ArchiveError unless every tile of a page decodes to the samples that were written."""
     places = zip(page.dataoffsets, page.databytecounts, strict=True)
     for number, ((offset, size), check) in enumerate(zip(places, checks, strict=True)):
@@ -354,7 +369,7 @@ def _compare_tiles(level: ArchiveLevel, page: Any, checks: Sequence[int]) -> Non
         file.seek(offset)
         tile, _, _ = page.decode(file.read(size), number)
         if tile is None or zlib.crc32(np.ascontiguousarray(tile).data) != check:
-            name = level.name(number // level.columns, number % level.columns)
+            name = level.name(number // level.columns, number % level.columns, channel)
             raise ArchiveError(f"{name} of the export reads back differently: imagecodecs or the disk is at fault")
 
 
@@ -379,7 +394,8 @@ def _export_zarr(
         raise ArchiveError(f"{out}: its folder cannot be written ({error.strerror})") from error
     try:
         data = partial / out.name
-        attributes = {**ome_attributes(archive.levels, archive.mpp, version), "dlpr_wsi_export": _facts(archive)}
+        ome = ome_attributes(archive.levels, archive.mpp, version, channels=archive.channels)
+        attributes = {**ome, "dlpr_wsi_export": _facts(archive)}
         group = zarr.create_group(data, attributes=attributes, zarr_format=3 if version is OmeVersion.V05 else 2)
         for level in archive.levels:
             _write_level(group, archive, level, codec, version, threads, progress)
@@ -408,27 +424,34 @@ def _write_level(
     """Write one level block by block, reading each block back."""
     height, width = level.tile_height, level.tile_width
     sharded = version is OmeVersion.V05
+    block_side = _BLOCK
+    while (
+        level.channels is not None and block_side > 1 and level.channels * block_side**2 * height * width > _MAX_BLOCK
+    ):
+        block_side //= 2
     store = group.create_array(
         str(level.index),
-        shape=(3, level.height, level.width),
-        chunks=(3, height, width),
-        shards=(3, _BLOCK * height, _BLOCK * width) if sharded else None,
+        shape=(level.samples, level.height, level.width),
+        chunks=(level.chunk_samples, height, width),
+        shards=(level.samples, block_side * height, block_side * width) if sharded else None,
         dtype="uint8",
         compressors=_zarr_compressor(codec, version),
-        fill_value=FILL_VALUE,
+        fill_value=fill_value(level.channels),
         chunk_key_encoding={"name": "default" if sharded else "v2", "separator": "/"},
         dimension_names=("c", "y", "x") if sharded else None,
     )
-    for top in range(0, level.rows, _BLOCK):
-        for left in range(0, level.columns, _BLOCK):
-            rows = range(top, min(top + _BLOCK, level.rows))
-            columns = range(left, min(left + _BLOCK, level.columns))
-            block = np.empty((3, len(rows) * height, len(columns) * width), np.uint8)
+    for top in range(0, level.rows, block_side):
+        for left in range(0, level.columns, block_side):
+            rows = range(top, min(top + block_side, level.rows))
+            columns = range(left, min(left + block_side, level.columns))
+            block = np.empty((level.samples, len(rows) * height, len(columns) * width), np.uint8)
             places = [(row, column) for row in rows for column in columns]
-            for (row, column), chunk in _decoded(archive, level, places, threads):
-                y, x = (row - top) * height, (column - left) * width
-                block[:, y : y + height, x : x + width] = chunk
-                progress.advance(1)
+            for channel in range(level.stack):
+                part = block if level.channels is None else block[channel : channel + 1]
+                for (row, column), chunk in _decoded(archive, level, places, threads, channel):
+                    y, x = (row - top) * height, (column - left) * width
+                    part[:, y : y + height, x : x + width] = chunk
+                    progress.advance(1)
             y, x = top * height, left * width
             block = block[:, : level.height - y, : level.width - x]
             place = (slice(None), slice(y, y + block.shape[1]), slice(x, x + block.shape[2]))

@@ -11,8 +11,9 @@ from typing import Any
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.sources import SlideFacts
+from dlpr_wsi.sources import Channel, SlideFacts
 from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr
+from dlpr_wsi.sources.dicom import holds_dicom
 from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
@@ -75,6 +76,10 @@ class ArchiveInfo:
         Size of the colour profile in bytes.
     source : mapping
         What the conversion recorded about the slide.
+    samples : int
+        Samples of a px: 3 for RGB, else the number of channels.
+    channels : tuple of Channel or None
+        Names and colours of the channels; None for RGB.
     """
 
     name: str
@@ -88,11 +93,13 @@ class ArchiveInfo:
     weights: tuple[str, ...]
     icc_profile: int | None
     source: Mapping[str, Any]
+    samples: int = 3
+    channels: tuple[Channel, ...] | None = None
 
     @property
     def bits_per_pixel(self) -> float:
         """Bits of the archive per px."""
-        return 24 * self.bytes / self.raw_bytes
+        return 8 * self.samples * self.bytes / self.raw_bytes
 
     @property
     def raw_share(self) -> float:
@@ -124,11 +131,11 @@ def info(path: Path) -> SlideFacts | ArchiveInfo:
             return archive_info(path)
         except ArchiveError as error:
             own = any(
-                ATTRIBUTES in (path / name).read_text("utf-8", "replace")
+                f'"{ATTRIBUTES}"' in (path / name).read_text("utf-8", "replace")
                 for name in ("zarr.json", ".zattrs")
                 if (path / name).is_file()
             )
-            if own or not is_zarr(path):
+            if own or not (is_zarr(path) or holds_dicom(path)):
                 raise error
     return slide_info(path)
 
@@ -156,12 +163,14 @@ def archive_info(path: Path) -> ArchiveInfo:
         levels=levels,
         tau=archive.tau,
         bytes=directory_bytes(path),
-        raw_bytes=sum(3 * level.width * level.height for level in levels),
+        raw_bytes=sum(level.samples * level.width * level.height for level in archive.levels),
         tiles=sum(level.tiles for level in levels),
         tiles_by_mode=dict(modes),
         weights=tuple(sorted(weights)),
         icc_profile=None if archive.icc_profile is None else len(archive.icc_profile),
         source=dict(archive.facts),
+        samples=archive.samples,
+        channels=archive.channels,
     )
 
 
@@ -169,9 +178,10 @@ def _level(archive: Archive, level: ArchiveLevel, weights: set[str]) -> LevelInf
     """Read the headers of a level's chunks."""
     modes: Counter[str] = Counter()
     size = 0
-    for row, column in level.positions():
+    keys = ((row, column, channel) for row, column in level.positions() for channel in range(level.stack))
+    for row, column, channel in keys:
         try:
-            stream = archive.stream(level.index, row, column)
+            stream = archive.stream(level.index, row, column, channel)
             if stream is None:
                 modes["missing"] += 1
                 continue
@@ -192,7 +202,7 @@ def _level(archive: Archive, level: ArchiveLevel, weights: set[str]) -> LevelInf
         tile_width=level.tile_width,
         tile_height=level.tile_height,
         shard=shard,
-        tiles=level.rows * level.columns,
+        tiles=level.rows * level.columns * level.stack,
         bytes=size,
         tiles_by_mode=dict(modes),
     )

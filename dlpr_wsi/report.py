@@ -9,7 +9,7 @@ from dlpr_wsi.pipeline.batch import BatchRow
 from dlpr_wsi.pipeline.convert import ConvertReport, Preview
 from dlpr_wsi.pipeline.plan import Plan
 from dlpr_wsi.pipeline.verify import VerifyReport
-from dlpr_wsi.sources import SlideFacts
+from dlpr_wsi.sources import Channel, SlideFacts
 
 __all__ = ["archive_lines", "batch_lines", "convert_lines", "preview_lines", "slide_lines", "verify_lines"]
 
@@ -24,6 +24,9 @@ def preview_lines(preview: Preview) -> list[str]:
     shards = sum(rows * columns for rows, columns in (level.shards for level in preview.plan.levels))
     return [
         *_plan_lines(preview.plan),
+        *_channel_lines(source.channels),
+        *_reader_lines(source),
+        *_note_lines(source.notes),
         f"shards        {shards}",
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
         f"raw pixels    {preview.plan.raw_bytes:,} bytes",
@@ -37,6 +40,8 @@ def convert_lines(report: ConvertReport) -> list[str]:
     source = report.source
     lines = [
         *_plan_lines(report.plan),
+        *_channel_lines(source.channels),
+        *_reader_lines(source),
         f"tau           {_tau(report.tau)}",
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
     ]
@@ -64,8 +69,24 @@ def convert_lines(report: ConvertReport) -> list[str]:
         lines.append(f"dropped       associated images, not in the archive: {', '.join(report.dropped)}")
     if report.kept:
         lines.append(f"kept          associated images, as asked: {', '.join(report.kept)}; they may show the patient")
+    lines += _note_lines(source.notes)
     note = growth_note(source, report.archive_bytes, report.tau)
     return [*lines, note] if note else lines
+
+
+def _channel_lines(channels: Sequence[Channel] | None) -> list[str]:
+    """Name channels and their colours, one a line; nothing for RGB."""
+    return [f"{f'channel {number}':<13} {c.name} (#{c.hexadecimal})" for number, c in enumerate(channels or ())]
+
+
+def _reader_lines(source: SlideFacts) -> list[str]:
+    """Name the library whose pixels these are."""
+    return [f"reader        {source.reader}"] if source.reader else []
+
+
+def _note_lines(notes: Sequence[str]) -> list[str]:
+    """Say what the reader left out or decided."""
+    return [f"note          {note}" for note in notes]
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -144,8 +165,28 @@ def verify_lines(report: VerifyReport) -> list[str]:
     return [
         *lines,
         f"against       {against}",
+        *_opinion_lines(report),
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
+
+
+def _opinion_lines(report: VerifyReport) -> list[str]:
+    """Say who read the slide, and what of it only one library could read."""
+    if not report.readers:
+        return []
+    first, second = report.readers[0].first, report.readers[0].second
+    if second is None:
+        return [f"read by       {first}", f"second reader none: {report.no_second}"]
+    lines = [f"read by       {first}", f"second reader {second}"]
+    for level in report.readers:
+        parts = [f"{level.confirmed} of {level.chunks} chunks confirmed by the second reader"]
+        if level.tolerance:
+            parts.append(f"within {level.tolerance}, as their decoders round differently")
+        if level.disagreed:
+            parts.append(f"{level.disagreed} read differently")
+        parts += [f"{count} by the first alone: {reason}" for reason, count in level.alone.items()]
+        lines.append(f"{f'level {level.level}':<13} {'; '.join(parts)}")
+    return lines
 
 
 def slide_lines(facts: SlideFacts) -> list[str]:
@@ -155,6 +196,7 @@ def slide_lines(facts: SlideFacts) -> list[str]:
     lines = [
         f"slide         {facts.name}",
         f"vendor        {facts.vendor}",
+        *_reader_lines(facts),
         f"file          {facts.file_bytes:,} bytes",
         f"codec         {facts.codec} ({lossy})",
         f"levels        {len(facts.levels)}",
@@ -165,12 +207,14 @@ def slide_lines(facts: SlideFacts) -> list[str]:
     ]
     return [
         *lines,
+        *_channel_lines(facts.channels),
         f"tiles         {tile}",
         f"resolution    {_pair(facts.mpp_x, facts.mpp_y)}",
         f"objective     {_unknown(facts.objective_power, 'x')}",
         f"ICC profile   {'none' if facts.icc_profile is None else f'{len(facts.icc_profile):,} bytes'}",
         f"bounds        {'none' if facts.bounds is None else facts.bounds}",
         f"associated    {', '.join(facts.associated) or 'none'}",
+        *_note_lines(facts.notes),
     ]
 
 
@@ -187,16 +231,23 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"weights       {', '.join(facts.weights) or 'none needed'}",
         f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
+    held = 3 if facts.channels is None else 1
     for index, level in enumerate(facts.levels):
         if level.shard is not None:
             shard = f"shards of {level.shard[0]} x {level.shard[1]}"
         else:
             shard = "a file each" if facts.zarr_format else "in one file"
         lines.append(
-            f"{f'level {index}':<13} (3, {level.height}, {level.width}) in chunks of "
-            f"(3, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
+            f"{f'level {index}':<13} ({facts.samples}, {level.height}, {level.width}) in chunks of "
+            f"({held}, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
         )
-    return lines + [f"source        {key}: {value}" for key, value in facts.source.items() if value is not None]
+    lines += _channel_lines(facts.channels)
+    shown = {
+        key: value for key, value in facts.source.items() if value is not None and key not in ("channels", "notes")
+    }
+    lines += [f"source        {key}: {value}" for key, value in shown.items()]
+    notes = facts.source.get("notes")
+    return lines + _note_lines([str(note) for note in notes] if isinstance(notes, list) else [])
 
 
 def _tau(tau: int) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import MissingDependencyError, UsageError
+from dlpr_wsi.sources import Channel
+from dlpr_wsi.viewer.channels import chosen, mix, put
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkKey, shared_engine
 from dlpr_wsi.viewer.pyramid import Box, best_level, blend, canvas, keys_of, paste, sampling
 from dlpr_wsi.viewer.stores import ChunkStore, open_store
@@ -109,6 +112,11 @@ class TileReader:
         return self._store.facts.tau
 
     @property
+    def channels(self) -> tuple[Channel, ...] | None:
+        """Names and colours of the channels; None for an RGB picture."""
+        return self._store.facts.channels
+
+    @property
     def properties(self) -> Mapping[str, str]:
         """Facts under OpenSlide's names, and ``dlpr.tau``."""
         store, facts = self._store, self._store.facts
@@ -160,8 +168,8 @@ class TileReader:
 
         Returns
         -------
-        ndarray of uint8, (height, width, 3)
-            RGB; outside the level it has the background colour.
+        ndarray of uint8, (height, width, samples)
+            RGB, outside the level in the background colour; of an image of channels one sample for each, outside 0.
 
         Raises
         ------
@@ -170,10 +178,17 @@ class TileReader:
         dlpr_wsi.viewer.engine.ChunkError
             A chunk is damaged; the message names it.
         """
-        self._check(level, (width, height))
-        return self._pixels(level, Box(x, y, width, height), self._store.background)
+        self._check(level, (width, height), self._store.levels[0].samples)
+        return self._samples(level, Box(x, y, width, height))
 
-    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+    def read_region(
+        self,
+        location: tuple[int, int],
+        level: int,
+        size: tuple[int, int],
+        *,
+        channels: Sequence[int] | None = None,
+    ) -> Image.Image:
         """Return a region as `openslide.OpenSlide.read_region` does.
 
         Parameters
@@ -185,6 +200,9 @@ class TileReader:
             The level to read from.
         size : tuple of int
             (width, height) in px of ``level``; at most 2**28 px.
+        channels : sequence of int, optional
+            Which channels to show, of an image that has channels; default: all. Each is shown in its colour, and they
+            are added up; sums stop at 255.
 
         Returns
         -------
@@ -194,13 +212,13 @@ class TileReader:
         Raises
         ------
         dlpr_wsi.errors.UsageError
-            No such level, or an impossible size.
+            No such level or channel, or an impossible size.
         dlpr_wsi.viewer.engine.ChunkError
             A chunk is damaged; the message names it.
         """
         self._check(level, size)
         at = sampling(self._store, level, location, size)
-        rgb = self._pixels(level, at.box, (0, 0, 0))
+        rgb = self._picture(level, at.box, (0, 0, 0), channels)
         grid = self._store.levels[level]
         alpha = np.zeros(rgb.shape[:2], np.uint8)
         x0, y0 = max(0, -at.box.x), max(0, -at.box.y)
@@ -217,31 +235,55 @@ class TileReader:
         width, height = self.dimensions
         level = self.get_best_level_for_downsample(max(width / size[0], height / size[1]))
         grid = self._store.levels[level]
-        thumbnail = Image.fromarray(self.read(0, 0, grid.width, grid.height, level))
+        self._check(level, (grid.width, grid.height))
+        whole = Box(0, 0, grid.width, grid.height)
+        thumbnail = Image.fromarray(self._picture(level, whole, self._store.background, None))
         thumbnail.thumbnail(size, Image.Resampling.LANCZOS)
         return thumbnail
 
     @property
     def level_arrays(self) -> tuple[LevelArray, ...]:
-        """Each level as a read-only array (height, width, 3) that decodes what is indexed."""
+        """Each level as a read-only array (height, width, samples) that decodes what is indexed."""
         return tuple(LevelArray(self, level) for level in range(self.level_count))
 
-    def _check(self, level: int, size: tuple[int, int]) -> None:
+    def _check(self, level: int, size: tuple[int, int], samples: int = 3) -> None:
         if not 0 <= level < self.level_count:
             raise UsageError("level", f"must be 0..{self.level_count - 1}, not {level}")
-        if min(size) < 0 or size[0] * size[1] > _MAX_PIXELS:
-            raise UsageError("size", f"must be at most {_MAX_PIXELS} px in all, not {size[0]} x {size[1]}")
+        most = _MAX_PIXELS * 3 // max(3, samples)
+        if min(size) < 0 or size[0] * size[1] > most:
+            raise UsageError("size", f"must be at most {most} px in all, not {size[0]} x {size[1]}")
 
-    def _pixels(self, level: int, box: Box, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-        out = canvas(self._store, level, box, fill)
-        for group in _groups(keys_of(self._store, level, box)):
+    def _samples(self, level: int, box: Box) -> NDArray[np.uint8]:
+        """Return (h, w, samples)."""
+        channels = chosen(self._store, None)
+        if channels is None:
+            return self._picture(level, box, self._store.background, None)
+        out = np.zeros((box.height, box.width, len(channels)), np.uint8)
+        self._each(keys_of(self._store, level, box), partial(put, out, box, channels=channels))
+        return out
+
+    def _picture(
+        self, level: int, box: Box, fill: tuple[int, int, int], channels: Sequence[int] | None
+    ) -> NDArray[np.uint8]:
+        """Return (h, w, 3) RGB."""
+        channels = chosen(self._store, channels)
+        if channels is None:
+            out = canvas(self._store, level, box, fill)
+            self._each(keys_of(self._store, level, box), partial(paste, out, box))
+        else:
+            out = np.zeros((box.height, box.width, 3), np.uint8)
+            self._each(keys_of(self._store, level, box, channels), partial(mix, out, box, channels=channels))
+        return out
+
+    def _each(self, keys: list[ChunkKey], use: Callable[[ChunkKey, NDArray[np.uint8]], None]) -> None:
+        """Hand every chunk to a function."""
+        for group in _groups(keys):
             futures = [self._engine.request(key) for key in group]
             try:
                 for key, future in zip(group, futures, strict=True):
-                    paste(out, box, key, future.result().pixels)
+                    use(key, future.result().pixels)
             finally:  # after an error the rest is not wanted any more
                 wait(future for future in futures if not future.cancel())
-        return out
 
 
 class LevelArray:
@@ -261,10 +303,11 @@ class LevelArray:
     def __init__(self, reader: TileReader, level: int) -> None:
         self._reader, self._level = reader, level
         width, height = reader.level_dimensions[level]
-        self.shape = (height, width, 3)
+        samples = 3 if reader.channels is None else len(reader.channels)
+        self.shape = (height, width, samples)
         tile_width, tile_height = reader.level_tiles[level]
-        self.chunks = (tile_height, tile_width, 3)
-        """Shape of a stored chunk."""
+        self.chunks = (tile_height, tile_width, samples)
+        """Shape of a stored chunk, all channels together."""
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
 
-__all__ = ["CODING_ORDER", "MAX_LEADING", "MAX_PIXELS", "Axes", "Layout", "from_planes", "to_planes"]
+__all__ = ["CODING_ORDER", "MAX_LEADING", "MAX_PIXELS", "Axes", "Layout", "coded_shape", "from_planes", "to_planes"]
 
 CODING_ORDER = (1, 0, 2)
 """Channel of the image coded at each place: green, red, blue."""
@@ -94,6 +94,26 @@ class Layout:
             Axes.HW: (height, width),
         }[self.axes]
         return (1,) * self.leading + core
+
+
+def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape as which a chunk of an array is coded: its own where that is a layout, else one that is.
+
+    A chunk whose axis of three colours has other axes of length 1 behind it, as OME-Zarr's t, c, z, y, x has, is coded
+    as (..., 3, Y, X) with as many leading ones as it takes. The samples stay in the same order in memory (C order), so
+    that a reshape leads there and back; the chunk's own shape is the array's to know, a stream does not tell it.
+
+    Examples
+    --------
+    >>> coded_shape((1, 3, 1, 64, 48))
+    (1, 1, 3, 64, 48)
+    >>> coded_shape((1, 1, 1, 64, 48))
+    (1, 1, 1, 64, 48)
+    """
+    before = shape[:-2]
+    if len(shape) > 3 and before[-1] == 1 and sorted(before) == [1] * (len(before) - 1) + [3]:
+        return (*sorted(before), *shape[-2:])
+    return shape
 
 
 def to_planes(array: npt.NDArray[np.uint8], layout: Layout) -> npt.NDArray[np.uint8]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dlpr_wsi.errors import UsageError, WsiError
 from dlpr_wsi.pipeline.convert import ConvertReport
 from dlpr_wsi.sources import IMAGE_SUFFIXES
 from dlpr_wsi.sources.archive import is_zarr
+from dlpr_wsi.sources.dicom import group_series, is_dicom
 
 __all__ = ["BatchRow", "convert_batch", "expand", "name_outputs"]
 
@@ -43,26 +45,73 @@ class BatchRow:
 def expand(paths: Sequence[Path]) -> list[Path]:
     """Replace folders that are no slides themselves by the slides and images in them, sorted by name.
 
+    Slides, images and Zarr folders are taken from the folder itself, DICOM files, whatever they are called, from the
+    folders in it too. The files of a DICOM series in one folder are one slide: that folder where it holds nothing else,
+    otherwise the series' first file.
+
     Raises
     ------
     dlpr_wsi.errors.UsageError
         Such a folder holds none.
+    dlpr_wsi.errors.MissingDependencyError
+        There are DICOM files, and pydicom is not installed.
     """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir() or is_zarr(path):
             found.append(path)
             continue
-        inside = sorted(
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        dicom = {entry for entry in entries if _is_dicom(entry)}
+        inside = [
             entry
-            for entry in path.iterdir()
-            if (entry.is_file() and entry.suffix.lower() in _SLIDE_SUFFIXES | IMAGE_SUFFIXES)
-            or (entry.is_dir() and not entry.name.startswith(".") and is_zarr(entry))
-        )
+            for entry in entries
+            if (entry.is_file() and entry.suffix.lower() in _SLIDE_SUFFIXES | IMAGE_SUFFIXES and entry not in dicom)
+            or (entry.is_dir() and is_zarr(entry))
+        ]
+        jobs = _dicom_jobs(dicom, whole=None if inside else path)
+        for folder, files in _dicom_below(entries):
+            jobs += _dicom_jobs(files, whole=folder)
+        inside = sorted([*inside, *jobs])
         if not inside:
             raise UsageError("SLIDE", f"the folder {path} holds no slides or images")
         found.extend(inside)
     return found
+
+
+def _is_dicom(path: Path) -> bool:
+    """Tell whether a path is a DICOM file; of one named as another kind of slide or image, its name is believed."""
+    suffix = path.suffix.lower()
+    return path.is_file() and (suffix == ".dcm" or suffix not in _SLIDE_SUFFIXES | IMAGE_SUFFIXES) and is_dicom(path)
+
+
+def _dicom_below(entries: Iterable[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield the folders under some entries that hold DICOM files, with these; Zarr folders are not entered."""
+    todo = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+    while todo:
+        folder = todo.pop()
+        if is_zarr(folder):
+            continue
+        inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        files = [entry for entry in inside if _is_dicom(entry)]
+        if files:
+            yield folder, files
+        todo += [entry for entry in inside if entry.is_dir() and not entry.is_symlink()]
+
+
+def _dicom_jobs(files: Collection[Path], whole: Path | None) -> list[Path]:
+    """Return what stands for each slide among the DICOM files of one folder.
+
+    Series without a level (labels, other pictures of a study) are passed over beside slides; where there is no slide
+    they are jobs that will fail by their reason. ``whole`` stands for the folder's slide where there is one.
+    """
+    if not files:
+        return []
+    found = group_series(files)
+    slides = [series for series in found if series.is_slide] or found
+    if whole is not None and len(slides) == 1 and slides[0].is_slide:
+        return [whole]
+    return [series.entry.path for series in slides] or [file for file in files if file.suffix.lower() == ".dcm"]
 
 
 def name_outputs(slides: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
@@ -78,12 +127,17 @@ def name_outputs(slides: Sequence[Path], folder: Path, suffix: str) -> list[Path
     dlpr_wsi.errors.UsageError
         Two slides have the same file name.
     """
-    stems = Counter(slide.stem for slide in slides)
-    outs = [folder / ((slide.stem if stems[slide.stem] == 1 else slide.name) + suffix) for slide in slides]
+    stems = Counter(_stem(slide) for slide in slides)
+    outs = [folder / ((_stem(slide) if stems[_stem(slide)] == 1 else slide.name) + suffix) for slide in slides]
     twice = [out for out, count in Counter(outs).items() if count > 1]
     if twice:
         raise UsageError("SLIDE", f"two slides would both become {twice[0]}; convert them to different folders")
     return outs
+
+
+def _stem(slide: Path) -> str:
+    """A name without its suffix; the numbers of a DICOM identifier are none."""
+    return slide.name if re.fullmatch(r"\.[0-9]+", slide.suffix) else slide.stem
 
 
 def convert_batch(

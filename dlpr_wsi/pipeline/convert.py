@@ -26,7 +26,7 @@ from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
-from dlpr_wsi.sources.archive import directory_bytes
+from dlpr_wsi.sources.archive import MAX_CHANNELS, directory_bytes
 from dlpr_wsi.sources.opening import open_archive
 from dlpr_wsi.sources.pyramid import FILTER
 
@@ -260,6 +260,8 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         source.close()
         source = open_with_levels(slide, count, options.selection)
     try:
+        if source.facts.channels is not None and not 1 <= source.facts.samples <= MAX_CHANNELS:
+            raise SourceError(f"{slide}: {source.facts.samples} channels; archives have 1 to {MAX_CHANNELS}")
         grids = [source.tile_grid(index) for index in range(count)]
         plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
@@ -496,12 +498,12 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
 def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str) -> tuple[str, ...]:
     """Write hashes, metadata and associated images; return the names of the latter."""
     for index, level in enumerate(job.plan.levels):
-        hashes = np.zeros((level.rows, level.columns, 32), np.uint8)
+        hashes = np.zeros((*level.at(level.rows, level.columns, level.stack), 32), np.uint8)
         rows, columns = level.shards
         for task in (Task(index, row, column) for row in range(rows) for column in range(columns)):
             digests = np.frombuffer(journal.records[task.key].hashes, np.uint8).reshape(-1, 32)
-            for (row, column), digest in zip(level.chunks(task), digests, strict=True):
-                hashes[row, column] = digest
+            for key, digest in zip(level.keys(task), digests, strict=True):
+                hashes[level.at(*key)] = digest
         write_hashes(job.data, index, hashes, job.version)
     kept = tuple(name for name in source.facts.associated if name in options.keep)
     for name in kept:
@@ -516,7 +518,8 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
         **_totals(list(journal.records.values())),
     }
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
-    write_metadata(job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts)
+    channels = source.facts.channels
+    write_metadata(job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels)
     return kept
 
 
@@ -565,7 +568,7 @@ def stored_facts(facts: SlideFacts, tau: int) -> dict[str, Any]:
         "mpp_x": facts.mpp_x,
         "mpp_y": facts.mpp_y,
         "objective_power": facts.objective_power,
-        "background": "{:02X}{:02X}{:02X}".format(*facts.background),
+        "background": "{:02X}{:02X}{:02X}".format(*facts.background) if facts.channels is None else "000000",
         "bounds": None if facts.bounds is None else list(facts.bounds),
         "icc_profile": None if facts.icc_profile is None else base64.b64encode(facts.icc_profile).decode(),
         "properties": dict(facts.properties),
@@ -577,4 +580,9 @@ def stored_facts(facts: SlideFacts, tau: int) -> dict[str, Any]:
             {"width": level.width, "height": level.height, "codec": level.codec.name} for level in facts.levels
         ],
         "hashes": "SHA-256 of each chunk's stream, in hashes/LEVEL",
+        "channels": None
+        if facts.channels is None
+        else [{"name": channel.name, "colour": channel.hexadecimal} for channel in facts.channels],
+        "reader": facts.reader,
+        "notes": list(facts.notes),
     }

@@ -36,14 +36,28 @@ def source_jpeg(tile: SourceTile) -> Any:
     return SourceJpeg(tile.jpeg, tile.tables, transform)
 
 
-def padded(pixels: NDArray[np.uint8], height: int, width: int, tile: SourceTile | None) -> NDArray[np.uint8]:
+def padded(
+    pixels: NDArray[np.uint8], height: int, width: int, tile: SourceTile | None, fill: int = 255
+) -> NDArray[np.uint8]:
     """Fill a chunk at the edge of a level up to its full size.
 
-    With white; where the slide's own JPEG tile is at hand with what it has there, so that it can be kept.
+    With white, channels with black; where the slide's own JPEG tile is at hand with what it has there, so that it can
+    be kept.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, (h, w, samples)
+        At most of the full size.
+    height, width : int
+        The full size in px.
+    tile : SourceTile or None
+        The slide's own tile at this place.
+    fill : int
+        The sample that fills up: `dlpr_wsi.sinks.omezarr.fill_value`.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    out = np.full((height, width, 3), 255, np.uint8)
+    out = np.full((height, width, pixels.shape[2]), fill, np.uint8)
     if tile is not None and keeps_jpeg():
         whole = _jpeg_pixels(tile)
         if whole is not None and whole.shape == out.shape:
@@ -67,7 +81,7 @@ def _jpeg_pixels(tile: SourceTile) -> NDArray[np.uint8] | None:
 def encode_chunks(
     chunks: Sequence[NDArray[np.uint8]], tau: int, tiles: Sequence[SourceTile | None], threads: int
 ) -> list[bytes]:
-    """Encode chunks of (height, width, 3) as streams of (3, height, width).
+    """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
     Parameters
     ----------
@@ -102,7 +116,7 @@ def _only_colour(chunk: NDArray[np.uint8]) -> tuple[int, ...] | None:
     colour = chunk[0, 0]
     if (chunk[:: max(1, chunk.shape[0] // 8), :: max(1, chunk.shape[1] // 8)] != colour).any():
         return None
-    if any((chunk[..., channel] != colour[channel]).any() for channel in range(3)):
+    if any((chunk[..., channel] != colour[channel]).any() for channel in range(chunk.shape[2])):
         return None
     return tuple(colour.tolist())
 

@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dlpr_wsi.pipeline.encode import encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.plan import Plan, SourceTiles
-from dlpr_wsi.sources import PixelSource
+from dlpr_wsi.sinks.omezarr import fill_value
+from dlpr_wsi.sources import PixelSource, SourceTile
 
 __all__ = ["Estimate", "estimate"]
 
@@ -49,21 +53,25 @@ def estimate(source: PixelSource, plan: Plan, tau: int, source_tiles: SourceTile
         A tile of the sample cannot be read.
     """
     level = plan.levels[0]
-    count = min(level.tiles, max(_MIN, min(_MAX, level.tiles // _SHARE)))
-    chosen = [(2 * i + 1) * level.tiles // (2 * count) for i in range(count)]
-    images, stored = [], []
+    places = level.rows * level.columns
+    count = min(places, max(1, _MIN // level.stack, min(_MAX // level.stack, places // _SHARE)))
+    chosen = [(2 * i + 1) * places // (2 * count) for i in range(count)]
+    images: list[NDArray[np.uint8]] = []
+    stored: list[SourceTile | None] = []
     for index in chosen:
         row, column = divmod(index, level.columns)
         x, y, width, height = level.box(row, column)
         follows = level.follows_source and source_tiles is not SourceTiles.NEVER
         tile = source.source_tile(0, row, column) if follows else None
-        images.append(padded(source.read(x, y, width, height), level.tile_height, level.tile_width, tile))
-        stored.append(tile)
+        pixels = source.read(x, y, width, height)
+        whole = padded(pixels, level.tile_height, level.tile_width, tile, fill_value(level.channels))
+        images += [level.part(whole, channel) for channel in range(level.stack)]
+        stored += [tile] * level.stack
     begin = time.perf_counter()
     streams = encode_chunks(images, tau, stored, threads)
     seconds = time.perf_counter() - begin
-    pixels = sum(image.shape[0] * image.shape[1] for image in images)
-    scale = sum(one.tiles * one.tile_width * one.tile_height for one in plan.levels) / pixels
+    encoded = sum(image.shape[0] * image.shape[1] for image in images)
+    scale = sum(one.tiles * one.tile_width * one.tile_height for one in plan.levels) / encoded
     size = sum(len(stream) for stream in streams)
     modes = Counter(mode_name(stream) for stream in streams)
-    return Estimate(count, round(size * scale), 1.8 * seconds * scale, dict(modes))
+    return Estimate(len(streams), round(size * scale), 1.8 * seconds * scale, dict(modes))

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dlpr_wsi.errors import ArchiveError, SourceError, UsageError
+from dlpr_wsi.sources.files import slide_files
 
 __all__ = ["Journal", "TaskRecord", "fingerprint", "partial_folder"]
 
 _SAMPLE = 1 << 20  # bytes hashed at both ends of a source file
+_SAMPLED = 64  # files at most that are hashed so
 
 
 @dataclass(frozen=True)
@@ -88,25 +90,22 @@ def partial_folder(out: Path) -> Path:
 
 
 def fingerprint(source: Path) -> dict[str, Any]:
-    """Identify a source: sizes and hashes of both ends of its file, or of all files of its folder; times of change.
+    """Identify a source: sizes of its files, hashes of both ends of each, where they are few; time of change.
 
     Raises
     ------
     dlpr_wsi.errors.SourceError
         It cannot be read.
     """
-    folder = source if source.is_dir() else source.with_suffix("")
-    files = [source] if source.is_file() else []
-    if source.is_dir() or (source.suffix.lower() == ".mrxs" and folder.is_dir()):
-        files += sorted(path for path in folder.rglob("*") if path.is_file())
     digest, total, newest = hashlib.sha256(), 0, 0
     try:
+        files = slide_files(source)
         for file in files:
             status = file.stat()
             total += status.st_size
             newest = max(newest, status.st_mtime_ns)
             digest.update(f"{file.relative_to(source.parent)}\0{status.st_size}\0".encode() if len(files) > 1 else b"")
-            if len(files) == 1:
+            if len(files) <= _SAMPLED:
                 with file.open("rb") as handle:
                     digest.update(handle.read(_SAMPLE))
                     handle.seek(max(0, status.st_size - _SAMPLE))

@@ -15,7 +15,8 @@ from dlpr_wsi.sources import Chunked, SlideFacts, TileGrid
 __all__ = ["DEFAULT_TILE", "LevelPlan", "Plan", "Pyramid", "SourceTiles", "Task", "make_plan", "pyramid_levels"]
 
 DEFAULT_TILE = 256
-SHARD_SIDE = 2048  # px: 64 chunks of 256 px, 12 MiB of pixels
+SHARD_SIDE = 2048  # px: 64 chunks of 256 px, 12 MiB of RGB pixels
+MAX_SHARD_BYTES = 4 * 3 * SHARD_SIDE**2  # of pixels: shards of many channels have shorter sides
 MAX_SHARD = 16  # chunks along a side
 MIN_SHARDS = 8  # small levels get smaller shards, so that there is something to resume
 _MAX_KEPT = 1024  # px; stored tiles with a longer side are not followed
@@ -71,6 +72,8 @@ class LevelPlan(Chunked):
         Chunks in a shard.
     follows_source : bool
         Whether the chunks are the slide's own JPEG tiles.
+    channels : int or None
+        None: RGB, all three samples in a chunk. Else the number of channels, each in chunks of its own.
     """
 
     width: int
@@ -80,11 +83,12 @@ class LevelPlan(Chunked):
     shard_rows: int
     shard_columns: int
     follows_source: bool
+    channels: int | None = None
 
     @property
     def tiles(self) -> int:
         """Number of chunks."""
-        return self.rows * self.columns
+        return self.rows * self.columns * self.stack
 
     @property
     def shards(self) -> tuple[int, int]:
@@ -92,10 +96,14 @@ class LevelPlan(Chunked):
         return -(-self.rows // self.shard_rows), -(-self.columns // self.shard_columns)
 
     def chunks(self, task: Task) -> list[tuple[int, int]]:
-        """Return (row, column) of the chunks of a shard, row by row."""
+        """Return (row, column) of the places of a shard, row by row."""
         rows = range(task.row * self.shard_rows, min((task.row + 1) * self.shard_rows, self.rows))
         columns = range(task.column * self.shard_columns, min((task.column + 1) * self.shard_columns, self.columns))
         return [(row, column) for row in rows for column in columns]
+
+    def keys(self, task: Task) -> list[tuple[int, int, int]]:
+        """Return (row, column, channel) of the chunks of a shard: place by place, in each all channels."""
+        return [(row, column, channel) for row, column in self.chunks(task) for channel in range(self.stack)]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Return x, y, width and height of a chunk's pixels inside the level."""
@@ -130,8 +138,8 @@ class Plan:
 
     @property
     def raw_bytes(self) -> int:
-        """Size of the pixels, 3 bytes each."""
-        return 3 * self.pixels
+        """Size of the pixels, one byte a sample."""
+        return sum(level.samples * level.width * level.height for level in self.levels)
 
     def tasks(self) -> Iterator[Task]:
         """Yield the tasks, largest level first, each from top to bottom."""
@@ -190,9 +198,11 @@ def make_plan(
         How many levels at the end are made.
     """
     levels = []
+    channels = None if facts.channels is None else len(facts.channels)
     for level, grid in zip(facts.levels, grids, strict=True):
         follows = (
             grid is not None
+            and channels is None
             and source_tiles is not SourceTiles.NEVER
             and max(grid.width, grid.height) <= _MAX_KEPT
             and min(grid.width, grid.height) >= 16
@@ -202,14 +212,16 @@ def make_plan(
         width = height = tile or DEFAULT_TILE
         if follows and grid is not None:
             width, height = grid.width, grid.height
-        levels.append(_cut(level.width, level.height, width, height, follows))
+        levels.append(_cut(level.width, level.height, width, height, follows, channels))
     return Plan(tuple(levels), made_levels)
 
 
-def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool) -> LevelPlan:
+def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool, channels: int | None) -> LevelPlan:
     """Choose the shards of a level."""
     rows, columns = -(-height // tile_height), -(-width // tile_width)
     side = max(1, min(MAX_SHARD, SHARD_SIDE // max(tile_width, tile_height)))
     while side > 2 and -(-rows // side) * -(-columns // side) < MIN_SHARDS:
         side //= 2
-    return LevelPlan(width, height, tile_width, tile_height, min(side, rows), min(side, columns), follows)
+    while channels is not None and side > 1 and channels * side * side * tile_width * tile_height > MAX_SHARD_BYTES:
+        side //= 2
+    return LevelPlan(width, height, tile_width, tile_height, min(side, rows), min(side, columns), follows, channels)

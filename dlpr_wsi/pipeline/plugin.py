@@ -6,6 +6,7 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from dlpr_wsi.pipeline.opinion import close_second
 from dlpr_wsi.pipeline.work import Job, close_source, warm_up
 
 __all__ = ["JobPlugin"]
@@ -32,3 +33,4 @@ class JobPlugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         """Let go of the slide."""
         del worker
         close_source(self._job.key)
+        close_second(self._job.key)

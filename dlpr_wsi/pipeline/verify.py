@@ -1,11 +1,16 @@
-"""Archive against its own hashes, and against its slide: every chunk is decoded."""
+"""Archive against its own hashes, and against its slide: every chunk is decoded.
+
+The slide is read twice, by the reader that conversion used and by a second one (`dlpr_wsi.second`): the first alone
+would repeat its own mistakes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +20,19 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
 from dlpr_wsi.pipeline.execute import Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.opinion import (
+    LevelOpinion,
+    Opinion,
+    close_second,
+    second_name,
+    second_opinion,
+    sum_opinions,
+)
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
-from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task
+from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task, source_facts, stored_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources import Selection
+from dlpr_wsi.sources import Selection, SlideFacts
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
 from dlpr_wsi.sources.opening import open_archive
 
@@ -37,7 +50,8 @@ class BadChunk(BadTile):
     level, row, column, x, y, width, height, message
         As in `BadTile`.
     reason : str
-        A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau, or a
+        A stable word: missing, unreadable, shard, hash, tau, shape, source, lost, error-above-tau,
+        readers-disagree (the archive agrees with one reading of the slide, another library reads it differently), or a
         `dlpr.errors.DlprError`'s reason.
     """
 
@@ -68,6 +82,10 @@ class VerifyReport:
         Level by level, row by row.
     seconds : float
         Wall-clock time.
+    readers : tuple of LevelOpinion
+        Who read each level of the slide, and how many chunks a second reader confirmed. Empty without a slide.
+    no_second : str
+        Why there is no second reader; empty where there is one.
     """
 
     tiles: int
@@ -77,6 +95,8 @@ class VerifyReport:
     max_error: int | None
     bad: tuple[BadChunk, ...]
     seconds: float
+    readers: tuple[LevelOpinion, ...] = ()
+    no_second: str = ""
 
     @property
     def ok(self) -> bool:
@@ -91,6 +111,8 @@ class _Found:
     tiles: int
     bad: tuple[BadChunk, ...]
     errors: tuple[int, ...]
+    level: int = 0
+    opinion: Opinion | None = None
 
 
 def verify(
@@ -134,8 +156,7 @@ def verify(
     begin = time.perf_counter()
     opened = open_archive(archive)
     plan = _plan(opened)
-    if source is not None:
-        _same_levels(opened, source)
+    facts = None if source is None else _same_levels(opened, source)
     own = executor is None
     executor = executor or LocalExecutor(threads)
     progress = progress or NoProgress()
@@ -154,6 +175,7 @@ def verify(
     function = _check_archive if source is None else _check_against_source
     bad: list[BadChunk] = []
     errors: list[int] = []
+    opinions: list[tuple[int, Opinion]] = []
     try:
         progress.start(plan.tiles)
         with closing(executor.run(function, job, plan.tasks())) as results:
@@ -166,11 +188,17 @@ def verify(
                     continue
                 bad.extend(result.bad)
                 errors.extend(result.errors)
+                if result.opinion is not None:
+                    opinions.append((result.level, result.opinion))
                 progress.advance(result.tiles)
     finally:
         progress.close()
         if own:
             executor.close()
+        close_second(job.key)
+        _opened.cache_clear()
+    second, why = (None, "") if facts is None else second_name(job, facts)
+    first = "" if facts is None else facts.reader or facts.vendor
     return VerifyReport(
         tiles=plan.tiles,
         tau=opened.tau,
@@ -179,6 +207,8 @@ def verify(
         max_error=max(errors, default=None),
         bad=tuple(sorted(bad)),
         seconds=time.perf_counter() - begin,
+        readers=() if facts is None else sum_opinions(len(plan.levels), first, second, opinions),
+        no_second=why,
     )
 
 
@@ -207,14 +237,22 @@ def _cut(level: ArchiveLevel) -> LevelPlan:
         level.shard_rows or _GROUP,
         level.shard_columns or _GROUP,
         follows_source=False,
+        channels=level.channels,
     )
 
 
-def _same_levels(archive: Archive, source: Path) -> None:
-    """Raise ArchiveError unless a slide has the levels of an archive."""
+def _same_levels(archive: Archive, source: Path) -> SlideFacts:
+    """Return what a slide says about itself; raise ArchiveError unless it has the levels of an archive."""
     opened = open_with_levels(source, len(archive.levels), recorded_selection(archive))
-    levels = opened.facts.levels
+    facts, levels = stored_levels(opened), opened.facts.levels
+    channels = facts.channels
     opened.close()
+    if (None if channels is None else len(channels)) != archive.levels[0].channels:
+        kinds = [
+            "red, green and blue" if n is None else f"{n} channels"
+            for n in (archive.levels[0].channels, None if channels is None else len(channels))
+        ]
+        raise ArchiveError(f"{archive.path} holds {kinds[0]}, the slide {source} has {kinds[1]}: not made from it")
     mine = [(level.width, level.height) for level in archive.levels]
     theirs = [(level.width, level.height) for level in levels][: len(mine) if len(levels) > len(mine) == 1 else None]
     if mine != theirs:
@@ -222,6 +260,7 @@ def _same_levels(archive: Archive, source: Path) -> None:
         raise ArchiveError(
             f"{archive.path} holds levels of {shown[0]} px, the slide {source} has {shown[1]} px: not made from it"
         )
+    return facts
 
 
 def _bad(level: LevelPlan, index: int, row: int, column: int, reason: str, message: str) -> BadChunk:
@@ -239,23 +278,38 @@ def _check_against_source(job: Job, task: Task) -> _Found:
     pixels, _, unreadable = read_task(job, task)
     if unreadable:
         bad = [_bad(level, b.level, b.row, b.column, "source", b.message) for b in unreadable]
-        return _Found(len(level.chunks(task)), tuple(bad), ())
-    return _check(job, task, pixels)
+        return _Found(len(level.keys(task)), tuple(bad), ())
+    opinion = second_opinion(job, task, source_facts(job), pixels)
+    found = _check(job, task, pixels)
+    worse = {(bad.row, bad.column) for bad in found.bad}
+    differing = [
+        _bad(level, task.level, *place, "readers-disagree", message)
+        for place, message in ((level.chunks(task)[number], message) for number, message in opinion.differing)
+        if place not in worse
+    ]
+    return replace(found, bad=(*found.bad, *differing), level=task.level, opinion=opinion)
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, key: str, level: int) -> tuple[Archive, NDArray[np.uint8] | None]:
+    """Return an archive and a level's hashes, read once for a job in each process."""
+    del key
+    archive = open_archive(path)
+    return archive, archive.hashes(level)
 
 
 def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Found:
     """Check hash, header, shape and, where the slide's pixels are given, the error of each chunk of a task."""
-    archive = open_archive(job.data)
+    archive, hashes = _opened(job.data, job.key, task.level)
     level = job.plan.levels[task.level]
     promised = archive.levels[task.level].tau
-    hashes = archive.hashes(task.level)
     bad: list[BadChunk] = []
     errors: list[int] = []
-    chunks = level.chunks(task)
+    keys = level.keys(task)
     streams: dict[int, bytes] = {}
-    for number, (row, column) in enumerate(chunks):
+    for number, (row, column, channel) in enumerate(keys):
         try:
-            stream = archive.stream(task.level, row, column)
+            stream = archive.stream(task.level, row, column, channel)
         except ArchiveError as error:
             bad.append(_bad(level, task.level, row, column, "shard", str(error)))
             continue
@@ -263,29 +317,32 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
             bad.append(_bad(level, task.level, row, column, "unreadable", error.strerror or str(error)))
             continue
         if stream is None:
-            bad.append(_bad(level, task.level, row, column, "missing", "there is no such chunk"))
+            named = "there is no such chunk" if level.channels is None else f"channel {channel}: there is no such chunk"
+            bad.append(_bad(level, task.level, row, column, "missing", named))
             continue
         streams[number] = stream
     decoded = decode_chunks(list(streams.values()), Decoder(job.threads, job.device))
     for (number, stream), image in zip(streams.items(), decoded, strict=True):
-        row, column = chunks[number]
+        row, column, channel = keys[number]
         problem: tuple[str, str] | None = None
         if isinstance(image, DlprError):
             problem = (image.reason, str(image).removeprefix("dlpr: "))
-        elif image.shape != (3, level.tile_height, level.tile_width):
+        elif image.shape != (level.chunk_samples, level.tile_height, level.tile_width):
             problem = ("shape", f"it holds an image of shape {image.shape}")
         else:
             if pixels is not None:
-                largest = largest_error(image, pixels[number])
+                largest = largest_error(image, level.part(pixels[number // level.stack], channel))
                 errors.append(largest)
                 if largest > promised:
                     problem = ("error-above-tau", f"max |error| {largest} is above tau {promised}")
             if (
                 hashes is not None
                 and problem is None
-                and hashlib.sha256(stream).digest() != hashes[row, column].tobytes()
+                and hashlib.sha256(stream).digest() != hashes[level.at(row, column, channel)].tobytes()
             ):
                 problem = ("hash", "its stream is not the one that was written: the recorded SHA-256 differs")
         if problem is not None:
-            bad.append(_bad(level, task.level, row, column, *problem))
-    return _Found(len(chunks), tuple(bad), tuple(errors))
+            reason, message = problem
+            named = message if level.channels is None else f"channel {channel}: {message}"
+            bad.append(_bad(level, task.level, row, column, reason, named))
+    return _Found(len(keys), tuple(bad), tuple(errors))

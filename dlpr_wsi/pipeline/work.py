@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,24 @@ from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
-from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
-from dlpr_wsi.sources import PixelSource, Selection, SourceTile
+from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
+from dlpr_wsi.sources import PixelSource, Selection, SlideFacts, SourceTile
 from dlpr_wsi.sources.archive import parse_shard_index
 from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.pyramid import PyramidSource
 
-__all__ = ["BadTile", "Job", "TaskOutcome", "close_source", "convert_task", "open_with_levels", "read_task", "warm_up"]
+__all__ = [
+    "BadTile",
+    "Job",
+    "TaskOutcome",
+    "close_source",
+    "convert_task",
+    "open_with_levels",
+    "read_task",
+    "source_facts",
+    "stored_levels",
+    "warm_up",
+]
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,18 @@ def _source(job: Job) -> Iterator[PixelSource]:
             return
 
 
+def stored_levels(source: PixelSource) -> SlideFacts:
+    """Return what a source says about itself, without the levels that were added to it."""
+    facts = source.facts
+    return replace(facts, levels=facts.levels[:1]) if isinstance(source, PyramidSource) else facts
+
+
+def source_facts(job: Job) -> SlideFacts:
+    """Return the same of a job's source."""
+    with _source(job) as source:
+        return stored_levels(source)
+
+
 def close_source(key: str) -> None:
     """Close this process's handle on a job's source."""
     with _lock:
@@ -182,7 +205,7 @@ def close_source(key: str) -> None:
 
 
 def read_task(job: Job, task: Task) -> tuple[list[NDArray[np.uint8]], list[SourceTile | None], list[BadTile]]:
-    """Read the pixels of a task: one array for each chunk, its stored tile where it may be kept, and bad tiles."""
+    """Read the pixels of a task: (h, w, samples) for each place, its stored tile where it may be kept, bad tiles."""
     level = job.plan.levels[task.level]
     chunks = level.chunks(task)
     for attempt in range(_ATTEMPTS):
@@ -216,7 +239,7 @@ def _read_row(
     x, y, height = boxes[0][0], boxes[0][1], boxes[0][3]
     width = boxes[-1][0] + boxes[-1][2] - x
     pixels = source.read(x, y, width, height, index)
-    if pixels.shape != (height, width, 3):
+    if pixels.shape != (height, width, level.samples):
         raise SourceError(f"the source gave {pixels.shape} at x={x} y={y} of level {index}")
     return [pixels[:, left - x : left - x + wide] for left, _, wide, _ in boxes]
 
@@ -258,7 +281,6 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         The archive cannot be written.
     """
     level = job.plan.levels[task.level]
-    chunks = level.chunks(task)
     begin = time.perf_counter()
     pixels, tiles, bad = read_task(job, task)
     if bad:
@@ -270,13 +292,16 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         record, bad = _check(job, task, level, pixels, source_bytes)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
-    full = [padded(p, level.tile_height, level.tile_width, t) for p, t in zip(pixels, tiles, strict=True)]
-    streams = encode_chunks(full, job.tau, tiles, job.threads)
+    size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
+    full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
+    parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
+    stored = [tile for tile in tiles for _ in range(level.stack)]
+    streams = encode_chunks(parts, job.tau, stored, job.threads)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
             BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
-            for (row, column), stream in zip(chunks, streams, strict=True)
+            for (row, column, _), stream in zip(level.keys(task), streams, strict=True)
             if mode_name(stream) not in ("jpeg", "constant")
         ]
         if bad:
@@ -303,23 +328,23 @@ def _check(
     job: Job, task: Task, level: LevelPlan, pixels: Sequence[NDArray[np.uint8]], source_bytes: int
 ) -> tuple[TaskRecord | None, list[BadTile]]:
     """Read a task's files back, decode every chunk and compare it with the source."""
-    chunks = level.chunks(task)
+    keys = level.keys(task)
     try:
         streams = read_back(job.data, level, job.version, task)
     except (ArchiveError, OSError) as error:
-        row, column = chunks[0]
+        row, column, _ = keys[0]
         return None, [BadTile(task.level, row, column, *level.box(row, column), f"reading back failed: {error}")]
     bad: list[BadTile] = []
     worst = 0
     hashes, tiles, sizes = bytearray(), Counter[str](), Counter[str]()
     decoded = decode_chunks(streams, Decoder(job.threads, job.device))
-    for (row, column), stream, image, expected in zip(chunks, streams, decoded, pixels, strict=True):
+    for number, ((row, column, channel), stream, image) in enumerate(zip(keys, streams, decoded, strict=True)):
         if isinstance(image, DlprError):
             problem = f"what was written cannot be decoded ({image})"
-        elif image.shape != (3, level.tile_height, level.tile_width):
+        elif image.shape != (level.chunk_samples, level.tile_height, level.tile_width):
             problem = f"what was written has the shape {image.shape}"
         else:
-            largest = largest_error(image, expected)
+            largest = largest_error(image, level.part(pixels[number // level.stack], channel))
             worst = max(worst, largest)
             hashes += hashlib.sha256(stream).digest()
             mode = mode_name(stream)
@@ -328,6 +353,8 @@ def _check(
             if largest <= job.tau:
                 continue
             problem = f"max |error| {largest} is above tau {job.tau}"
+        if level.channels is not None:
+            problem = f"channel {channel}: {problem}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))
     if bad:
         return None, bad
@@ -335,10 +362,10 @@ def _check(
 
 
 def largest_error(image: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:
-    """Return the largest difference between a decoded (3, H, W) chunk and its (h, w, 3) pixels, padding left out."""
+    """Return the largest difference between a decoded (c, H, W) chunk and its (h, w, c) pixels, padding left out."""
     height, width = expected.shape[:2]
     worst = 0
-    for channel in range(3):  # plane by plane: a transposed comparison takes several times as long
+    for channel in range(expected.shape[2]):  # plane by plane: a transposed comparison takes several times as long
         found, wanted = image[channel, :height, :width], expected[..., channel]
         if not np.array_equal(found, wanted):
             worst = max(worst, int((np.maximum(found, wanted) - np.minimum(found, wanted)).max()))
@@ -351,10 +378,12 @@ def read_back(data: Path, level: LevelPlan, version: OmeVersion, task: Task) -> 
     if version is OmeVersion.V04:
         return [file.read_bytes() for file in files]
     content = files[0].read_bytes()
-    size = 16 * level.shard_rows * level.shard_columns + 4
-    index = parse_shard_index(content[-size:], level.shard_rows, level.shard_columns, len(content), files[0])
+    rows = level.stack * level.shard_rows  # the index of channel after channel reads as one of more rows
+    size = 16 * rows * level.shard_columns + 4
+    index = parse_shard_index(content[-size:], rows, level.shard_columns, len(content), files[0])
     streams = []
-    for row, column in level.chunks(task):
-        offset, length = (int(v) for v in index[row % level.shard_rows, column % level.shard_columns])
+    for row, column, channel in level.keys(task):
+        at = (channel * level.shard_rows + row % level.shard_rows, column % level.shard_columns)
+        offset, length = (int(v) for v in index[at])
         streams.append(content[offset : offset + length])
     return streams

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape, quoteattr
 import dlpr
 from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.sinks.place import check_destination, sync_folder
+from dlpr_wsi.sources import Channel
 from dlpr_wsi.sources.archive import Archive
 from dlpr_wsi.sources.tiff_archive import NAMESPACE, TAG_HASHES, require_tifffile
 
@@ -103,14 +104,16 @@ def check_tile_size(width: int, height: int, option: str) -> None:
 def write_pyramid(
     path: Path,
     archive: Archive,
-    tiles: Callable[[int], Iterable[Any]],
+    tiles: Callable[[int, int], Iterable[Any]],
     options: Callable[[int], TiffOptions],
     *,
     facts: Mapping[str, Any],
-    hashes: Callable[[int], bytes] | None = None,
+    hashes: Callable[[int, int], bytes] | None = None,
     subifds: bool = True,
 ) -> None:
     """Write all levels of an archive into a new file.
+
+    An RGB picture is one page; an image of channels has a page for each, as OME-TIFF wants it (axes CYX).
 
     Parameters
     ----------
@@ -119,16 +122,17 @@ def write_pyramid(
     archive : Archive
         Gives the levels, resolution and colour profile.
     tiles : callable
-        Takes a level and yields its tiles row by row: compressed bytes, or (h, w, 3) arrays.
+        Takes a level and a channel (0 for RGB) and yields its tiles row by row: compressed bytes, or (h, w, 3) or
+        (h, w, 1) arrays. It is called channel by channel, in each for level after level.
     options : callable
         Takes a level and returns how its tiles are, or shall be, compressed.
     facts : mapping
         JSON to keep in the OME annotation.
     hashes : callable, optional
-        Takes a level and returns the content of `TAG_HASHES`.
+        Takes a level and a channel and returns the content of `TAG_HASHES`.
     subifds : bool, default True
-        Lower levels as SubIFDs of the first page, as OME-TIFF has them; else as pages of their own, which is where
-        OpenSlide looks, and no OME-XML, which knows no such levels.
+        Lower levels as SubIFDs of each page, as OME-TIFF has them; else as pages of their own, which is where
+        OpenSlide looks, and no OME-XML, which knows no such levels. RGB only.
 
     Raises
     ------
@@ -138,23 +142,25 @@ def write_pyramid(
     tifffile = require_tifffile()
     for level in archive.levels:
         check_tile_size(level.tile_width, level.tile_height, "ARCHIVE")
+    rgb = archive.channels is None
+    planes = [(channel, level) for channel in range(archive.levels[0].stack) for level in archive.levels]
     with tifffile.TiffWriter(path, bigtiff=True, byteorder="<") as writer:
-        for level in archive.levels:
+        for channel, level in planes:
             first, how = level.index == 0, options(level.index)
             resolution = None
             if archive.mpp is not None:
                 resolution = tuple(1e4 / (mpp * level.downsample) for mpp in archive.mpp)
             extratags: list[tuple[Any, ...]] = []
             if hashes is not None:
-                data = hashes(level.index)
+                data = hashes(level.index, channel)
                 extratags.append((TAG_HASHES, 7, len(data), data, True))
             writer.write(
-                iter(tiles(level.index)),
-                shape=(level.height, level.width, 3),
+                iter(tiles(level.index, channel)),
+                shape=(level.height, level.width, 3) if rgb else (level.height, level.width),
                 dtype="uint8",
                 tile=(level.tile_height, level.tile_width),
-                photometric="rgb",
-                planarconfig="contig",
+                photometric="rgb" if rgb else "minisblack",
+                planarconfig="contig" if rgb else None,
                 subsampling=how.subsampling,
                 compression=how.compression,
                 compressionargs=dict(how.arguments) or None,
@@ -164,7 +170,7 @@ def write_pyramid(
                 iccprofile=archive.icc_profile,
                 resolution=resolution,
                 resolutionunit=None if resolution is None else "CENTIMETER",
-                description=ome_xml(archive, facts) if first and subifds else None,
+                description=ome_xml(archive, facts) if first and subifds and channel == 0 else None,
                 metadata=None,
                 software=_SOFTWARE,
                 extratags=extratags,
@@ -199,12 +205,26 @@ def ome_xml(archive: Archive, facts: Mapping[str, Any]) -> str:
         f'xsi:schemaLocation="{namespace} {namespace}/ome.xsd" Creator={quoteattr(_SOFTWARE)}>{instrument}'
         f'<Image ID="Image:0" Name="slide">{reference}'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{level.width}" SizeY="{level.height}" '
-        f'SizeC="3" SizeZ="1" SizeT="1" Interleaved="true" BigEndian="false"{size}>'
-        '<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" PlaneCount="1"/></Pixels>'
+        f'SizeC="{archive.samples}" SizeZ="1" SizeT="1" Interleaved="{str(archive.channels is None).lower()}" '
+        f'BigEndian="false"{size}>{_channels_xml(archive.channels)}</Pixels>'
         '<AnnotationRef ID="Annotation:0"/></Image>'
         f'<StructuredAnnotations><CommentAnnotation ID="Annotation:0" Namespace={quoteattr(NAMESPACE)}>'
         f"<Value>{text}</Value></CommentAnnotation></StructuredAnnotations></OME>"
     )
+
+
+def _channels_xml(channels: Sequence[Channel] | None) -> str:
+    """Return the elements Channel and TiffData: three samples on one page, or one page for each channel."""
+    if channels is None:
+        return '<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" PlaneCount="1"/>'
+    described = placed = ""
+    for number, channel in enumerate(channels):
+        red, green, blue = channel.colour
+        colour = int.from_bytes((red, green, blue, 255), signed=True)  # OME's Color: RGBA as a signed number
+        name = quoteattr(channel.name).encode("ascii", "xmlcharrefreplace").decode()
+        described += f'<Channel ID="Channel:0:{number}" Name={name} Color="{colour}" SamplesPerPixel="1"/>'
+        placed += f'<TiffData FirstC="{number}" FirstZ="0" FirstT="0" IFD="{number}" PlaneCount="1"/>'
+    return described + placed
 
 
 def _umask() -> int:

@@ -19,11 +19,29 @@ from numpy.typing import NDArray
 from dlpr.crc import crc32c
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
 from dlpr_wsi.sinks.place import write_file
+from dlpr_wsi.sources import Channel
 from dlpr_wsi.sources.archive import ATTRIBUTES, MISSING
 
-__all__ = ["FILL_VALUE", "OmeVersion", "chunk_files", "ome_attributes", "write_hashes", "write_metadata", "write_shard"]
+__all__ = [
+    "OmeVersion",
+    "chunk_files",
+    "fill_value",
+    "ome_attributes",
+    "write_hashes",
+    "write_metadata",
+    "write_shard",
+]
 
-FILL_VALUE = 255  # white, as the background of bright field; every chunk is written, so it shows only in damage
+
+_RGB = (Channel("red", (255, 0, 0)), Channel("green", (0, 255, 0)), Channel("blue", (0, 0, 255)))
+
+
+def fill_value(channels: int | None) -> int:
+    """Return the sample of what was not scanned: 255, white, of an RGB picture; 0, dark, of channels.
+
+    It fills up the chunks at the edges. Every chunk is written, so as Zarr's fill_value it shows only in damage.
+    """
+    return 255 if channels is None else 0
 
 
 class OmeVersion(StrEnum):
@@ -38,7 +56,7 @@ def chunk_files(data: Path, plan: LevelPlan, version: OmeVersion, task: Task) ->
     level = data / str(task.level)
     if version is OmeVersion.V05:
         return [level / "c" / "0" / str(task.row) / str(task.column)]
-    return [level / "0" / str(row) / str(column) for row, column in plan.chunks(task)]
+    return [level / str(channel) / str(row) / str(column) for row, column, channel in plan.keys(task)]
 
 
 def write_shard(data: Path, plan: LevelPlan, version: OmeVersion, task: Task, streams: Sequence[bytes]) -> None:
@@ -55,7 +73,7 @@ def write_shard(data: Path, plan: LevelPlan, version: OmeVersion, task: Task, st
     task : Task
         Which shard.
     streams : sequence of bytes
-        One for each chunk of ``plan.chunks(task)``.
+        One for each chunk of ``plan.keys(task)``.
 
     Raises
     ------
@@ -67,28 +85,32 @@ def write_shard(data: Path, plan: LevelPlan, version: OmeVersion, task: Task, st
         for file, stream in zip(files, streams, strict=True):
             write_file(file, [stream])
         return
-    index = np.full((plan.shard_rows, plan.shard_columns, 2), MISSING, "<u8")
+    index = np.full((plan.stack, plan.shard_rows, plan.shard_columns, 2), MISSING, "<u8")
     offset = 0
-    for (row, column), stream in zip(plan.chunks(task), streams, strict=True):
-        index[row % plan.shard_rows, column % plan.shard_columns] = (offset, len(stream))
+    for (row, column, channel), stream in zip(plan.keys(task), streams, strict=True):
+        index[channel, row % plan.shard_rows, column % plan.shard_columns] = (offset, len(stream))
         offset += len(stream)
     table = index.tobytes()
     write_file(files[0], [*streams, table, crc32c(table).to_bytes(4, "little")])
 
 
 def write_hashes(data: Path, level: int, hashes: NDArray[np.uint8], version: OmeVersion) -> None:
-    """Write the SHA-256 of every chunk of a level, (rows, columns, 32), as a Zarr array ``hashes/LEVEL``."""
+    """Write the SHA-256 of every chunk of a level as a Zarr array ``hashes/LEVEL``.
+
+    It has the shape (rows, columns, 32), with channels (channels, rows, columns, 32).
+    """
     folder = data / "hashes"
     if not _has_metadata(folder, version):
         _write_group(folder, {}, version)
     shape = list(hashes.shape)
+    names, only = ["channel", "row", "column", "sha256"][-len(shape) :], ["0"] * len(shape)
     if version is OmeVersion.V05:
-        meta = _array_v3(shape, shape, [{"name": "bytes"}], 0, ["row", "column", "sha256"])
+        meta = _array_v3(shape, shape, [{"name": "bytes"}], 0, names)
         _write_json(folder / str(level) / "zarr.json", meta)
-        write_file(folder / str(level) / "c" / "0" / "0" / "0", [hashes.tobytes()])
+        write_file((folder / str(level) / "c").joinpath(*only), [hashes.tobytes()])
     else:
         _write_json(folder / str(level) / ".zarray", _array_v2(shape, shape, None, 0))
-        write_file(folder / str(level) / "0" / "0" / "0", [hashes.tobytes()])
+        write_file((folder / str(level)).joinpath(*only), [hashes.tobytes()])
 
 
 def write_metadata(
@@ -100,6 +122,7 @@ def write_metadata(
     mpp: tuple[float, float] | None,
     facts: Mapping[str, Any] | None,
     name: str = "image",
+    channels: Sequence[Channel] | None = None,
 ) -> None:
     """Write the metadata of an OME-Zarr image.
 
@@ -119,15 +142,18 @@ def write_metadata(
         This package's facts.
     name : str
         Name of the image. Never the slide's file name: that may identify the patient.
+    channels : sequence of Channel or None
+        Names and colours of the channels; None for RGB.
     """
     for index, level in enumerate(plan.levels):
-        shape, chunk = [3, level.height, level.width], [3, level.tile_height, level.tile_width]
+        shape, fill = [level.samples, level.height, level.width], fill_value(level.channels)
+        chunk = [level.chunk_samples, level.tile_height, level.tile_width]
         folder = data / str(index)
         if version is OmeVersion.V04:
             codec = {"id": "dlpr", "tau": tau}
-            _write_json(folder / ".zarray", _array_v2(shape, chunk, codec, FILL_VALUE))
+            _write_json(folder / ".zarray", _array_v2(shape, chunk, codec, fill))
             continue
-        shard = [3, level.tile_height * level.shard_rows, level.tile_width * level.shard_columns]
+        shard = [level.samples, level.tile_height * level.shard_rows, level.tile_width * level.shard_columns]
         sharding = {
             "name": "sharding_indexed",
             "configuration": {
@@ -137,9 +163,10 @@ def write_metadata(
                 "index_location": "end",
             },
         }
-        _write_json(folder / "zarr.json", _array_v3(shape, shard, [sharding], FILL_VALUE, ["c", "y", "x"]))
+        _write_json(folder / "zarr.json", _array_v3(shape, shard, [sharding], fill, ["c", "y", "x"]))
     own = {} if facts is None else {ATTRIBUTES: dict(facts)}
-    _write_group(data, {**ome_attributes(plan.levels, mpp, version, name=name), **own}, version)
+    ome = ome_attributes(plan.levels, mpp, version, name=name, channels=channels)
+    _write_group(data, {**ome, **own}, version)
 
 
 class Sized(Protocol):
@@ -155,10 +182,15 @@ class Sized(Protocol):
 
 
 def ome_attributes(
-    levels: Sequence[Sized], mpp: tuple[float, float] | None, version: OmeVersion, *, name: str = "image"
+    levels: Sequence[Sized],
+    mpp: tuple[float, float] | None,
+    version: OmeVersion,
+    *,
+    name: str = "image",
+    channels: Sequence[Channel] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of an OME-Zarr image group whose arrays are named 0, 1, 2, ..., axes c, y, x."""
-    ome = {"multiscales": [_multiscale(levels, mpp, name, version)], "omero": _omero(name, version)}
+    ome = {"multiscales": [_multiscale(levels, mpp, name, version)], "omero": _omero(name, version, channels)}
     return {"ome": {"version": version.value, **ome}} if version is OmeVersion.V05 else ome
 
 
@@ -186,14 +218,21 @@ def _multiscale(
     return described if version is OmeVersion.V05 else {"version": version.value, **described}
 
 
-def _omero(name: str, version: OmeVersion) -> dict[str, Any]:
+def _omero(name: str, version: OmeVersion, channels: Sequence[Channel] | None) -> dict[str, Any]:
     """Return how to show the channels."""
     window = {"min": 0, "max": 255, "start": 0, "end": 255}
-    channels = [
-        {"label": label, "color": colour, "active": True, "coefficient": 1, "family": "linear", "window": window}
-        for label, colour in (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+    described = [
+        {
+            "label": channel.name,
+            "color": channel.hexadecimal,
+            "active": True,
+            "coefficient": 1,
+            "family": "linear",
+            "window": window,
+        }
+        for channel in channels or _RGB
     ]
-    shown = {"name": name, "channels": channels, "rdefs": {"model": "color"}}
+    shown = {"name": name, "channels": described, "rdefs": {"model": "color"}}
     return shown if version is OmeVersion.V05 else {"version": version.value, **shown}
 
 

@@ -38,7 +38,8 @@ class JpegCounts:
     Parameters
     ----------
     kept : int
-        Tiles that are the slide's JPEG, coefficient by coefficient.
+        Tiles that are the slide's JPEG, coefficient by coefficient; with tau > 0 the JPEG that the
+        archive holds for it.
     corrected : int
         Those of them whose samples the archive corrects, so that the JPEG alone decodes to slightly other ones.
     recoded : int
@@ -61,6 +62,10 @@ class _Kind:
     def of(cls, image: JpegImage) -> _Kind:
         """Return the kind of an image."""
         return cls(image.transform, (int(image.sampling[0]), int(image.sampling[1])))
+
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        return f"{self.space}, chroma {self.sampling[1]} x {self.sampling[0]}"
 
     @property
     def space(self) -> str:
@@ -99,10 +104,15 @@ def write_source_jpeg(
     Raises
     ------
     dlpr_wsi.errors.ArchiveError
-        The archive keeps no JPEG tiles on level 0, a chunk is missing or damaged, or a tile reads back differently.
+        The archive keeps no JPEG tiles on level 0 or holds channels, JPEG tiles of a level differ in colour space or
+        chroma sampling, a chunk is missing or damaged, or a tile reads back differently.
     """
     import imagecodecs
 
+    if archive.channels is not None:
+        raise ArchiveError(
+            f"{archive.path}: holds channels, not the JPEG tiles of an RGB slide; export with another codec"
+        )
     kinds = [_kind(archive, level) for level in archive.levels]
     if kinds[0] is None:
         raise ArchiveError(
@@ -112,14 +122,19 @@ def write_source_jpeg(
     counts = {"kept": 0, "corrected": 0, "recoded": 0}
     checks = [array("L") for _ in archive.levels]
 
-    def tiles(index: int) -> Iterator[bytes]:
+    def tiles(index: int, _channel: int) -> Iterator[bytes]:
         level, kind = archive.levels[index], kinds[index] or _USUAL
         for row, column in level.positions():
             stream = _stream(archive, level, row, column)
             where = f"{archive.path}: the chunk at {level.name(row, column)}"
             try:
                 image = stored_jpeg(stream)
-                if image is not None and _whole(image, level) and _Kind.of(image) == kind:
+                if image is not None and _whole(image, level):
+                    if _Kind.of(image) != kind:
+                        raise ArchiveError(
+                            f"{where} is a JPEG tile of {_Kind.of(image)}, those before it of {kind}; a TIFF page has "
+                            "tiles of one kind, and another would be a second loss: export with another codec"
+                        )
                     data = write(image)
                     if not _equal(parse(data, transform=image.transform), image):
                         raise ArchiveError(f"{where} did not become the same JPEG")

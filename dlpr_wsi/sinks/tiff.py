@@ -85,22 +85,24 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
     require_tifffile()
     check_destination(out, overwrite=overwrite)
     progress = progress or NoProgress()
-    tiles = sum(level.rows * level.columns for level in archive.levels)
+    tiles = sum(level.rows * level.columns * level.stack for level in archive.levels)
     try:
         progress.start(tiles)
         hashes, stream_bytes = _hash_all(archive)
 
-        def streams(index: int) -> Iterator[bytes]:
+        def streams(index: int, channel: int) -> Iterator[bytes]:
             for row, column in archive.levels[index].positions():
-                yield _stream(archive, archive.levels[index], row, column)
+                yield _stream(archive, archive.levels[index], row, column, channel)
                 progress.advance(1)
+
+        def digests(index: int, channel: int) -> bytes:
+            size = len(hashes[index]) // archive.levels[index].stack
+            return bytes(hashes[index][channel * size : (channel + 1) * size])
 
         with partial_file(out, overwrite=overwrite) as partial:
             facts = {**archive.facts, "tau": archive.tau, "level_tau": [level.tau for level in archive.levels]}
             options = TiffOptions(_STAND_IN, {})
-            write_pyramid(
-                partial, archive, streams, lambda _: options, facts=facts, hashes=lambda index: bytes(hashes[index])
-            )
+            write_pyramid(partial, archive, streams, lambda _: options, facts=facts, hashes=digests)
             _set_compression(partial)
             _compare(open_tiff_archive(partial), archive, hashes)
             file_bytes = partial.stat().st_size
@@ -113,36 +115,41 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
         tau=archive.tau,
         file_bytes=file_bytes,
         stream_bytes=stream_bytes,
-        raw_bytes=sum(3 * level.width * level.height for level in archive.levels),
+        raw_bytes=sum(level.samples * level.width * level.height for level in archive.levels),
         seconds=time.perf_counter() - begin,
     )
 
 
-def _stream(archive: Archive, level: ArchiveLevel, row: int, column: int) -> bytes:
+def _keys(level: ArchiveLevel) -> Iterator[tuple[int, int, int]]:
+    """Yield (row, column, channel) of every chunk in the order of the file."""
+    return ((row, column, channel) for channel in range(level.stack) for row, column in level.positions())
+
+
+def _stream(archive: Archive, level: ArchiveLevel, row: int, column: int, channel: int) -> bytes:
     """Return a chunk's stream; a missing one is damage, for archives hold every chunk."""
-    stream = archive.stream(level.index, row, column)
+    stream = archive.stream(level.index, row, column, channel)
     if stream is None:
-        raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)} is missing")
+        raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column, channel)} is missing")
     return stream
 
 
 def _hash_all(archive: Archive) -> tuple[list[bytearray], int]:
-    """Return each level's hashes, tile after tile, and the size of all streams."""
+    """Return each level's hashes, channel after channel and tile after tile, and the size of all streams."""
     result, total = [], 0
     for level in archive.levels:
         recorded = archive.hashes(level.index)
         hashes = bytearray()
-        for row, column in level.positions():
-            stream = _stream(archive, level, row, column)
-            where = f"{archive.path}: the chunk at {level.name(row, column)}"
+        for key in _keys(level):
+            stream = _stream(archive, level, *key)
+            where = f"{archive.path}: the chunk at {level.name(*key)}"
             try:
                 header = dlpr.inspect(stream)
             except DlprError as error:
                 raise ArchiveError(f"{where} is damaged: {error}") from error
-            if header.shape != (3, level.tile_height, level.tile_width) or header.tau > level.tau:
+            if header.shape != (level.chunk_samples, level.tile_height, level.tile_width) or header.tau > level.tau:
                 raise ArchiveError(f"{where} does not belong there: shape {header.shape}, tau {header.tau}")
             digest = hashlib.sha256(stream).digest()
-            if recorded is not None and bytes(recorded[row, column]) != digest:
+            if recorded is not None and bytes(recorded[level.at(*key)]) != digest:
                 raise ArchiveError(f"{where} differs from its recorded hash")
             hashes += digest
             total += len(stream)
@@ -156,9 +163,9 @@ def _set_compression(path: Path) -> None:
 
     tifffile = require_tifffile()
     with tifffile.TiffFile(path, mode="r+") as file:
-        page = file.pages[0]
-        for part in (page, *(page.pages or ())):
-            part.tags[_TAG_COMPRESSION].overwrite(COMPRESSION)
+        for page in file.pages:
+            for part in (page.aspage(), *(page.aspage().pages or ())):
+                part.tags[_TAG_COMPRESSION].overwrite(COMPRESSION)
 
 
 def _compare(written: Archive, archive: Archive, hashes: list[bytearray]) -> None:
@@ -166,8 +173,10 @@ def _compare(written: Archive, archive: Archive, hashes: list[bytearray]) -> Non
     sizes = [(level.width, level.height, level.tile_width, level.tile_height) for level in written.levels]
     if sizes != [(level.width, level.height, level.tile_width, level.tile_height) for level in archive.levels]:
         raise ArchiveError(f"{written.path}: its levels read back as {sizes}")
+    if written.channels != archive.channels:
+        raise ArchiveError(f"{written.path}: its channels read back as {written.channels}")
     for level in written.levels:
-        for number, (row, column) in enumerate(level.positions()):
-            found = hashlib.sha256(_stream(written, level, row, column)).digest()
+        for number, key in enumerate(_keys(level)):
+            found = hashlib.sha256(_stream(written, level, *key)).digest()
             if found != hashes[level.index][32 * number : 32 * number + 32]:
-                raise ArchiveError(f"{written.path}: {level.name(row, column)} reads back differently")
+                raise ArchiveError(f"{written.path}: {level.name(*key)} reads back differently")

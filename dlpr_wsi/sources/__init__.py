@@ -5,7 +5,9 @@ A source is anything with the methods of `PixelSource`. `dlpr_wsi.sources.openin
 ``dlpr_wsi.sources.openslide``
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
 ``dlpr_wsi.sources.tiff``
-    Tiled TIFF and OME-TIFF through tifffile, and the stored JPEG tiles of any TIFF-based slide.
+    OME-TIFF, QPTIFF and plain TIFF in tiles or strips through tifffile.
+``dlpr_wsi.sources.dicom_source``
+    The files of one DICOM slide, through OpenSlide.
 ``dlpr_wsi.sources.zarr``
     Zarr arrays and OME-Zarr groups, our own archives too.
 ``dlpr_wsi.sources.image``
@@ -44,12 +46,17 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".
 
 
 class Chunked:
-    """What follows from the sizes of a level and of its chunks."""
+    """What follows from the sizes of a level and of its chunks.
+
+    A chunk of an RGB picture holds the three samples of its px. Where an image has channels, a chunk holds one of them,
+    and as many chunks as there are channels lie at a place (a row and a column).
+    """
 
     width: int
     height: int
     tile_width: int
     tile_height: int
+    channels: int | None
 
     @property
     def rows(self) -> int:
@@ -60,6 +67,29 @@ class Chunked:
     def columns(self) -> int:
         """Columns of chunks."""
         return -(-self.width // self.tile_width)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a px: 3 for RGB, else the number of channels."""
+        return 3 if self.channels is None else self.channels
+
+    @property
+    def chunk_samples(self) -> int:
+        """Samples of a px in one chunk: 3 for RGB, else 1."""
+        return 3 if self.channels is None else 1
+
+    @property
+    def stack(self) -> int:
+        """Chunks at a place: 1 for RGB, else the number of channels."""
+        return 1 if self.channels is None else self.channels
+
+    def at(self, row: int, column: int, channel: int = 0) -> tuple[int, ...]:
+        """Return a chunk's index in a table of all: [row, column], with channels [channel, row, column]."""
+        return (row, column) if self.channels is None else (channel, row, column)
+
+    def part(self, pixels: NDArray[np.uint8], channel: int) -> NDArray[np.uint8]:
+        """Return what a chunk holds of (h, w, samples) pixels: all of them, with channels (h, w, 1)."""
+        return pixels if self.channels is None else pixels[..., channel : channel + 1]
 
 
 @dataclass(frozen=True)
@@ -74,12 +104,15 @@ class Level:
         Size of level 0 over that of this level.
     codec : SourceCodec
         How this level is compressed in the file.
+    interpolated : bool
+        Whether its pixels are those that a library draws between the stored ones.
     """
 
     width: int
     height: int
     downsample: float
     codec: SourceCodec = field(default_factory=SourceCodec)
+    interpolated: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +171,11 @@ class Channel:
 
     name: str
     colour: tuple[int, int, int]
+
+    @property
+    def hexadecimal(self) -> str:
+        """The colour as RRGGBB."""
+        return "{:02X}{:02X}{:02X}".format(*self.colour)
 
 
 @dataclass(frozen=True)

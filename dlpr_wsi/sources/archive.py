@@ -1,19 +1,22 @@
-"""A finished archive: an OME-Zarr group whose levels are (3, H, W) uint8 arrays with the codec DLPR.
+"""A finished archive: an OME-Zarr group whose levels are uint8 arrays (c, y, x) with the codec DLPR.
+
+A chunk holds all three samples of an RGB picture, (3, h, w), or one of n channels, (1, h, w).
 
 Reads the metadata and the stored chunks itself, without zarr: an archive is a narrow, fixed form of OME-Zarr, and
 what reads it decades from now should need little. Two forms are read, sharded or not:
 
-* OME-Zarr 0.5 (Zarr format 3): ``zarr.json``; shards ``LEVEL/c/0/ROW/COLUMN``;
-* OME-Zarr 0.4 (Zarr format 2): ``.zattrs``, ``.zarray``; chunks ``LEVEL/0/ROW/COLUMN``.
+* OME-Zarr 0.5 (Zarr format 3): ``zarr.json``; shards ``LEVEL/c/0/ROW/COLUMN`` of all channels;
+* OME-Zarr 0.4 (Zarr format 2): ``.zattrs``, ``.zarray``; chunks ``LEVEL/CHANNEL/ROW/COLUMN``, CHANNEL 0 for RGB.
 
-A shard is its chunks' streams, then (offset, bytes) of each chunk as little-endian uint64, row by row, then the CRC32C
-of that index.
+A shard is its chunks' streams, then (offset, bytes) of each chunk as little-endian uint64, channel by channel and row
+by row, then the CRC32C of that index.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -27,19 +30,22 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr.crc import crc32c
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.sources import Chunked
+from dlpr_wsi.sources import Channel, Chunked
 
 __all__ = [
     "ATTRIBUTES",
+    "MAX_CHANNELS",
     "Archive",
     "ArchiveLevel",
     "directory_bytes",
     "is_zarr",
+    "named_channels",
     "open_zarr_archive",
     "parse_shard_index",
 ]
 
 ATTRIBUTES = "dlpr_wsi"  # the key that holds this package's facts in the group's attributes
+MAX_CHANNELS = 4096
 MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 _MAX_METADATA = 1 << 26  # bytes of a metadata file
 _CACHED_INDEXES = 512
@@ -66,7 +72,9 @@ class ArchiveLevel(Chunked):
     zarr_format : int
         2 or 3.
     shard_rows, shard_columns : int or None
-        Chunks in a shard; None where every chunk is a file.
+        Rows and columns of places in a shard, which has all their channels; None where every chunk is a file.
+    channels : int or None
+        None: RGB, three samples in a chunk. Else the number of channels, one in a chunk.
     """
 
     path: Path
@@ -80,6 +88,7 @@ class ArchiveLevel(Chunked):
     zarr_format: int
     shard_rows: int | None
     shard_columns: int | None
+    channels: int | None = None
 
     @property
     def tile(self) -> int:
@@ -95,19 +104,24 @@ class ArchiveLevel(Chunked):
         return self.tile_width
 
     def positions(self) -> Iterator[tuple[int, int]]:
-        """Yield (row, column) of every chunk, row by row."""
+        """Yield (row, column) of every place, row by row; `stack` chunks lie at each."""
         return ((row, column) for row in range(self.rows) for column in range(self.columns))
 
-    def file(self, row: int, column: int) -> Path:
+    def file(self, row: int, column: int, channel: int = 0) -> Path:
         """Return the file that holds a chunk: its own, or its shard."""
         if self.shard_rows is not None and self.shard_columns is not None:
-            row, column = row // self.shard_rows, column // self.shard_columns
-        prefix = ("c", "0") if self.zarr_format == 3 else ("0",)
-        return self.path.joinpath(*prefix, str(row), str(column))
+            row, column, channel = row // self.shard_rows, column // self.shard_columns, 0
+        prefix = ("c",) if self.zarr_format == 3 else ()
+        return self.path.joinpath(*prefix, str(channel), str(row), str(column))
 
-    def name(self, row: int, column: int) -> str:
+    def name(self, row: int, column: int, channel: int = 0) -> str:
         """Return a chunk's name in messages."""
-        return f"level {self.index} row {row} column {column}"
+        place = f"level {self.index} row {row} column {column}"
+        return place if self.channels is None else f"{place} channel {channel}"
+
+    def has(self, row: int, column: int, channel: int = 0) -> bool:
+        """Tell whether the level has such a chunk."""
+        return 0 <= row < self.rows and 0 <= column < self.columns and 0 <= channel < self.stack
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,8 @@ class Archive:
         Micrometres per px of level 0.
     icc_profile : bytes or None
         Colour profile of the pixels.
+    channels : tuple of Channel or None
+        None: an RGB picture. Else names and colours of the channels.
     """
 
     path: Path
@@ -137,6 +153,7 @@ class Archive:
     mpp_x: float | None
     mpp_y: float | None
     icc_profile: bytes | None
+    channels: tuple[Channel, ...] | None = None
     _indexes: OrderedDict[Path, NDArray[np.uint64]] = field(default_factory=OrderedDict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -147,17 +164,24 @@ class Archive:
 
     @property
     def background(self) -> tuple[int, int, int]:
-        """Colour of pixels that were not scanned, RGB; white unless recorded."""
+        """Colour of pixels that were not scanned, RGB; white unless recorded; black where there are channels."""
+        if self.channels is not None:
+            return (0, 0, 0)
         try:
             red, green, blue = bytes.fromhex(self.facts["background"])
         except (KeyError, TypeError, ValueError):
             return (255, 255, 255)
         return (red, green, blue)
 
+    @property
+    def samples(self) -> int:
+        """Samples of a px: 3 for RGB, else the number of channels."""
+        return self.levels[0].samples
+
     def __reduce__(self) -> tuple[Any, ...]:
         return open_zarr_archive, (self.path,)
 
-    def stream(self, level: int, row: int, column: int) -> bytes | None:
+    def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
         """Return a chunk as it is stored: a DLPR stream; None where there is none.
 
         Raises
@@ -168,14 +192,15 @@ class Archive:
             The file cannot be read.
         """
         place = self.levels[level]
-        if not (0 <= row < place.rows and 0 <= column < place.columns):
-            raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column)}")
-        file = place.file(row, column)
+        if not place.has(row, column, channel):
+            raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column, channel)}")
+        file = place.file(row, column, channel)
         try:
             if place.shard_rows is None or place.shard_columns is None:
                 return file.read_bytes()
-            index = self._index(file, place.shard_rows, place.shard_columns)
-            offset, size = (int(v) for v in index[row % place.shard_rows, column % place.shard_columns])
+            index = self._index(file, place.stack * place.shard_rows, place.shard_columns)
+            at = (channel * place.shard_rows + row % place.shard_rows, column % place.shard_columns)
+            offset, size = (int(v) for v in index[at])
             if offset == MISSING and size == MISSING:
                 return None
             with file.open("rb") as shard:
@@ -184,11 +209,11 @@ class Archive:
         except FileNotFoundError:
             return None
         if len(stream) != size:
-            raise ArchiveError(f"{file}: the shard ends inside {place.name(row, column)}")
+            raise ArchiveError(f"{file}: the shard ends inside {place.name(row, column, channel)}")
         return stream
 
     def _index(self, file: Path, rows: int, columns: int) -> NDArray[np.uint64]:
-        """Return a shard's (rows, columns, 2) index, kept for the next time."""
+        """Return a shard's (rows, columns, 2) index, kept for the next time; of channels one after another."""
         with self._lock:
             found = self._indexes.get(file)
             if found is not None:
@@ -198,7 +223,7 @@ class Archive:
         with file.open("rb") as shard:
             total = shard.seek(0, 2)
             shard.seek(max(0, total - size))
-            index = parse_shard_index(shard.read(size), rows, columns, total, file)
+            index = parse_shard_index(shard.read(min(size, total)), rows, columns, total, file)
         with self._lock:
             self._indexes[file] = index
             while len(self._indexes) > _CACHED_INDEXES:
@@ -206,12 +231,12 @@ class Archive:
         return index
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
-        """Return a region of a level as (height, width, 3) RGB.
+        """Return a region of a level as (height, width, samples): RGB, or one sample for each channel.
 
         Parameters
         ----------
         x, y, width, height : int
-            Px of that level. What lies outside has the colour of the slide's background.
+            Px of that level. What lies outside has the colour of the slide's background; in channels it is 0.
         level : int
             Which level.
 
@@ -224,39 +249,48 @@ class Archive:
         """
         place = self.levels[level]
         th, tw = place.tile_height, place.tile_width
-        out = np.empty((height, width, 3), np.uint8)
-        out[:] = self.background
+        out = np.empty((height, width, place.samples), np.uint8)
+        out[:] = self.background if self.channels is None else 0
         top, bottom = max(y, 0), min(y + height, place.height)
         left, right = max(x, 0), min(x + width, place.width)
         if top >= bottom or left >= right:
             return out
         for row in range(top // th, -(-bottom // th)):
             columns = range(left // tw, -(-right // tw))
-            streams = [self.stream(level, row, column) for column in columns]
-            for column, stream in zip(columns, streams, strict=True):
+            keys = [(column, channel) for column in columns for channel in range(place.stack)]
+            streams = []
+            for column, channel in keys:
+                stream = self.stream(level, row, column, channel)
                 if stream is None:
-                    raise ArchiveError(f"{self.path}: the chunk at {place.name(row, column)} is missing")
-            for column, chunk in zip(columns, dlpr.decode_batch([s for s in streams if s is not None]), strict=True):
-                if chunk.shape != (3, th, tw):
-                    raise ArchiveError(f"{self.path}: {place.name(row, column)} has the shape {chunk.shape}")
+                    raise ArchiveError(f"{self.path}: the chunk at {place.name(row, column, channel)} is missing")
+                streams.append(stream)
+            for (column, channel), chunk in zip(keys, dlpr.decode_batch(streams), strict=True):
+                if chunk.shape != (place.chunk_samples, th, tw):
+                    raise ArchiveError(f"{self.path}: {place.name(row, column, channel)} has the shape {chunk.shape}")
                 y0, y1 = max(top, row * th), min(bottom, row * th + th)
                 x0, x1 = max(left, column * tw), min(right, column * tw + tw)
                 part = chunk[:, y0 - row * th : y1 - row * th, x0 - column * tw : x1 - column * tw]
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = part.transpose(1, 2, 0)
+                place.part(out, channel)[y0 - y : y1 - y, x0 - x : x1 - x] = part.transpose(1, 2, 0)
         return out
 
     def hashes(self, level: int) -> NDArray[np.uint8] | None:
-        """Return the SHA-256 of every chunk's stream as (rows, columns, 32), None where none are recorded."""
+        """Return the SHA-256 of every chunk's stream, None where none are recorded.
+
+        Returns
+        -------
+        ndarray of uint8 or None
+            (rows, columns, 32), with channels (channels, rows, columns, 32): `Chunked.at` is the index of a chunk's.
+        """
         place = self.levels[level]
+        shape = (*place.at(place.rows, place.columns, place.stack), 32)
         folder = self.path / "hashes" / str(level)
-        name = ("c", "0", "0", "0") if place.zarr_format == 3 else ("0", "0", "0")
         try:
-            data = folder.joinpath(*name).read_bytes()
+            data = folder.joinpath(*["c"] * (place.zarr_format == 3), *["0"] * len(shape)).read_bytes()
         except FileNotFoundError:
             return None
-        if len(data) != place.rows * place.columns * 32:
+        if len(data) != math.prod(shape):
             raise ArchiveError(f"{folder}: the hashes have {len(data)} bytes, not 32 for each chunk")
-        return np.frombuffer(data, np.uint8).reshape(place.rows, place.columns, 32)
+        return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def parse_shard_index(data: bytes, rows: int, columns: int, total: int, file: Path) -> NDArray[np.uint64]:
@@ -335,6 +369,10 @@ def _open_group(path: Path) -> Archive:
         levels.append(_open_level(path / name, len(levels), levels[0] if levels else None))
     if not levels:
         raise ArchiveError(f"{path}: no levels")
+    if (levels[0].channels or 0) > MAX_CHANNELS:
+        raise ArchiveError(f"{path}: {levels[0].channels} channels; at most {MAX_CHANNELS} are read")
+    if len({level.channels for level in levels}) > 1:
+        raise ArchiveError(f"{path}: its levels differ in their channels: not an archive of this package")
     icc = facts.get("icc_profile")
     mpp_x, mpp_y = facts.get("mpp_x"), facts.get("mpp_y")
     return Archive(
@@ -345,7 +383,36 @@ def _open_group(path: Path) -> Archive:
         mpp_x=None if mpp_x is None else float(mpp_x),
         mpp_y=None if mpp_y is None else float(mpp_y),
         icc_profile=None if icc is None else base64.b64decode(icc, validate=True),
+        channels=named_channels(facts, levels[0].channels, path),
     )
+
+
+def named_channels(facts: Mapping[str, Any], count: int | None, path: Path) -> tuple[Channel, ...] | None:
+    """Return the channels of an archive with the names and colours that its facts record; None for RGB.
+
+    Raises
+    ------
+    dlpr_wsi.errors.ArchiveError
+        The facts are damaged, or name another number of channels.
+    """
+    if count is None:
+        return None
+    recorded = facts.get("channels")
+    if recorded is None:  # written by other software
+        return tuple(Channel(f"channel {index}", (255, 255, 255)) for index in range(count))
+    try:
+        found = tuple(Channel(str(one["name"]), _colour(one["colour"])) for one in recorded)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: the channels that its facts record are damaged") from error
+    if len(found) != count:
+        raise ArchiveError(f"{path}: its facts record {len(found)} channels, its levels have {count}")
+    return found
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    """Parse RRGGBB."""
+    red, green, blue = bytes.fromhex(text)
+    return (red, green, blue)
 
 
 def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLevel:
@@ -378,13 +445,15 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         or name != "dlpr"
         or not all(type(n) is int and n >= 0 for n in numbers)
         or not len(shape) == len(chunks) == len(outer) == 3
-        or not shape[0] == chunks[0] == outer[0] == 3
+        or not (shape[0] == chunks[0] == 3 or chunks[0] == 1)
+        or outer[0] != (shape[0] if sharded else chunks[0])
         or not all(n > 0 for n in numbers[:-1])
         or any(big % small for big, small in zip(outer, chunks, strict=True))
     ):
         raise ArchiveError(
-            f"{path}: not an archive of this package: expected a (3, H, W) uint8 array in chunks of (3, h, w) with the "
-            f"codec dlpr alone, found shape {shape}, chunks {chunks}, codec {name}"
+            f"{path}: not an archive of this package: expected a uint8 array (3, H, W) in chunks of (3, h, w), or "
+            f"(n, H, W) in chunks of (1, h, w), with the codec dlpr alone, found shape {shape}, "
+            f"chunks {chunks}, codec {name}"
         )
     return ArchiveLevel(
         path=path,
@@ -398,6 +467,7 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         zarr_format=zarr_format,
         shard_rows=outer[1] // chunks[1] if sharded else None,
         shard_columns=outer[2] // chunks[2] if sharded else None,
+        channels=None if chunks[0] == 3 else shape[0],
     )
 
 

@@ -42,7 +42,7 @@ def open_slide(path: Path) -> PixelSource:
 
 
 def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
-    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
+    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, a folder of one DICOM slide, or an image file.
 
     Parameters
     ----------
@@ -58,6 +58,9 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
     dlpr_wsi.errors.SourceError
         The path is missing, or nothing of the kind.
     """
+    from dlpr_wsi.sources.dicom import holds_dicom, is_dicom
+    from dlpr_wsi.sources.header import Kind, sniff
+
     selection = selection or Selection()
     if not path.exists():
         raise SourceError(f"{path}: no such file")
@@ -65,14 +68,23 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         if is_zarr(path):
             from dlpr_wsi.sources.zarr import ZarrSource
 
-            return ZarrSource(path)
-        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+            return ZarrSource(path, selection)
+        if not holds_dicom(path):
+            raise SourceError(f"{path}: a folder, but not a Zarr array or group, and without DICOM files")
+    if path.is_dir() or is_dicom(path):
+        from dlpr_wsi.sources.dicom_source import DicomSource
+
+        return DicomSource(path, selection)
+    with path.open("rb") as file:
+        kind = sniff(file.read(16))
+    if kind is Kind.TIFF:
+        from dlpr_wsi.sources.tiff import open_tiff
+
+        return open_tiff(path, selection)
+    if kind is not None or path.suffix.lower() in IMAGE_SUFFIXES:
         from dlpr_wsi.sources.image import ImageSource
 
-        return ImageSource(path)
-    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
+        return ImageSource(path, selection)
+    from dlpr_wsi.sources.openslide import OpenSlideSource
 
-    if prefers_tifffile(path):
-        return TiffSource(path)
-    return open_slide(path)
+    return OpenSlideSource(path, selection)

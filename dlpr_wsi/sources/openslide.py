@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import MissingDependencyError, SourceError
-from dlpr_wsi.sources import Level, SlideFacts, SourceTile, TileGrid
-from dlpr_wsi.sources.codec import SourceCodec, source_codec
+from dlpr_wsi.sources import Level, Selection, SlideFacts, SourceTile, TileGrid
+from dlpr_wsi.sources.choose import only_one
+from dlpr_wsi.sources.codec import SourceCodec, source_codec, tiff_codec
+from dlpr_wsi.sources.files import slide_bytes
+from dlpr_wsi.sources.fractional import FractionalLevel
+from dlpr_wsi.sources.icc import fitting
 from dlpr_wsi.sources.properties import allowed_properties
-from dlpr_wsi.sources.tiff import StoredTiles, codec_of, slide_levels
+from dlpr_wsi.sources.slide_pages import SlidePages, open_pages
+from dlpr_wsi.sources.stored_tiles import StoredTiles
+from dlpr_wsi.sources.units import plausible
 
 try:
     import openslide
@@ -22,8 +30,6 @@ except ImportError as error:
 
 __all__ = ["OpenSlideSource"]
 
-_MAX_WHOLE = 1 << 26  # px of a level that is read as a whole and kept
-
 
 class OpenSlideSource:
     """One OpenSlide handle.
@@ -32,24 +38,93 @@ class OpenSlideSource:
     ----------
     path : Path
         The slide.
+    selection : Selection, optional
+        A slide of OpenSlide's formats is one picture; only a focal plane can be chosen, where it has several.
+    notes : tuple of str
+        What the caller found to be left out.
 
     Raises
     ------
     dlpr_wsi.errors.SourceError
-        The file is missing, or OpenSlide does not know it.
+        The file is missing, OpenSlide does not know it, or it holds what OpenSlide would cut: more than 8 bits, further
+        focal planes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, selection: Selection | None = None, *, notes: tuple[str, ...] = ()) -> None:
         if not path.exists():
             raise SourceError(f"{path}: no such file")
+        self._path = path
+        selection = selection or Selection()
         try:
             self._slide = openslide.OpenSlide(path)
-            self._tiff, self._stored = slide_levels(path, list(self._slide.level_dimensions))
-            self._facts = _facts(path, self._slide, self._stored)
         except (openslide.OpenSlideError, OSError, ValueError) as error:
             raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
-        self._path = path
-        self._whole: dict[int, NDArray[np.uint8]] = {}
+        self._pages = SlidePages()
+        try:
+            vendor = self._slide.properties.get("openslide.vendor", "unknown")
+            only_one(path, selection, *(("plane",) if vendor == "hamamatsu" else ()))
+            self._pages = open_pages(path, vendor, list(self._slide.level_dimensions), selection)
+            self._background = _colour(self._slide.properties.get("openslide.background-color", "FFFFFF"))
+            self._fractional = self._fractional_levels(vendor)
+            self._facts = self._describe(notes)
+        except SourceError:
+            self.close()
+            raise
+        except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
+            self.close()
+            raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
+
+    def _fractional_levels(self, vendor: str) -> dict[int, FractionalLevel]:
+        """Prepare the levels that OpenSlide cannot address everywhere."""
+        found = {}
+        for index, downsample in enumerate(self._slide.level_downsamples):
+            if float(downsample).is_integer():
+                continue
+            level = FractionalLevel(
+                partial(self._at, index),
+                float(downsample),
+                *self._slide.level_dimensions[index],
+                self._stands_in(index, vendor),
+                self._pages.missing.get(index, frozenset()),
+                self._background,
+            )
+            found[index] = level
+        return found
+
+    def _stands_in(self, level: int, vendor: str) -> StoredTiles | None:
+        """Return a level's stored tiles, where they are of a kind that can agree with OpenSlide."""
+        return self._pages.standing_in(level, vendor)
+
+    def _at(self, level: int, location: tuple[int, int], width: int, height: int) -> NDArray[np.uint8]:
+        """Read through OpenSlide at a position of level 0."""
+        return self._region(location, level, width, height)
+
+    def _describe(self, notes: tuple[str, ...]) -> SlideFacts:
+        """Collect what the slide says."""
+        facts = _facts(self._path, self._slide, self._pages.tiles)
+        icc, icc_notes = fitting(facts.icc_profile)
+        by_tiles = sorted(index for index, level in self._fractional.items() if level.by_tiles)
+        proven = tuple(
+            f"level {index}: its downsample is no whole number; read from stored tiles through tifffile, "
+            "which were compared with OpenSlide's pixels on samples"
+            for index in by_tiles
+        )
+        between = [index for index, level in self._fractional.items() if level.interpolated]
+        proven += tuple(
+            f"level {index}: its downsample is no whole number, and OpenSlide addresses few of its pixels exactly; "
+            "kept as OpenSlide shows the whole level, drawn between its pixels"
+            for index in sorted(between)
+        )
+        levels = tuple(replace(level, interpolated=index in between) for index, level in enumerate(facts.levels))
+        drawn = tuple(
+            f"level {index}: {len(places)} tiles that the file lacks are as OpenSlide draws them from the level above"
+            for index, places in self._pages.missing.items()
+            if places and index
+        )
+        lacking = self._pages.missing.get(0) or (not self._pages.missing and self._pages.lacking())
+        empty = ("tiles that the file lacks are background",) if lacking else ()
+        notes = (*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty)
+        return replace(facts, levels=levels, icc_profile=icc, notes=notes)
 
     @property
     def facts(self) -> SlideFacts:
@@ -80,23 +155,14 @@ class OpenSlideSource:
 
         Notes
         -----
-        OpenSlide takes positions in px of level 0. Where the downsample is no whole number a region would begin
-        between two pixels and OpenSlide would interpolate. Such a level is read from the slide's own tiles through
-        tifffile, or as a whole, which begins at 0, and kept; only where neither is possible as OpenSlide gives it.
+        OpenSlide takes positions in px of level 0. Where the downsample is no whole number see
+        `dlpr_wsi.sources.fractional`.
         """
-        downsample = self._slide.level_downsamples[level]
         try:
-            if not float(downsample).is_integer():
-                level_width, level_height = self._slide.level_dimensions[level]
-                if level in self._stored:
-                    return self._stored[level].read(x, y, width, height, self._facts.background)
-                if level_width * level_height <= _MAX_WHOLE:
-                    if level not in self._whole:
-                        self._whole[level] = self._region((0, 0), level, level_width, level_height)
-                    return self._crop(self._whole[level], x, y, width, height)
+            if level in self._fractional:
+                return self._fractional[level].read(x, y, width, height)
+            downsample = self._slide.level_downsamples[level]
             return self._region((round(x * downsample), round(y * downsample)), level, width, height)
-        except SourceError:
-            raise
         except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
             raise SourceError(
                 f"{self._path}: reading {width}x{height} px at x={x} y={y} of level {level} failed ({error})"
@@ -106,27 +172,18 @@ class OpenSlideSource:
         """Read through OpenSlide and composite on the background."""
         region = self._slide.read_region(location, level, (width, height))
         if region.getchannel("A").getextrema() != (255, 255):
-            backdrop = Image.new("RGBA", region.size, (*self._facts.background, 255))
+            backdrop = Image.new("RGBA", region.size, (*self._background, 255))
             region = Image.alpha_composite(backdrop, region)
         return np.asarray(region, dtype=np.uint8)[..., :3]
 
-    def _crop(self, whole: NDArray[np.uint8], x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Cut a region out of a level, background outside of it."""
-        out = np.empty((height, width, 3), np.uint8)
-        out[:] = self._facts.background
-        part = whole[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
-        top, left = max(-y, 0), max(-x, 0)
-        out[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return out
-
     def tile_grid(self, level: int) -> TileGrid | None:
         """Return the JPEG tiles of a level, or None."""
-        stored = self._stored.get(level)
+        stored = self._pages.tiles.get(level)
         return stored.grid() if stored is not None and stored.is_jpeg else None
 
     def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
         """Return a stored JPEG tile, or None."""
-        stored = self._stored.get(level)
+        stored = self._pages.tiles.get(level)
         try:
             return None if stored is None else stored.jpeg(row, column)
         except Exception as error:
@@ -142,14 +199,13 @@ class OpenSlideSource:
             raise SourceError(f"{self._path}: no associated image {name!r}") from error
         except openslide.OpenSlideError as error:
             raise SourceError(f"{self._path}: the associated image {name!r} cannot be read ({error})") from error
-        backdrop = Image.new("RGBA", image.size, (*self._facts.background, 255))
+        backdrop = Image.new("RGBA", image.size, (*self._background, 255))
         return np.asarray(Image.alpha_composite(backdrop, image.convert("RGBA")), dtype=np.uint8)[..., :3]
 
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
-        if self._tiff is not None:
-            self._tiff.close()
+        self._pages.close()
 
 
 def _facts(path: Path, slide: openslide.OpenSlide, stored: Mapping[int, StoredTiles]) -> SlideFacts:
@@ -165,19 +221,20 @@ def _facts(path: Path, slide: openslide.OpenSlide, stored: Mapping[int, StoredTi
     return SlideFacts(
         name=path.name,
         vendor=properties.get("openslide.vendor", "unknown"),
-        file_bytes=_file_bytes(path),
+        file_bytes=slide_bytes(path),
         codec=codec,
         levels=levels,
         tile_width=None if tile_width is None else int(tile_width),
         tile_height=None if tile_height is None else int(tile_height),
-        mpp_x=_number(properties, "openslide.mpp-x"),
-        mpp_y=_number(properties, "openslide.mpp-y"),
+        mpp_x=plausible(_number(properties, "openslide.mpp-x")),
+        mpp_y=plausible(_number(properties, "openslide.mpp-y")),
         objective_power=_number(properties, "openslide.objective-power"),
         associated=tuple(sorted(slide.associated_images)),
         background=_colour(properties.get("openslide.background-color", "FFFFFF")),
         icc_profile=_icc(path, slide),
         bounds=_bounds(properties),
         properties=allowed_properties(properties),
+        reader=f"OpenSlide {openslide.__library_version__}",
     )
 
 
@@ -185,16 +242,18 @@ def _level_codec(index: int, codec: SourceCodec, stored: Mapping[int, StoredTile
     """A level's own codec where its page was found; the quality is known for the slide as a whole."""
     if index not in stored:
         return codec
-    own = codec_of(stored[index])
+    own = tiff_codec(stored[index].compression)
     return codec if own.name == codec.name else own
 
 
 def _icc(path: Path, slide: openslide.OpenSlide) -> bytes | None:
-    """Return the colour profile as stored."""
+    """Return the colour profile as stored; of one that Little CMS does not take, some bytes that are none."""
     try:
         profile = slide.color_profile
-    except (openslide.OpenSlideError, OSError, ValueError) as error:
+    except openslide.OpenSlideError as error:
         raise SourceError(f"{path}: its ICC profile cannot be read ({error})") from error
+    except Exception:  # Little CMS's, through Pillow
+        return b"damaged"
     return None if profile is None else bytes(profile.tobytes())
 
 
@@ -205,15 +264,6 @@ def _bounds(properties: Mapping[str, str]) -> tuple[int, int, int, int] | None:
         return None
     x, y, width, height = (int(number) for number in numbers if number is not None)
     return (x, y, width, height)
-
-
-def _file_bytes(path: Path) -> int:
-    """Size of a slide on disk; a MIRAX slide keeps its pixels in a folder beside the named file."""
-    total = path.stat().st_size
-    folder = path.with_suffix("")
-    if path.suffix.lower() == ".mrxs" and folder.is_dir():
-        total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return total
 
 
 def _number(properties: Mapping[str, str], key: str) -> float | None:

@@ -61,12 +61,12 @@ class PyramidSource:
         return self._facts
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
-        """Return a region of a level as (height, width, 3) RGB; what lies outside is background."""
+        """Return a region of a level as (height, width, samples); what lies outside is background, of channels 0."""
         if level == 0:
             return self._source.read(x, y, width, height)
         place = self._facts.levels[level]
-        out = np.empty((height, width, 3), np.uint8)
-        out[:] = self._facts.background
+        out = np.empty((height, width, self._facts.samples), np.uint8)
+        out[:] = self._facts.background if self._facts.channels is None else 0
         top, bottom = max(y, 0), min(y + height, place.height)
         left, right = max(x, 0), min(x + width, place.width)
         if top < bottom and left < right:

@@ -1,7 +1,8 @@
 """A TIFF file with DLPR tiles as an archive: the same interface as `dlpr_wsi.sources.archive.Archive`.
 
-Level 0 is the first page, lower levels are its SubIFDs. What the conversion recorded stands as JSON in an OME
-annotation; a file without it, written by other software, opens too, with what the streams say of themselves.
+Level 0 is the first page, lower levels are its SubIFDs; channels are a page each. What the conversion recorded stands
+as JSON in an OME annotation; a file without it, written by other software, opens too, with what the streams say of
+themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr.plugins import CodecOptions
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel
+from dlpr_wsi.sources.archive import MAX_CHANNELS, Archive, ArchiveLevel, named_channels
 
 __all__ = ["NAMESPACE", "TAG_HASHES", "TiffArchive", "is_dlpr_tiff", "open_tiff_archive", "require_tifffile"]
 
@@ -36,7 +37,7 @@ _MAX_TILES = 1 << 26  # of one level
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Where the tiles of one level lie in the file, row by row."""
+    """Where the tiles of one level lie in the file, row by row; channel after channel."""
 
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
@@ -47,7 +48,7 @@ class _Tiles:
 class TiffLevel(ArchiveLevel):
     """One level; all its tiles lie in the archive's file."""
 
-    def file(self, row: int, column: int) -> Path:
+    def file(self, row: int, column: int, channel: int = 0) -> Path:
         """Return the TIFF file."""
         return self.path
 
@@ -61,7 +62,7 @@ class TiffArchive(Archive):
     def __reduce__(self) -> tuple[Any, ...]:
         return open_tiff_archive, (self.path,)
 
-    def stream(self, level: int, row: int, column: int) -> bytes | None:
+    def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
         """Return a tile as it is stored: a DLPR stream; None for a tile that the file leaves empty.
 
         Raises
@@ -72,20 +73,20 @@ class TiffArchive(Archive):
             The file cannot be read.
         """
         place = self.levels[level]
-        if not (0 <= row < place.rows and 0 <= column < place.columns):
-            raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column)}")
-        number = row * place.columns + column
+        if not place.has(row, column, channel):
+            raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column, channel)}")
+        number = (channel * place.rows + row) * place.columns + column
         offset, size = int(self.tiles[level].offsets[number]), int(self.tiles[level].sizes[number])
         if size == 0:
             return None
         with self.path.open("rb") as file:
             if offset + size > file.seek(0, 2):
-                raise ArchiveError(f"{self.path}: the file ends inside {place.name(row, column)}")
+                raise ArchiveError(f"{self.path}: the file ends inside {place.name(row, column, channel)}")
             file.seek(offset)
             return file.read(size)
 
     def hashes(self, level: int) -> NDArray[np.uint8] | None:
-        """Return the SHA-256 of every tile's stream as (rows, columns, 32), None where none are recorded."""
+        """Return the SHA-256 of every tile's stream, as `Archive.hashes` does."""
         return self.tiles[level].hashes
 
 
@@ -133,14 +134,15 @@ def open_tiff_archive(path: Path) -> TiffArchive:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
-            pages = [page, *(page.pages or ())]
+            pages = _pages(path, file)
             facts = _facts(page.description)
             levels: list[ArchiveLevel] = []
             tiles = []
-            for part in pages:
-                places = _tiles(path, part)
+            for parts in pages:
+                channels = None if page.samplesperpixel == 3 else len(parts)
+                places = _join(path, [_tiles(path, part) for part in parts], channels)
                 tau = facts["level_tau"][len(levels)] if "level_tau" in facts else _stream_tau(path, places)
-                levels.append(_level(path, part, levels, tau))
+                levels.append(_level(path, parts[0], levels, tau, channels))
                 tiles.append(places)
             mpp = _mpp(page)
             icc = page.tags.valueof(34675)
@@ -158,7 +160,36 @@ def open_tiff_archive(path: Path) -> TiffArchive:
         mpp_x=facts.get("mpp_x", mpp[0]),
         mpp_y=facts.get("mpp_y", mpp[1]),
         icc_profile=None if icc is None else bytes(icc),
+        channels=named_channels(facts, levels[0].channels, path),
         tiles=tuple(tiles),
+    )
+
+
+def _pages(path: Path, file: Any) -> list[list[Any]]:
+    """Return the pages of each level: one of an RGB picture, one for each of its channels otherwise."""
+    first = file.pages.first
+    channels = [first] if first.samplesperpixel == 3 else [page.aspage() for page in file.pages]
+    if len(channels) > MAX_CHANNELS:
+        raise ArchiveError(f"{path}: {len(channels)} pages; at most {MAX_CHANNELS} channels are read")
+    levels = [list(parts) for parts in zip(*([page, *(page.pages or ())] for page in channels), strict=True)]
+    shapes = [{(p.imagewidth, p.imagelength, p.tilewidth, p.tilelength) for p in parts} for parts in levels]
+    samples = {page.samplesperpixel for parts in levels for page in parts}
+    if len(samples) > 1 or any(len(found) > 1 for found in shapes):
+        raise ArchiveError(f"{path}: its pages are not channels of one image: they differ in size")
+    return levels
+
+
+def _join(path: Path, parts: list[_Tiles], channels: int | None) -> _Tiles:
+    """Put the tiles of a level's channels together."""
+    if channels is None:
+        return parts[0]
+    if sum(len(part.sizes) for part in parts) > _MAX_TILES:
+        raise ArchiveError(f"{path}: more than {_MAX_TILES} tiles on one level")
+    hashes = [part.hashes for part in parts if part.hashes is not None]
+    return _Tiles(
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+        np.stack(hashes) if len(hashes) == len(parts) else None,
     )
 
 
@@ -166,8 +197,8 @@ def _tiles(path: Path, page: Any) -> _Tiles:
     """Return where a page's tiles lie; refuse pages of another kind."""
     if page.compression != CodecOptions.TIFF_COMPRESSION or not page.is_tiled:
         raise ArchiveError(f"{path}: a TIFF file, but not one with DLPR tiles (compression {int(page.compression)})")
-    if page.samplesperpixel != 3 or page.bitspersample != 8 or page.planarconfig != 1 or page.imagedepth != 1:
-        raise ArchiveError(f"{path}: its pages are not of three interleaved channels of 8 bits")
+    if page.samplesperpixel not in (1, 3) or page.bitspersample != 8 or page.planarconfig != 1 or page.imagedepth != 1:
+        raise ArchiveError(f"{path}: its pages are not of 8 bits, three interleaved samples or one channel each")
     count = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
     if not 0 < count <= _MAX_TILES or len(page.dataoffsets) != count or len(page.databytecounts) != count:
         raise ArchiveError(f"{path}: a level of {count} tiles lists {len(page.dataoffsets)}: the file is damaged")
@@ -183,7 +214,7 @@ def _tiles(path: Path, page: Any) -> _Tiles:
     return _Tiles(offsets, sizes, hashes)
 
 
-def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any) -> TiffLevel:
+def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any, channels: int | None) -> TiffLevel:
     """Return a page as a level."""
     width, height = int(page.imagewidth), int(page.imagelength)
     if type(tau) is not int or not 0 <= tau <= 255:
@@ -200,6 +231,7 @@ def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any) -> TiffL
         zarr_format=0,
         shard_rows=None,
         shard_columns=None,
+        channels=channels,
     )
 
 

@@ -11,14 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
-from dlpr_wsi.errors import WsiError
+from dlpr_wsi.errors import UsageError, WsiError
 from dlpr_wsi.viewer import compare, iiif
+from dlpr_wsi.viewer.channels import parse
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoomTile, NoSuchTileError, TooLargeError, shrink
 from dlpr_wsi.viewer.engine import BusyError, ChunkEngine, ChunkKey
 from dlpr_wsi.viewer.facts import ChunkFacts, ImageFacts, chunk_facts, image_facts
@@ -42,6 +44,9 @@ Part = Annotated[str, InPath(max_length=64)]
 Icc = Annotated[bool, Query(description="convert the colours from the slide's ICC profile to sRGB")]
 Corner = Annotated[int, Query(ge=0, le=1 << 31)]
 Side = Annotated[int, Query(ge=1, le=4096)]
+Channels = Annotated[
+    str | None, Query(max_length=4096, description="channels to show, as in 0,2; all by default; none for RGB")
+]
 Peak = Annotated[int, Query(ge=1, le=255, description="the error that gets the brightest colour")]
 
 
@@ -90,10 +95,12 @@ class Service:
         """Run work off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)
 
-    async def tile(self, image: ViewedImage, at: DeepZoomTile, form: ImageFormat, icc: bool) -> Rendered:
+    async def tile(
+        self, image: ViewedImage, at: DeepZoomTile, form: ImageFormat, icc: bool, shown: tuple[int, ...] | None
+    ) -> Rendered:
         """Make a DeepZoom tile."""
         async with self.reader.room(at.sampling.box.width * at.sampling.box.height):
-            pixels = await self.reader.read(image.store, at.level, at.sampling.box, prefetch=True)
+            pixels = await self.reader.read(image.store, at.level, at.sampling.box, True, shown)
 
             def finish() -> bytes:
                 tile = shrink(Image.fromarray(blend(pixels.array, at.sampling)), at.width, at.height)
@@ -101,7 +108,9 @@ class Service:
 
             return Rendered(await self.aside(finish), form.media_type, len(pixels.damaged))
 
-    async def region(self, image: ViewedImage, at: iiif.IiifRequest, form: ImageFormat, icc: bool) -> Rendered:
+    async def region(
+        self, image: ViewedImage, at: iiif.IiifRequest, form: ImageFormat, icc: bool, shown: tuple[int, ...] | None
+    ) -> Rendered:
         """Make an IIIF response."""
         store = image.store
         level = best_level(store, max(1.0, min(at.width / at.out_width, at.height / at.out_height)))
@@ -114,7 +123,7 @@ class Service:
             )
         source = sampling(store, level, (at.x, at.y), size)
         async with self.reader.room(source.box.width * source.box.height + at.out_width * at.out_height):
-            pixels = await self.reader.read(store, level, source.box)
+            pixels = await self.reader.read(store, level, source.box, channels=shown)
 
             def finish() -> bytes:
                 region = Image.fromarray(blend(pixels.array, source))
@@ -142,11 +151,14 @@ class Service:
         """Compare a region of level 0."""
         compare.shared_level(a.store, b.store, 1.0)
         async with self.reader.room(2 * box.width * box.height):
-            left = await self.reader.read(a.store, 0, box)
-            right = await self.reader.read(b.store, 0, box)
-            if left.damaged or right.damaged:
-                raise HTTPException(422, "a chunk of this region is damaged: there is nothing to compare")
-            return await self.aside(compare.difference, left.array, right.array)
+            counts = np.zeros(256, np.int64)
+            for part in _one_by_one(a):
+                left = await self.reader.samples(a.store, 0, box, part)
+                right = await self.reader.samples(b.store, 0, box, part)
+                if left.damaged or right.damaged:
+                    raise HTTPException(422, "a chunk of this region is damaged: there is nothing to compare")
+                counts += await self.aside(compare.error_counts, left.array, right.array)
+            return compare.summary(counts)
 
     async def heat(self, a: ViewedImage, b: ViewedImage, level: int, column: int, row: int, peak: int) -> Rendered:
         """Make a tile of the map of |error|."""
@@ -163,16 +175,26 @@ class Service:
         out_width, out_height = min(width, max(1, round(width / factor))), min(height, max(1, round(height / factor)))
         box = Box(x, y, width, height)
         async with self.reader.room(2 * width * height):
-            left = await self.reader.read(a.store, first, box)
-            right = await self.reader.read(b.store, second, box)
+            worst = np.zeros((height, width), np.uint8)
+            damaged = 0
+            for part in _one_by_one(a):
+                left = await self.reader.samples(a.store, first, box, part)
+                right = await self.reader.samples(b.store, second, box, part)
+                damaged += len(left.damaged) + len(right.damaged)
+                error = await self.aside(compare.absolute_error, left.array, right.array)
+                np.maximum(worst, error.max(axis=2), out=worst)
 
             def finish() -> bytes:
-                error = compare.absolute_error(left.array, right.array).max(axis=2)
-                pooled = compare.pool_max(error, out_height, out_width)
+                pooled = compare.pool_max(worst, out_height, out_width)
                 return encode_image(Image.fromarray(compare.heat(pooled, peak)), ImageFormat.PNG)
 
-            damaged = len(left.damaged) + len(right.damaged)
             return Rendered(await self.aside(finish), ImageFormat.PNG.media_type, damaged)
+
+
+def _one_by_one(image: ViewedImage) -> list[tuple[int] | None]:
+    """Return the channels one at a time, so that memory does not grow with their number; [None] for RGB."""
+    channels = image.store.facts.channels
+    return [None] if channels is None else [(channel,) for channel in range(len(channels))]
 
 
 async def _answer(
@@ -246,6 +268,7 @@ def _errors(app: FastAPI) -> None:
         (NoSuchTileError, 404),
         (TooLargeError, 422),
         (compare.IncomparableError, 422),
+        (UsageError, 422),
         (BusyError, 503),
     ]
     for kind, status in codes:
@@ -297,18 +320,28 @@ def _facts(app: FastAPI, service: Service) -> None:
         return image_facts(service.image(image))
 
     @app.get("/api/images/{image}/chunks/{level}/{row}/{column}", responses={404: {}, 503: {}})
-    async def chunk(image: ImageId, level: Level, row: Index, column: Index) -> ChunkFacts:
+    async def chunk(
+        image: ImageId,
+        level: Level,
+        row: Index,
+        column: Index,
+        channel: Annotated[int, Query(ge=0, le=1 << 20)] = 0,
+    ) -> ChunkFacts:
         """What the codec says of a chunk: its mode, its size, the time it took to decode."""
         store = service.image(image).store
         if level >= len(store.levels) or row >= store.levels[level].rows or column >= store.levels[level].columns:
             raise HTTPException(404, "no such chunk")
-        return await service.aside(chunk_facts, service.reader.engine, ChunkKey(store, level, row, column))
+        if channel >= store.levels[level].stack:
+            raise HTTPException(404, "no such channel")
+        key = ChunkKey(store, level, row, column, channel if store.coded else 0)
+        return await service.aside(chunk_facts, service.reader.engine, key)
 
 
 _IMAGE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}, "description": "the picture"},
     304: {"description": "the client has it already"},
     404: {"description": "no such image, level or tile"},
+    422: {"description": "the image has no such channel, or it would take more pixels than are read for one response"},
     503: {"description": "busy"},
 }
 
@@ -332,12 +365,14 @@ def _deepzoom(app: FastAPI, service: Service) -> None:
         row: Index,
         format: ImageFormat,
         icc: Icc = False,
+        channels: Channels = None,
     ) -> Response:
         """A DeepZoom tile."""
         found = service.image(image)
         at = found.deepzoom.tile_at(level, column, row)
-        key = ("deepzoom", found.store.fingerprint, level, column, row, format.media_type, icc)
-        return await _answer(service, request, key, lambda: service.tile(found, at, format, icc))
+        shown = parse(channels, found.store)
+        key = ("deepzoom", found.store.fingerprint, level, column, row, format.media_type, icc, shown)
+        return await _answer(service, request, key, lambda: service.tile(found, at, format, icc, shown))
 
 
 def _compare(app: FastAPI, service: Service) -> None:
@@ -400,10 +435,12 @@ def _iiif(app: FastAPI, service: Service) -> None:
         quality: Part,
         format: ImageFormat,
         icc: Icc = False,
+        channels: Channels = None,
     ) -> Response:
         """A region of an image, scaled, turned and encoded: IIIF Image API 3.0, level 2."""
         found = service.image(image)
         grid = found.store.levels[0]
         at = iiif.parse(region, size, rotation, quality, (grid.width, grid.height))
-        key = ("iiif", found.store.fingerprint, at, format.media_type, icc)
-        return await _answer(service, request, key, lambda: service.region(found, at, format, icc))
+        shown = parse(channels, found.store)
+        key = ("iiif", found.store.fingerprint, at, format.media_type, icc, shown)
+        return await _answer(service, request, key, lambda: service.region(found, at, format, icc, shown))

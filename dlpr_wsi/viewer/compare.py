@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 from dlpr_wsi.errors import WsiError
 from dlpr_wsi.viewer.stores import ChunkStore
 
-__all__ = ["Difference", "IncomparableError", "absolute_error", "difference", "heat", "pool_max", "shared_level"]
+__all__ = [
+    "Difference",
+    "IncomparableError",
+    "absolute_error",
+    "difference",
+    "error_counts",
+    "heat",
+    "pool_max",
+    "shared_level",
+    "summary",
+]
 
 
 class IncomparableError(WsiError):
-    """Two images do not have the same size."""
+    """Two images do not have the same size, or not the same channels."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Difference:
     Parameters
     ----------
     samples : int
-        Samples compared, three a pixel.
+        Samples compared: three a pixel, or one for each channel.
     max_error : int
         Largest |error|.
     mean_error : float
@@ -48,9 +58,18 @@ def absolute_error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.uin
     return np.maximum(a, b) - np.minimum(a, b)
 
 
+def error_counts(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the samples of two regions of the same shape by |error|: 256 numbers."""
+    return np.bincount(absolute_error(a, b).reshape(-1), minlength=256).astype(np.int64)
+
+
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Difference:
     """Count the errors between two regions of the same shape."""
-    counts = np.bincount(absolute_error(a, b).reshape(-1), minlength=1)
+    return summary(error_counts(a, b))
+
+
+def summary(counts: NDArray[np.int64]) -> Difference:
+    """Return what `error_counts` say."""
     counts = counts[: int(np.flatnonzero(counts).max(initial=0)) + 1]
     total = int(counts.sum())
     mean = float((counts * np.arange(len(counts))).sum() / total) if total else 0.0
@@ -66,8 +85,12 @@ def shared_level(a: ChunkStore, b: ChunkStore, downsample: float) -> tuple[int, 
     Raises
     ------
     IncomparableError
-        Their level 0 differ in size.
+        Their level 0 differ in size, or one has other channels than the other.
     """
+    if a.levels[0].channels != b.levels[0].channels:
+        raise IncomparableError(
+            f"{a.name} has {_samples(a)} and {b.name} {_samples(b)}: only images with the same samples can be compared"
+        )
     pairs = [
         (i, j)
         for i, x in enumerate(a.levels)
@@ -80,6 +103,12 @@ def shared_level(a: ChunkStore, b: ChunkStore, downsample: float) -> tuple[int, 
             f"{b.levels[0].width} x {b.levels[0].height}: only images of one size can be compared"
         )
     return max(pair for pair in pairs if a.levels[pair[0]].downsample <= max(1.0, downsample))
+
+
+def _samples(store: ChunkStore) -> str:
+    """Say what samples a px has."""
+    count = store.levels[0].channels
+    return "red, green and blue" if count is None else f"{count} channel{'s' * (count != 1)}"
 
 
 def pool_max(error: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

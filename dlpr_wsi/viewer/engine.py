@@ -53,7 +53,9 @@ class ChunkError(WsiError):
     """
 
     def __init__(self, key: ChunkKey, message: str) -> None:
-        super().__init__(f"{key.store.name}: level {key.level} row {key.row} column {key.column}: {message}")
+        place = f"{key.store.name}: level {key.level} row {key.row} column {key.column}"
+        channels = key.store.coded and key.store.levels[key.level].channels is not None
+        super().__init__(f"{place} channel {key.channel}: {message}" if channels else f"{place}: {message}")
         self.key = key
         self.message = message
 
@@ -63,12 +65,16 @@ class BusyError(WsiError):
 
 
 class ChunkKey(NamedTuple):
-    """A chunk of a level of a store."""
+    """A chunk of a level of a store.
+
+    ``channel`` counts where a store's chunks hold a channel each; where they hold all samples it is 0.
+    """
 
     store: ChunkStore
     level: int
     row: int
     column: int
+    channel: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ class Chunk:
 
     Parameters
     ----------
-    pixels : ndarray of uint8, (h, w, 3)
-        RGB, read-only; may reach beyond the edge of the level.
+    pixels : ndarray of uint8, (h, w, samples)
+        RGB, one channel, or all channels of a slide; read-only; may reach beyond the edge of the level.
     milliseconds : float
         Time to decode it; its share of a batch.
     batch : int
@@ -293,7 +299,7 @@ class ChunkEngine:
         for key in keys:
             start = time.perf_counter()
             try:
-                pixels = _frozen(key.store.fetch(key.level, key.row, key.column))
+                pixels = _frozen(key.store.fetch(key.level, key.row, key.column, key.channel))
                 results.append(Chunk(pixels, 1e3 * (time.perf_counter() - start), 1))
             except (WsiError, DlprError, OSError) as error:
                 results.append(ChunkError(key, str(error)))
@@ -305,7 +311,7 @@ class ChunkEngine:
         streams: dict[int, bytes] = {}
         for i, key in enumerate(keys):
             try:
-                found = key.store.fetch(key.level, key.row, key.column)
+                found = key.store.fetch(key.level, key.row, key.column, key.channel)
             except (WsiError, DlprError, OSError) as error:
                 results.append(ChunkError(key, str(error)))
                 continue
@@ -321,7 +327,7 @@ class ChunkEngine:
                 results[i] = ChunkError(keys[i], str(value))
                 continue
             try:
-                results[i] = Chunk(_frozen(_as_rgb(value, keys[i])), each, len(streams))
+                results[i] = Chunk(_frozen(_as_pixels(value, keys[i])), each, len(streams))
             except ChunkError as error:
                 results[i] = error
         return results
@@ -341,14 +347,15 @@ class ChunkEngine:
         return results
 
 
-def _as_rgb(array: NDArray[np.uint8], key: ChunkKey) -> NDArray[np.uint8]:
-    """Return a decoded chunk as (h, w, 3); refuse one that is not of the size that its level has."""
+def _as_pixels(array: NDArray[np.uint8], key: ChunkKey) -> NDArray[np.uint8]:
+    """Return a decoded chunk as (h, w, 3) or (h, w, 1); refuse one that is not of the size that its level has."""
     array = array.reshape(array.shape[-3:]) if array.ndim > 3 else array
     grid = key.store.levels[key.level]
     height, width = grid.tile_height, grid.tile_width
-    if array.shape == (3, height, width):
+    samples = grid.chunk_samples
+    if array.shape == (samples, height, width):
         array = array.transpose(1, 2, 0)
-    if array.shape != (height, width, 3):
+    if array.shape != (height, width, samples):
         raise ChunkError(key, f"its shape is {array.shape}, not that of a chunk of {width} x {height} px")
     return np.ascontiguousarray(array)
 

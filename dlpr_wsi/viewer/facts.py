@@ -11,7 +11,7 @@ from dlpr_wsi.errors import WsiError
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkKey
 from dlpr_wsi.viewer.images import ViewedImage
 
-__all__ = ["ChunkFacts", "ImageFacts", "LevelFacts", "chunk_facts", "image_facts"]
+__all__ = ["ChannelFacts", "ChunkFacts", "ImageFacts", "LevelFacts", "chunk_facts", "image_facts"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class LevelFacts:
     tile_height: int
     rows: int
     columns: int
+
+
+@dataclass(frozen=True)
+class ChannelFacts:
+    """A channel; its colour is #RRGGBB."""
+
+    name: str
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class ImageFacts:
         How that slide, or this one, is compressed.
     icc : bool
         Whether ``icc=1`` changes anything.
+    channels : list of ChannelFacts or None
+        Channels, shown in their colours, in the order of ``channels=``; None for an RGB picture.
     """
 
     id: str
@@ -81,6 +91,7 @@ class ImageFacts:
     source_bytes: int | None
     source_codec: str | None
     icc: bool
+    channels: list[ChannelFacts] | None
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,10 @@ class ChunkFacts:
         Chunks in that batch.
     message : str or None
         What is wrong with it.
+    channel : str or None
+        Name of the channel that it holds; None where it holds all samples of its pixels.
+    samples : int
+        Samples of a px that it holds.
     """
 
     level: int
@@ -130,6 +145,8 @@ class ChunkFacts:
     milliseconds: float | None = None
     batch: int | None = None
     message: str | None = None
+    channel: str | None = None
+    samples: int = 3
 
 
 def image_facts(image: ViewedImage) -> ImageFacts:
@@ -161,6 +178,9 @@ def image_facts(image: ViewedImage) -> ImageFacts:
         source_bytes=facts.source_bytes,
         source_codec=facts.source_codec,
         icc=image.profile is not None,
+        channels=None
+        if facts.channels is None
+        else [ChannelFacts(channel.name, f"#{channel.hexadecimal}") for channel in facts.channels],
     )
 
 
@@ -173,14 +193,16 @@ def chunk_facts(engine: ChunkEngine, key: ChunkKey) -> ChunkFacts:
     decoded = engine.cache.peek(key)
     milliseconds, batch = (decoded.milliseconds, decoded.batch) if decoded else (None, None)
     if not key.store.coded:
-        return ChunkFacts(*place, mode="slide", milliseconds=milliseconds, batch=batch)
+        return ChunkFacts(*place, mode="slide", milliseconds=milliseconds, batch=batch, samples=grid.samples)
+    channels = key.store.facts.channels
+    name = None if channels is None else channels[key.channel].name
     try:
-        stream = key.store.fetch(key.level, key.row, key.column)
+        stream = key.store.fetch(key.level, key.row, key.column, key.channel)
         if not isinstance(stream, bytes):
-            return ChunkFacts(*place, mode="missing")
+            return ChunkFacts(*place, mode="missing", channel=name, samples=grid.chunk_samples)
         info = dlpr.inspect(stream)
     except (DlprError, WsiError, OSError) as error:
-        return ChunkFacts(*place, mode="damaged", message=str(error))
+        return ChunkFacts(*place, mode="damaged", message=str(error), channel=name, samples=grid.chunk_samples)
     return ChunkFacts(
         *place,
         mode=info.mode,
@@ -191,4 +213,6 @@ def chunk_facts(engine: ChunkEngine, key: ChunkKey) -> ChunkFacts:
         weights=info.weights_id,
         milliseconds=milliseconds,
         batch=batch,
+        channel=name,
+        samples=grid.chunk_samples,
     )

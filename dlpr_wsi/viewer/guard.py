@@ -85,6 +85,8 @@ class Guard:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         has_body = headers.get(b"content-length", "0") != "0" or b"transfer-encoding" in headers
         started = time.perf_counter()
+        head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if head else scope  # a copy: the server looks at its own
         status = 499  # the client went away before there was an answer
 
         async def guarded(message: Message) -> None:
@@ -94,6 +96,8 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *_HEADERS, *self._cross_origin(headers)]
                 if has_body:  # no route reads one: do not wait for its end
                     message["headers"].append((b"connection", b"close"))
+            elif head and message["type"] == "http.response.body":  # answered as GET is, but for the body
+                message = {**message, "body": b""}
             await send(message)
 
         if self._hosts is not None and _host(headers.get(b"host", "")) not in self._hosts:
@@ -103,10 +107,10 @@ class Guard:
         else:
             self._running += 1
             try:
-                await self._bounded(scope, receive, guarded, lambda: status == 499)
+                await self._bounded(inner, receive, guarded, lambda: status == 499)
             finally:
                 self._running -= 1
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(inner.get("route"), "path", "other")
         self._metrics.request(route, status, time.perf_counter() - started)
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, unanswered: Callable[[], bool]) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlpr_wsi.viewer.channels import mix, put
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoom, TooLargeError
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkError, ChunkKey
 from dlpr_wsi.viewer.pyramid import Box, canvas, keys_of, paste, ring_of
@@ -124,7 +126,7 @@ class PixelReader:
         self._budget = budget
         self._used = 0
         self._freed = asyncio.Condition()
-        self._logged: set[tuple[str, int, int, int]] = set()
+        self._logged: set[tuple[str, int, int, int, int]] = set()
 
     @asynccontextmanager
     async def room(self, pixels: int) -> AsyncIterator[None]:
@@ -140,8 +142,28 @@ class PixelReader:
                 self._used -= pixels
                 self._freed.notify_all()
 
-    async def read(self, store: ChunkStore, level: int, box: Box, prefetch: bool = False) -> Pixels:
-        """Return a region; damaged chunks are marked in it.
+    async def read(
+        self,
+        store: ChunkStore,
+        level: int,
+        box: Box,
+        prefetch: bool = False,
+        channels: Sequence[int] | None = None,
+    ) -> Pixels:
+        """Return a region as RGB; damaged chunks are marked in it.
+
+        Parameters
+        ----------
+        store : ChunkStore
+            The image.
+        level : int
+            Which level.
+        box : Box
+            What of it.
+        prefetch : bool
+            Have the chunks around it decoded when nothing else is to be done.
+        channels : sequence of int, optional
+            Those that are shown in their colours; None for RGB pictures.
 
         Raises
         ------
@@ -152,9 +174,36 @@ class PixelReader:
         """
         if box.width * box.height > MAX_SOURCE_PIXELS:
             raise TooLargeError(f"a region of {box.width} x {box.height} px: at most {MAX_SOURCE_PIXELS} px are read")
-        out = canvas(store, level, box, store.background)
+        if channels is None:
+            out = canvas(store, level, box, store.background)
+            damaged = await self._each(keys_of(store, level, box), partial(paste, out, box))
+        else:
+            out = np.zeros((box.height, box.width, 3), np.uint8)
+            keys = keys_of(store, level, box, channels)
+            damaged = await self._each(keys, partial(mix, out, box, channels=channels))
+        grid = store.levels[level]
+        for key in damaged:  # last: no channel is to be added to the mark
+            paste(out, box, key, marked_tile(grid.tile_width, grid.tile_height))
+        if prefetch:
+            self.engine.prefetch(ring_of(store, level, box, channels))
+        return Pixels(out, damaged)
+
+    async def samples(self, store: ChunkStore, level: int, box: Box, channels: Sequence[int] | None = None) -> Pixels:
+        """Return a region's samples, (h, w, 3) RGB or (h, w, len(channels)); what is damaged is not filled in.
+
+        Raises as `read` does.
+        """
+        if channels is None:
+            return await self.read(store, level, box)
+        if box.width * box.height > MAX_SOURCE_PIXELS:
+            raise TooLargeError(f"a region of {box.width} x {box.height} px: at most {MAX_SOURCE_PIXELS} px are read")
+        out = np.zeros((box.height, box.width, len(channels)), np.uint8)
+        keys = keys_of(store, level, box, channels)
+        return Pixels(out, await self._each(keys, partial(put, out, box, channels=channels)))
+
+    async def _each(self, keys: list[ChunkKey], use: Callable[[ChunkKey, NDArray[np.uint8]], None]) -> list[ChunkKey]:
+        """Hand every chunk to a function; return those that are damaged."""
         damaged: list[ChunkKey] = []
-        keys = keys_of(store, level, box)
         for group in (keys[i : i + _GROUP] for i in range(0, len(keys), _GROUP)):
             futures = []
             try:
@@ -162,25 +211,20 @@ class PixelReader:
                     futures.append(self.engine.request(key))
                 for key, future in zip(group, futures, strict=True):
                     try:
-                        pixels = (await asyncio.wrap_future(future)).pixels
+                        use(key, (await asyncio.wrap_future(future)).pixels)
                     except ChunkError as error:
                         self._report(error)
                         damaged.append(key)
-                        grid = store.levels[level]
-                        pixels = marked_tile(grid.tile_width, grid.tile_height)
-                    paste(out, box, key, pixels)
             finally:
                 for future in futures:
                     future.cancel()
-        if prefetch:
-            self.engine.prefetch(ring_of(store, level, box))
-        return Pixels(out, damaged)
+        return damaged
 
     def _report(self, error: ChunkError) -> None:
         """Count a damaged chunk; log it when it is met first."""
         self.damaged += 1
         key = error.key
-        name = (key.store.fingerprint, key.level, key.row, key.column)
+        name = (key.store.fingerprint, key.level, key.row, key.column, key.channel)
         if name not in self._logged and len(self._logged) < _MAX_LOGGED:
             self._logged.add(name)
             _log.warning("damaged tile: %s", error)

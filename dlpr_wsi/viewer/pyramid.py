@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from dlpr_wsi.viewer.engine import ChunkKey
 from dlpr_wsi.viewer.stores import ChunkStore
 
-__all__ = ["Box", "Sampling", "best_level", "blend", "canvas", "keys_of", "paste", "ring_of", "sampling"]
+__all__ = [
+    "Box",
+    "Sampling",
+    "best_level",
+    "blend",
+    "canvas",
+    "keys_of",
+    "overlap",
+    "paste",
+    "ring_of",
+    "sampling",
+]
 
 
 @dataclass(frozen=True)
@@ -34,15 +45,25 @@ def best_level(store: ChunkStore, downsample: float) -> int:
     return best
 
 
-def keys_of(store: ChunkStore, level: int, box: Box) -> list[ChunkKey]:
-    """Return the chunks that a region touches, row by row."""
-    return [ChunkKey(store, level, row, column) for row, column in _cells(store, level, box, margin=0)]
+def keys_of(store: ChunkStore, level: int, box: Box, channels: Sequence[int] | None = None) -> list[ChunkKey]:
+    """Return the chunks that a region touches, row by row, of some channels; None: of all."""
+    parts = _parts(store, channels)
+    cells = _cells(store, level, box, margin=0)
+    return [ChunkKey(store, level, row, column, part) for row, column in cells for part in parts]
 
 
-def ring_of(store: ChunkStore, level: int, box: Box) -> list[ChunkKey]:
+def ring_of(store: ChunkStore, level: int, box: Box, channels: Sequence[int] | None = None) -> list[ChunkKey]:
     """Return the chunks around those that a region touches."""
     inside = set(_cells(store, level, box, margin=0))
-    return [ChunkKey(store, level, *cell) for cell in _cells(store, level, box, margin=1) if cell not in inside]
+    cells = [cell for cell in _cells(store, level, box, margin=1) if cell not in inside]
+    return [ChunkKey(store, level, *cell, part) for cell in cells for part in _parts(store, channels)]
+
+
+def _parts(store: ChunkStore, channels: Sequence[int] | None) -> Sequence[int]:
+    """Return the channels of the chunks to ask for: only 0 where a chunk holds all samples."""
+    if not store.coded or store.facts.channels is None:
+        return (0,)
+    return range(len(store.facts.channels)) if channels is None else channels
 
 
 def _cells(store: ChunkStore, level: int, box: Box, margin: int) -> Iterator[tuple[int, int]]:
@@ -58,10 +79,10 @@ def _cells(store: ChunkStore, level: int, box: Box, margin: int) -> Iterator[tup
             yield row, column
 
 
-def canvas(store: ChunkStore, level: int, box: Box, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return (box.height, box.width, 3) RGB to paste chunks into; ``fill`` is the colour outside the level."""
+def canvas(store: ChunkStore, level: int, box: Box, fill: Sequence[int]) -> NDArray[np.uint8]:
+    """Return (box.height, box.width, len(fill)) to paste chunks into; ``fill`` is what lies outside the level."""
     grid = store.levels[level]
-    out = np.empty((box.height, box.width, 3), np.uint8)
+    out = np.empty((box.height, box.width, len(fill)), np.uint8)
     if box.x < 0 or box.y < 0 or box.x + box.width > grid.width or box.y + box.height > grid.height:
         out[:] = fill
     return out
@@ -69,12 +90,21 @@ def canvas(store: ChunkStore, level: int, box: Box, fill: tuple[int, int, int]) 
 
 def paste(out: NDArray[np.uint8], box: Box, key: ChunkKey, pixels: NDArray[np.uint8]) -> None:
     """Copy the part of a chunk that a region shows into the region's `canvas`."""
+    shown, part = overlap(box, key)
+    out[shown] = pixels[part]
+
+
+def overlap(box: Box, key: ChunkKey) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a chunk lies in a region, and which part of the chunk that is: rows and columns of each."""
     grid = key.store.levels[key.level]
     x, y = key.column * grid.tile_width, key.row * grid.tile_height
     x0, y0 = max(x, box.x), max(y, box.y)
     x1 = min(x + grid.tile_width, grid.width, box.x + box.width)
     y1 = min(y + grid.tile_height, grid.height, box.y + box.height)
-    out[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x] = pixels[y0 - y : y1 - y, x0 - x : x1 - x]
+    return (
+        (slice(y0 - box.y, y1 - box.y), slice(x0 - box.x, x1 - box.x)),
+        (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x)),
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
-from dlpr_wsi.sources import Chunked, PixelSource
+from dlpr_wsi.sources import Channel, Chunked, PixelSource
 from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr
 from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
@@ -35,6 +35,8 @@ class Grid(Chunked):
         Size of a chunk in px.
     downsample : float
         Width and height of level 0 over those of this level, the mean of both, as OpenSlide defines it.
+    channels : int or None
+        Number of channels; None for RGB.
     """
 
     width: int
@@ -42,6 +44,7 @@ class Grid(Chunked):
     tile_width: int
     tile_height: int
     downsample: float
+    channels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class StoreFacts:
         Size of the slide that an archive was made from.
     source_codec : str or None
         How that slide is compressed, or this one.
+    channels : tuple of Channel or None
+        None: an RGB picture. Else the channels, which are shown in their colours.
     """
 
     kind: str
@@ -77,10 +82,11 @@ class StoreFacts:
     objective_power: float | None
     source_bytes: int | None
     source_codec: str | None
+    channels: tuple[Channel, ...] | None = None
 
 
 class ChunkStore(Protocol):
-    """Chunks by level, row and column; safe to use from many threads."""
+    """Chunks by level, row, column and channel; safe to use from many threads."""
 
     name: str
     """File name without its folder."""
@@ -91,12 +97,12 @@ class ChunkStore(Protocol):
     """Colour of pixels that were not scanned, RGB."""
     icc_profile: bytes | None
     coded: bool
-    """Whether `fetch` returns DLPR streams."""
+    """Whether `fetch` returns DLPR streams; then each channel has a chunk of its own, else a chunk holds all."""
     fingerprint: str
     """Changes with the file: part of ETags."""
 
-    def fetch(self, level: int, row: int, column: int) -> bytes | NDArray[np.uint8]:
-        """Return a chunk's DLPR stream, or its pixels as (h, w, 3) RGB.
+    def fetch(self, level: int, row: int, column: int, channel: int = 0) -> bytes | NDArray[np.uint8]:
+        """Return a chunk's DLPR stream, or its pixels as (h, w, samples).
 
         Raises
         ------
@@ -123,28 +129,29 @@ class ArchiveStore:
         self._archive = archive
         self.name: str = archive.path.name
         self.levels: Sequence[Grid] = tuple(
-            Grid(level.width, level.height, level.tile_width, level.tile_height, level.downsample)
+            Grid(level.width, level.height, level.tile_width, level.tile_height, level.downsample, level.channels)
             for level in archive.levels
         )
         facts = archive.facts
-        self.background = _colour(facts.get("background"))
+        self.background = (0, 0, 0) if archive.channels is not None else _colour(facts.get("background"))
         self.icc_profile = archive.icc_profile
         self.facts = StoreFacts(
             kind="archive",
             bytes=_size(archive.path),
-            raw_bytes=sum(3 * level.width * level.height for level in self.levels),
+            raw_bytes=sum(level.samples * level.width * level.height for level in self.levels),
             tau=archive.tau,
             mpp_x=archive.mpp_x,
             mpp_y=archive.mpp_y,
             objective_power=_number(facts.get("objective_power")),
             source_bytes=None if (size := _number(facts.get("source_bytes"))) is None else int(size),
             source_codec=_codec_name(facts.get("source_codec"), facts.get("source_quality")),
+            channels=archive.channels,
         )
         self.fingerprint = _fingerprint(archive.path, self.facts)
 
-    def fetch(self, level: int, row: int, column: int) -> bytes:
+    def fetch(self, level: int, row: int, column: int, channel: int = 0) -> bytes:
         """Return a chunk's stream."""
-        stream = self._archive.stream(level, row, column)
+        stream = self._archive.stream(level, row, column, channel)
         if stream is None:
             raise ArchiveError("the archive has no chunk there")
         return stream
@@ -172,26 +179,29 @@ class SlideStore:
         self._lock = threading.Lock()  # one thread at a time uses one source
         facts = source.facts
         self.name: str = facts.name
+        count = None if facts.channels is None else len(facts.channels)
         self.levels: Sequence[Grid] = tuple(
-            Grid(level.width, level.height, SLIDE_TILE, SLIDE_TILE, level.downsample) for level in facts.levels
+            Grid(level.width, level.height, SLIDE_TILE, SLIDE_TILE, level.downsample, count) for level in facts.levels
         )
-        self.background = facts.background
+        self.background = facts.background if facts.channels is None else (0, 0, 0)
         self.icc_profile = facts.icc_profile
         self.facts = StoreFacts(
             kind="slide",
             bytes=facts.file_bytes,
-            raw_bytes=sum(3 * level.width * level.height for level in self.levels),
+            raw_bytes=sum(level.samples * level.width * level.height for level in self.levels),
             tau=None,
             mpp_x=facts.mpp_x,
             mpp_y=facts.mpp_y,
             objective_power=facts.objective_power,
             source_bytes=None,
             source_codec=_codec_name(facts.codec.name, facts.codec.quality),
+            channels=facts.channels,
         )
         self.fingerprint = _fingerprint(path, self.facts)
 
-    def fetch(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
-        """Return a chunk's pixels, cut at the edge of the level."""
+    def fetch(self, level: int, row: int, column: int, channel: int = 0) -> NDArray[np.uint8]:
+        """Return a chunk's pixels, all channels, cut at the edge of the level."""
+        del channel
         grid = self.levels[level]
         x, y = column * grid.tile_width, row * grid.tile_height
         width, height = min(grid.tile_width, grid.width - x), min(grid.tile_height, grid.height - y)

@@ -125,3 +125,91 @@ def loose(tmp_path, plain_slide):
     options = ConvertOptions(tau=1, tile=64, version=OmeVersion.V04)
     convert(plain_slide, tmp_path / "loose.zarr", options=options, threads=2)
     return tmp_path / "loose.zarr"
+
+
+NAMES = ("DAPI", "FITC <&>", "Cy5 \u00fc", "mCherry", "channel 4")
+COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 128, 0), (255, 255, 255))
+
+
+def cells(count, height, width, seed=0):
+    """Return blobs on black, (height, width, count) uint8; every channel differs from the others."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    out = rng.poisson(3, (height, width, count)).astype(float)
+    for channel in range(count):
+        for _ in range(12):
+            cy, cx, r = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(4, 14)
+            out[..., channel] += rng.uniform(60, 220) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / r**2)
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+class Fluorescence:
+    """Levels of (h, w, n) pixels as a `PixelSource`: what a reader of fluorescence gives, from arrays."""
+
+    def __init__(self, path, levels):
+        from dlpr_wsi.sources import Channel, Level, SlideFacts, SourceCodec
+
+        self._levels = levels
+        codec = SourceCodec("zstd", False)
+        height, width, count = levels[0].shape
+        self.facts = SlideFacts(
+            name=path.name,
+            vendor="ome-tiff",
+            file_bytes=path.stat().st_size,
+            codec=codec,
+            levels=tuple(Level(a.shape[1], a.shape[0], (width / a.shape[1] + height / a.shape[0]) / 2) for a in levels),
+            tile_width=None,
+            tile_height=None,
+            mpp_x=0.325,
+            mpp_y=0.325,
+            objective_power=20.0,
+            associated=(),
+            background=(255, 255, 255),
+            channels=tuple(Channel(NAMES[i % 5], COLOURS[i % 5]) for i in range(count)),
+            reader="tests 1.0",
+            notes=("2 focal planes were left out",),
+        )
+
+    def read(self, x, y, width, height, level=0):
+        image = self._levels[level]
+        assert 0 <= x < x + width <= image.shape[1]
+        assert 0 <= y < y + height <= image.shape[0]
+        return image[y : y + height, x : x + width].copy()
+
+    def tile_grid(self, level):
+        return None
+
+    def source_tile(self, level, row, column):
+        return None
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def paint():
+    """Return the function `cells`."""
+    return cells
+
+
+@pytest.fixture(scope="module")
+def fluorescence():
+    """Return a function that makes a file which opens as levels of (h, w, n) pixels; only in this process."""
+    import dlpr_wsi.info
+    import dlpr_wsi.sources.opening
+
+    known = {}
+    genuine = dlpr_wsi.sources.opening.open_source
+
+    def opened(path, selection=None):
+        return Fluorescence(path, known[path]) if path in known else genuine(path, selection)
+
+    def make(path, *levels):
+        path.write_bytes(b"".join(level.tobytes() for level in levels))
+        known[path] = levels
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("sources.opening", "pipeline.work", "viewer.stores", "info"):
+            patch.setattr(f"dlpr_wsi.{module}.open_source", opened)
+        yield make

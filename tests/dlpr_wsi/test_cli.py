@@ -1,6 +1,7 @@
 """The command: what it prints and how it exits."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -226,3 +227,43 @@ def test_missing_dependency_names_the_extra(tmp_path, plain_slide, module, packa
     assert package in done.stderr
     assert "pip install 'dlpr-wsi[wsi]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+_ASCII, _LATIN = {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}
+_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [
+        ("info", _ASCII),
+        ("info", _LATIN),
+        ("info", _C),
+        ("dry-run", _ASCII),
+        ("convert", _ASCII),
+        ("convert", _LATIN),
+        ("missing", _ASCII),
+    ],
+)
+def test_stdout_that_is_not_utf8(tmp_path, plain_slide, command, environment):
+    slide = tmp_path / "Pr\u00e4parat \u5b57 \u00b5.tiff"
+    slide.write_bytes(plain_slide.read_bytes())
+    args = {
+        "info": ["info", slide],
+        "dry-run": ["convert", slide, "--dry-run"],
+        "convert": ["convert", slide, "--out", tmp_path / "\u51fa", "--workers", "0"],
+        "missing": ["info", tmp_path / "\u5b57.svs"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from dlpr_wsi.cli import main; sys.exit(main())", *map(os.fsencode, args)],
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == (command == "missing")
+    assert b"Traceback" not in done.stderr
+    shown = done.stderr if command == "missing" else done.stdout
+    assert shown
+    if "ascii" in environment.get("PYTHONIOENCODING", "") and command in ("info", "missing"):
+        assert b"\\u5b57" in shown

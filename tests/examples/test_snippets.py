@@ -91,6 +91,16 @@ def test_dask_arrays(tmp_path):
     np.testing.assert_array_equal(half[...], means)
 
 
+def test_channels(tmp_path):
+    pytest.importorskip("openslide")
+    pytest.importorskip("fastapi")
+    lines = run("channels.py", cwd=tmp_path).splitlines()
+    assert lines == [
+        "['DAPI', 'FITC'] (2, 300, 400) in chunks of (1, 256, 256) equal True",
+        "(50, 50, 2) RGBA True",
+    ]
+
+
 def test_xarray_dataset(tmp_path):
     pytest.importorskip("xarray")
     assert run("xarray_dataset.py", cwd=tmp_path) == "region (3, 161, 161) max |error| 1\n"

@@ -22,6 +22,8 @@ import pytest
         ("dlpr.plugins.numcodecs", "numcodecs"),
         ("dlpr.plugins.zarr", "zarr.abc.codec"),
         ("dlpr_wsi.sources.codec", "numpy"),
+        ("dlpr_wsi.sources.ome", "numpy"),
+        ("dlpr_wsi.sources.omezarr", "numpy"),
     ],
 )
 def test_docstrings(name, requirement):

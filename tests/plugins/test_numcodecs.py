@@ -35,6 +35,22 @@ def test_round_trip(shape, tau):
     assert np.abs(decoded.astype(int) - image).max() <= tau
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 1, 40, 56), (3, 1, 40, 56), (1, 3, 1, 1, 40, 3)])
+def test_colours_before_other_axes(shape):
+    image = np.resize(TILE, shape)
+    stream = DLPR().encode(image)
+    ones = (1,) * (len(shape) - 3)
+    np.testing.assert_array_equal(DLPR().decode(stream), image.reshape((*ones, 3, *shape[-2:])))
+    out = np.empty(shape, np.uint8)
+    np.testing.assert_array_equal(DLPR().decode(stream, out), image)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 8, 8), (2, 1, 8, 8), (1, 3, 2, 8, 8), (3, 2, 8, 8)])
+def test_several_pictures_in_a_chunk_are_refused(shape):
+    with pytest.raises(UnsupportedInputError, match="is not an image"):
+        DLPR().encode(np.zeros(shape, np.uint8))
+
+
 def test_stream_is_a_plain_dlpr_stream():
     assert DLPR(2).encode(TILE) == dlpr.encode(TILE, 2)
 

@@ -45,6 +45,10 @@ IMAGES = {
     "planar": (PLANAR, (3, 64, 64)),
     "interleaved": (PLANAR.transpose(1, 2, 0), (64, 64, 3)),
     "leading ones": (PLANAR[None, None], (1, 1, 3, 64, 64)),
+    "tczyx": (PLANAR[None, :, None], (1, 3, 1, 64, 64)),
+    "czyx": (np.stack([PLANAR[:, :64, :64], PLANAR[::-1, -64:, :64]], axis=1), (3, 1, 64, 64)),
+    "tczyx grey": (PLANAR[None, :2, None, :64, :64], (1, 1, 1, 64, 64)),
+    "tczyx narrow": (PLANAR[None, :, None, :, :3], (1, 3, 1, 64, 3)),
     "one channel": (PLANAR[0], (64, 64)),
     "fortran": (np.asfortranarray(PLANAR), (3, 64, 64)),
     "strided": (PLANAR[:, ::-2, ::3], (3, 32, 32)),
@@ -78,6 +82,44 @@ def test_chunks_are_plain_dlpr_streams(tmp_path):
     stream = (tmp_path / "a.zarr" / "c" / "0" / "0" / "1").read_bytes()
     assert dlpr.inspect(stream).tau == 1
     assert dlpr.decode(stream).shape == (3, 64, 64)
+
+
+def test_colours_before_other_axes_are_one_rgb_picture(tmp_path):
+    v3_serializer(str(tmp_path / "a.zarr"), DLPR(), PLANAR[None, :, None], (1, 3, 1, 64, 64))[...] = PLANAR[
+        None, :, None
+    ]
+    stream = (tmp_path / "a.zarr" / "c" / "0" / "0" / "0" / "0" / "0").read_bytes()
+    assert stream == dlpr.encode(PLANAR[None, None, :, :64, :64])
+
+
+def compressors_list(path):
+    zarr.create_array(path, compressors=[DLPR()], **layout(PLANAR, (3, 64, 64)))
+
+
+def compressors_alone(path):
+    zarr.create_array(path, compressors=DLPR(), **layout(PLANAR, (3, 64, 64)))
+
+
+def compressors_beside_the_serializer(path):
+    zarr.create_array(path, serializer=DLPR(), compressors=[DLPR()], **layout(PLANAR, (3, 64, 64)))
+
+
+def compressors_sharded(path):
+    zarr.create_array(path, compressors=[DLPR()], shards=(3, 128, 128), **layout(PLANAR, (3, 64, 64)))
+
+
+def filters(path):
+    zarr.create_array(path, filters=[DLPR()], **layout(PLANAR, (3, 64, 64)))
+
+
+@pytest.mark.parametrize(
+    "create",
+    [compressors_list, compressors_alone, compressors_beside_the_serializer, compressors_sharded, filters],
+)
+def test_in_the_wrong_place_the_error_says_what_to_pass(tmp_path, create):
+    with pytest.raises(TypeError, match=r"DLPR codes whole chunks.*pass serializer=DLPR\(\), compressors=None"):
+        create(tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr" / "zarr.json").exists()
 
 
 def test_metadata_is_minimal(tmp_path):

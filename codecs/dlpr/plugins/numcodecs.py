@@ -19,6 +19,7 @@ from numcodecs.compat import ensure_bytes, ensure_ndarray, ndarray_copy
 
 from dlpr import codec
 from dlpr.errors import UnsupportedInputError
+from dlpr.layout import coded_shape
 from dlpr.modes.jpeg.prior import Prior
 from dlpr.plugins import CodecOptions
 
@@ -51,7 +52,8 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     Notes
     -----
     Chunks are uint8 and of shape (3, H, W) or (H, W, 3), either with leading ones, or of one channel:
-    (H, W), (1, H, W), (H, W, 1).
+    (H, W), (1, H, W), (H, W, 1). The axis of three colours may have axes of length 1 behind it, as in
+    (1, 3, 1, H, W): such a chunk is coded as (1, 1, 3, H, W), and Zarr gives it its own shape again.
 
     Examples
     --------
@@ -125,7 +127,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
                 "created with order='C' (a single array: pass numpy.ascontiguousarray of it)"
             )
         return codec.encode(
-            np.ascontiguousarray(chunk),
+            np.ascontiguousarray(chunk).reshape(coded_shape(chunk.shape)),
             self.tau,
             threads=self.threads,
             lossy_layer=self._options.lossy_layer,
@@ -146,7 +148,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         Returns
         -------
         numpy.ndarray
-            The chunk, uint8, C order, shaped as it was encoded; or ``out``.
+            The chunk, uint8, C order, shaped as it was encoded (colours third last, see the class); or ``out``.
 
         Raises
         ------

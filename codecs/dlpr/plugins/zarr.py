@@ -22,7 +22,7 @@ from zarr.core.common import parse_named_configuration
 
 import dlpr
 from dlpr.errors import BitstreamError, UnsupportedInputError
-from dlpr.layout import Layout
+from dlpr.layout import Layout, coded_shape
 from dlpr.plugins import CodecOptions
 
 if TYPE_CHECKING:
@@ -32,8 +32,22 @@ if TYPE_CHECKING:
 __all__ = ["DLPRArrayBytesCodec"]
 
 
+_Meta: Any = type(ArrayBytesCodec)
+
+
+class _Explained(_Meta):  # type: ignore[misc]
+    """A class that says in messages how it is to be used.
+
+    zarr refuses a codec in the wrong place with words about classes, formatted into its message. It asks nobody
+    before, so this is where the right words can come from.
+    """
+
+    def __format__(self, spec: str) -> str:
+        return format(f"{self!r} (DLPR codes whole chunks, not bytes: pass serializer=DLPR(), compressors=None)", spec)
+
+
 @dataclass(frozen=True)
-class DLPRArrayBytesCodec(ArrayBytesCodec):
+class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
     """DLPR as the serializer of a Zarr format 3 array.
 
     Users pass `dlpr.DLPR`, which zarr turns into this class.
@@ -120,7 +134,7 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
     def _encode_arrays(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Sequence[bytes]:
         """Encode arrays of any strides by their index order."""
         return dlpr.encode_batch(
-            [np.ascontiguousarray(array) for array in arrays],
+            [np.ascontiguousarray(array).reshape(coded_shape(array.shape)) for array in arrays],
             self.options.tau,
             threads=self.threads,
             lossy_layer=self.options.lossy_layer,
@@ -135,12 +149,12 @@ class DLPRArrayBytesCodec(ArrayBytesCodec):
 
 def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:
     """Hand a decoded image to zarr, unless the stream belongs to a chunk of another shape."""
-    if image.shape != tuple(spec.shape):
+    if image.shape != coded_shape(tuple(spec.shape)):
         raise BitstreamError(
             f"the stream holds an image of shape {image.shape}, the array's chunks are {spec.shape}",
             reason="chunk-shape",
         )
-    return spec.prototype.nd_buffer.from_numpy_array(image)
+    return spec.prototype.nd_buffer.from_numpy_array(image.reshape(spec.shape))
 
 
 def _refuse_unsupported(dtype: Any, chunk_shape: Sequence[int] | None) -> None:
@@ -149,4 +163,4 @@ def _refuse_unsupported(dtype: Any, chunk_shape: Sequence[int] | None) -> None:
     if native != np.uint8:
         raise UnsupportedInputError(f"an array of dtype {native} is not supported; supported: uint8")
     if chunk_shape is not None:
-        Layout.of(tuple(chunk_shape))
+        Layout.of(coded_shape(tuple(chunk_shape)))

@@ -1,6 +1,7 @@
 """Exports: standard files that need nothing of this package, with the archive's pixels."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -324,6 +325,21 @@ def test_source_jpeg_gives_the_slides_coefficients_back(tmp_path, jpeg_slide, su
             assert one.level_dimensions == other.level_dimensions
             if counts.recoded == 0:
                 assert one.read_region((0, 0), 0, (330, 200)) == other.read_region((0, 0), 0, (330, 200))
+
+
+def test_source_jpeg_of_mixed_sampling_is_refused(tmp_path, images):
+    """A tile of another sampling would have to be coded anew, with a loss, though it is the slide's JPEG."""
+    from dlpr_wsi.pipeline.convert import ConvertOptions, convert
+
+    for name, sampling in (("a", (2, 2)), ("b", (1, 1))):
+        jpeg = {"compression": "jpeg", "compressionargs": {"level": 60}, "subsampling": sampling}
+        tifffile.imwrite(tmp_path / f"{name}.tiff", images[0], tile=(64, 64), photometric="rgb", metadata=None, **jpeg)
+        options = ConvertOptions(version=OmeVersion.V04)
+        convert(tmp_path / f"{name}.tiff", tmp_path / f"{name}.zarr", options=options)
+    shutil.copy(tmp_path / "b.zarr/0/0/1/1", tmp_path / "a.zarr/0/0/1/1")
+    with pytest.raises(ArchiveError, match=r"row 1 column 1 is a JPEG tile of ycbcr, chroma 1 x 1, .* chroma 2 x 2"):
+        export(tmp_path / "a.zarr", tmp_path / "c.tiff", codec=ExportCodec.SOURCE_JPEG)
+    assert not (tmp_path / "c.tiff").exists()
 
 
 def test_source_jpeg_of_an_archive_without_jpeg(tmp_path, archives):

@@ -325,3 +325,48 @@ def test_help_and_keyboard(page):
     assert not page.page.locator("#help").is_visible()
     assert len(page.screenshot()) > 10_000
     page.done()
+
+
+def test_channels_have_switches(browser, run_server, fluorescence, paint, tmp_path):
+    from dlpr_wsi.pipeline.convert import convert
+
+    image = paint(3, 192, 256)
+    image[64:128, 64:128] = (200, 100, 50)
+    convert(fluorescence(tmp_path / "cells.fake", image), tmp_path / "cells.zarr", tile=64, threads=2)
+    page = Page(browser, run_server(ImageSet([open_store(tmp_path / "cells.zarr")])))
+    page.open("/")
+    page.wait("() => document.querySelectorAll('.card').length === 1", "a card")
+    assert "DAPI, FITC <&>, Cy5 ü" in page.text(".card")
+    page.open("/view?image=cells-zarr#x=96&y=96&scale=4&format=png")
+    page.loaded()
+    middle = page.js("() => [dlprViewer.element.clientWidth / 2, dlprViewer.element.clientHeight / 2]")
+    labels = page.page.locator("#channels label")
+    assert labels.all_inner_texts() == ["DAPI", "FITC <&>", "Cy5 ü"]
+    assert page.pixel(*middle) == [50, 100, 200]  # blue, green, red by their colours
+    labels.nth(1).click()
+    page.wait("() => location.hash.includes('channels=0.2')", "the address")
+    page.loaded()
+    page.wait("() => document.querySelectorAll('#channels input:checked').length === 2", "two are on")
+    assert page.pixel(*middle) == [50, 0, 200]
+    page.page.keyboard.press("Shift+Digit1")
+    page.wait("() => location.hash.includes('channels=2')", "the address")
+    page.loaded()
+    assert page.pixel(*middle) == [50, 0, 0]
+    page.page.mouse.move(middle[0] + 4, middle[1] + 60)
+    page.page.mouse.move(middle[0], middle[1] + 62)
+    page.wait("() => document.querySelectorAll('#tile dt').length > 4", "facts")
+    assert page.fact("#tile", "Channel") == "Cy5 ü"
+    page.open("/view?image=cells-zarr#x=96&y=96&scale=4&format=png&channels=none")
+    page.page.reload()
+    page.loaded()
+    assert page.pixel(*middle) == [0, 0, 0]
+    assert any("png?channels=0,2" in url for url in page.requests)
+    page.done()
+
+
+def test_rgb_pictures_have_no_switches(page):
+    page.open(f"/view?image={NEAR}")
+    page.loaded()
+    assert not page.page.locator("#channels").is_visible()
+    assert not any("channels" in url for url in page.requests if "_files/" in url)
+    page.done()

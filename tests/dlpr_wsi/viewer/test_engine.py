@@ -25,7 +25,7 @@ class GatedStore:
         self.reading = threading.Event()
         self.order = []
 
-    def fetch(self, level, row, column):
+    def fetch(self, level, row, column, channel=0):
         self.order.append(column)
         self.reading.set()
         assert self.gate.wait(20)
@@ -219,7 +219,7 @@ def test_forgetting_a_store_keeps_the_others(engine):
 
 def test_errors_of_a_store_become_chunk_errors(engine):
     class Failing(GatedStore):
-        def fetch(self, level, row, column):
+        def fetch(self, level, row, column, channel=0):
             raise ArchiveError("the shard is damaged")
 
     for coded in (False, True):

@@ -35,7 +35,7 @@ class SlowStore:
         self.begun = threading.Event()
         self.read = []
 
-    def fetch(self, level, row, column):
+    def fetch(self, level, row, column, channel=0):
         self.begun.set()
         assert self.gate.wait(20)
         self.read.append(column)
@@ -93,6 +93,29 @@ def test_one_connection_serves_many_requests(run_server, images):
         received = b""
         while received.count(b'"status":"ok"') < 2:
             received += connection.recv(65536)
+
+
+def test_head_sends_no_body_and_keeps_the_connection(run_server, images):
+    server = run_server(images)
+    tile = "/deepzoom/slide-tau0-zarr_files/9/1_1.png"
+    for path in (tile, "/static/style.css", "/nothing"):
+        with connect(server) as connection:
+            ask(connection, path, "HEAD", "Connection: close\r\n")
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert (head.split()[1], body) == (b"404" if path == "/nothing" else b"200", b"")
+        assert b"content-length: 0" not in head.lower()
+    with connect(server) as connection:
+        ask(connection, tile, "HEAD")
+        ask(connection, "/health")  # what comes after the head is the next response
+        received = b""
+        while b'"status":"ok"' not in received:
+            received += connection.recv(65536)
+        assert received.count(b"HTTP/1.1 200") == 2
+    metrics = urllib.request.urlopen(f"{server.url}/metrics").read().decode()
+    assert 'route="/deepzoom/{image}_files/{level}/{column}_{row}.{format}",status="200"} 2.0' in metrics
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nX: y\r\n"])

@@ -1,6 +1,7 @@
 // Streams of mode jpeg (docs/format section 15): tables, coefficients, residual.
 #pragma once
 #include "jpeg/coder.hpp"
+#include "jpeg/spend.hpp"
 #include "jpeg/synthesis.hpp"
 #include <memory>
 
@@ -73,7 +74,8 @@ struct JpegEncodeJob {
   bool done = false;
 };
 
-inline void jpeg_encode(JpegEncodeJob& j) {
+// The coefficients as they are, and a residual.
+inline void jpeg_code(JpegEncodeJob& j) {
   JpegFields& f = j.f;
   const size_t samples = size_t(f.H) * f.W * f.components;
   j.out.resize(samples);
@@ -102,6 +104,21 @@ inline void jpeg_encode(JpegEncodeJob& j) {
     for (size_t i = 0; i < samples; ++i) j.out[i] = jpeg_clamp8(j.out[i] + symbols[i] * step);
   }
   j.done = true;
+}
+
+// Both forms at tau >= 1: with the coefficients given, or with others that spend the bound. The smaller is kept.
+inline void jpeg_encode(JpegEncodeJob& j) {
+  jpeg_code(j);
+  if (!j.done || j.tau == 0) return;
+  std::vector<uint8_t> made(j.out.size());
+  jpeg_synthesise(j.f, j.q, made.data(), kOrderCoding);
+  const SpentJpeg spent = JpegSpender(j.f, j.q, made.data(), j.x, j.tau, kOrderCoding).run();
+  JpegEncodeJob other;
+  other.f = spent.f, other.tau = j.tau, other.x = j.x, other.start = j.start;
+  for (int c = 0; c < j.f.components; ++c) other.q[c] = spent.q[c].data();
+  jpeg_code(other);
+  if (other.lossy.size() + other.residual.size() >= j.lossy.size() + j.residual.size()) return;
+  j.lossy.swap(other.lossy), j.residual.swap(other.residual), j.out.swap(other.out);
 }
 
 }  // namespace dlpr

@@ -356,7 +356,7 @@ class CoefficientCoder {
     if (up_) edge(up_->border, 0, 1, 8);
     if (left_) edge(left_->border + 2, 0, 8, 1);
     const int expected = sum >> log_n, spread = log_n > 2 ? high - low : 0;
-    const int whole = limited(int(floor_div(2 * int64_t(expected) + step, 2 * step)), kJpegCoefficientMax),
+    const int whole = limited(int(floor_div(2 * expected + step, 2 * step)), kJpegCoefficientMax),
               part = limited(expected - whole * step, step);
     const int x1 = one_->dc_error, x2 = two_->dc_error, lead = x1 ? x1 : x2, l1 = level(std::abs(x1));
     const int s = level(spread / step),

@@ -22,7 +22,10 @@ inline int fine_level(int v) {
   return std::min(39, 4 * (k - 1) + (v >> (k - 2) & 3));
 }
 
-inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }  // b > 0
+template <class T>
+T floor_div(T a, T b) {  // b > 0
+  return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
 inline int limited(int v, int top) { return std::min(std::max(v, -top), top); }
 
 // Places of rows and columns 1..7 in zigzag order.

@@ -12,6 +12,7 @@ function thumbnail(image) {
 function rows(image) {
   const found = [["Size", `${integer(image.width)} × ${integer(image.height)} px`]];
   found.push(["Levels", String(image.levels.length)]);
+  if (image.channels) found.push(["Channels", image.channels.map((channel) => channel.name).join(", ")]);
   if (image.mpp_x !== null) {
     const power = image.objective_power === null ? "" : ` (${image.objective_power}×)`;
     found.push(["Resolution", `${Number(image.mpp_x.toPrecision(4))} µm/px${power}`]);

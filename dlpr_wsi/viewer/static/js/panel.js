@@ -10,6 +10,7 @@ export class TilePanel {
     this.image = image;
     this.key = null;
     this.timer = 0;
+    this.channel = 0; // whose chunk is described, of an image that has channels
     this.outline = document.createElement("div");
     this.outline.className = "chunk-outline";
     this.outlined = false;
@@ -40,7 +41,8 @@ export class TilePanel {
 
   async load(key, level) {
     try {
-      const answer = await fetch(`api/images/${this.image.id}/chunks/${key}`);
+      const query = this.image.channels ? `?channel=${this.channel}` : "";
+      const answer = await fetch(`api/images/${this.image.id}/chunks/${key}${query}`);
       if (!answer.ok || key !== this.key) return;
       this.show(await answer.json(), level);
     } catch {
@@ -50,6 +52,7 @@ export class TilePanel {
 
   show(chunk, level) {
     const rows = [["Level", this.image.levels.length > 1 ? `${chunk.level} (of 0–${this.image.levels.length - 1})` : "0"], ["Row, column", `${chunk.row}, ${chunk.column}`]];
+    if (chunk.channel !== null) rows.push(["Channel", chunk.channel]);
     const bad = chunk.mode === "damaged" || chunk.mode === "missing";
     rows.push(["Mode", chunk.mode === "slide" ? "read from the slide" : chunk.mode, bad ? "bad" : ""]);
     rows.push(["Covers", `${chunk.width} × ${chunk.height} px`]);
@@ -57,7 +60,7 @@ export class TilePanel {
     if (chunk.bytes !== null) {
       rows.push(["Stored", `${integer(chunk.bytes)} bytes`]);
       rows.push(["Bits per pixel", chunk.bits_per_pixel.toFixed(chunk.bits_per_pixel < 0.1 ? 4 : 3)]);
-      rows.push(["Of raw pixels", `${(100 * chunk.bytes / (3 * chunk.width * chunk.height)).toPrecision(3)} %`]);
+      rows.push(["Of raw pixels", `${(100 * chunk.bytes / (chunk.samples * chunk.width * chunk.height)).toPrecision(3)} %`]);
     }
     if (chunk.milliseconds !== null) {
       const batch = chunk.batch > 1 ? `, batch of ${chunk.batch}` : "";

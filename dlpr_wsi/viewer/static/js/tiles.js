@@ -1,7 +1,8 @@
 // Tile sources for OpenSeadragon.
 
-export function source(image, { format, icc }) {
-  const query = icc ? "?icc=1" : "";
+/** `channels`: numbers of those to show, or null for all (and for RGB pictures). */
+export function source(image, { format, icc, channels }) {
+  const query = suffix({ icc: icc ? "1" : null, channels: channels ? channels.join(",") : null });
   return {
     width: image.width,
     height: image.height,
@@ -11,6 +12,11 @@ export function source(image, { format, icc }) {
     maxLevel: image.deepzoom_levels - 1,
     getTileUrl: (level, x, y) => `deepzoom/${image.id}_files/${level}/${x}_${y}.${format}${query}`,
   };
+}
+
+function suffix(parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null);
+  return given.length ? `?${given.map(([name, value]) => `${name}=${value}`).join("&")}` : "";
 }
 
 /** |error| between two images; errors of `peak` get the brightest colour. */

@@ -1,3 +1,4 @@
+import { channelSwitches, shownChannels } from "./channels.js";
 import { Edge, copyView, link } from "./compare.js";
 import { badge, fill, integer, label, length, promise } from "./format.js";
 import { TilePanel } from "./panel.js";
@@ -10,7 +11,7 @@ const stage = byId("stage");
 const controls = { other: byId("other"), mode: byId("mode"), format: byId("format"), icc: byId("icc") };
 
 // What the address holds after "#"; everything needed to come back to this view.
-const state = { x: null, y: null, scale: null, rotation: 0, flip: 0, other: "", mode: "slider", edge: 0.5, format: "jpg", icc: 0, dark: 0 };
+const state = { x: null, y: null, scale: null, rotation: 0, flip: 0, other: "", mode: "slider", edge: 0.5, format: "jpg", icc: 0, dark: 0, channels: "" };
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -157,12 +158,17 @@ function start() {
   let unlink = () => {};
   let heat = null;
 
-  const options = () => ({ format: state.format, icc: state.icc === 1 });
+  const switches = channelSwitches(byId("channels"), image, (text) => { state.channels = text; reopen(); });
+  const options = (one) => ({
+    format: state.format,
+    icc: state.icc === 1,
+    channels: one.channels?.length === image.channels?.length ? shownChannels(one, state.channels) : null,
+  });
   const partner = () => partners.find((one) => one.id === state.other);
 
   async function show() {
     const ready = opened(left);
-    left.open(source(image, options()));
+    left.open(source(image, options(image)));
     try {
       await ready;
     } catch (error) {
@@ -196,7 +202,7 @@ function start() {
       stage.querySelector("#right .tag").textContent = label(other);
       right = makeViewer(stage.querySelector("#right .osd"), false);
       const ready = opened(right);
-      right.open(source(other, options()));
+      right.open(source(other, options(other)));
       await ready.catch((error) => fail(`The other image could not be opened: ${error.message}.`));
       copyView(left, right);
       unlink = link(left, right);
@@ -320,6 +326,8 @@ function start() {
   async function reopen() {
     controls.format.value = state.format;
     toggle(controls.icc, state.icc === 1);
+    switches.set(state.channels);
+    panel.channel = shownChannels(image, state.channels)?.[0] ?? 0;
     panel.hide();
     unlink();
     if (right) {
@@ -393,8 +401,12 @@ function start() {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-    if (event.target instanceof HTMLSelectElement || event.target instanceof HTMLInputElement) return;
-    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const typing = event.target instanceof HTMLInputElement && event.target.type !== "checkbox";
+    if (event.target instanceof HTMLSelectElement || typing) return;
+    const digit = event.shiftKey ? /^Digit([1-9])$/.exec(event.code) : null;
+    const action = digit && image.channels
+      ? () => switches.toggle(Number(digit[1]) - 1)
+      : keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action) return;
     event.preventDefault();
     action(event);

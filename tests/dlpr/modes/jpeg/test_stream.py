@@ -88,9 +88,12 @@ def test_round_trip_and_reference(form: tuple[ColourTransform | None, tuple[int,
             assert int(np.abs(out.astype(int) - pixels.reshape(out.shape)).max()) <= tau
             assert np.array_equal(reference.decode(data), out)
             prefix = data[: dlpr.inspect(data).lossy_prefix]
-            assert np.array_equal(dlpr.decode(prefix, layer="lossy"), jpeg.reshape(out.shape))
             stream = bitstream.parse(data)
             back = jpeg_reference.decode_image(stream)
+            lossy = jpeg if tau == 0 else synthesise(back)
+            assert np.array_equal(dlpr.decode(prefix, layer="lossy"), lossy.reshape(out.shape))
+            if tau:
+                continue  # the encoder may have taken other coefficients: test_spend.py
             assert all(np.array_equal(a, b) for a, b in zip(back.tables, image.tables, strict=True))
             rest = slice(None) if image.sampling == (1, 1) else slice(1, None)  # unseen blocks of luma are not coded
             for a, b in list(zip(back.coefficients, image.coefficients, strict=True))[rest]:
