@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Any
 
 from dlpr.errors import UnsupportedInputError
@@ -92,9 +93,13 @@ class EncoderOptions:
     jpeg: str = "auto"
     """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
     source is given, "given" takes a given source only, "never" codes pixels."""
+    prior: Any = None
+    """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
+        if not isinstance(self.prior, (bytes, NoneType)) and type(self.prior).__name__ != "Prior":
+            raise UnsupportedInputError(f"prior must be a Prior or its bytes, not {self.prior!r}", reason="input")
         whole = (
             "patch",
             "lanes",

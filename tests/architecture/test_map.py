@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 FOLDERS = {"codecs/dlpr": ROOT / "codecs" / "dlpr", "dlpr_wsi": ROOT / "dlpr_wsi"}
-SUFFIXES = {".py", ".hpp", ".cpp"}
+SUFFIXES = {".py", ".hpp", ".cpp", ".inl"}
 
 
 def section(title: str) -> str:
@@ -31,7 +31,7 @@ def test_every_module_has_its_line(package: str) -> None:
 
 
 def test_what_is_named_exists() -> None:
-    for name in re.findall(r"`([\w/.]+\.(?:py|hpp|cpp)|[\w/]+/)`", MAP):
+    for name in re.findall(r"`([\w/.]+\.(?:py|hpp|cpp|inl)|[\w/]+/)`", MAP):
         places = [ROOT / name, *(folder / name for folder in FOLDERS.values())]
         inside = [p for folder in FOLDERS.values() for p in folder.rglob(name.rstrip("/"))]
         assert any(place.exists() for place in places) or inside, name

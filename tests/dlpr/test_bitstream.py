@@ -107,6 +107,7 @@ def test_shapes_that_are_refused(shape):
         coded_stream(lossy=False, lossy_part=b""),
         coded_stream(anchor_lossy=True, linear_part=b""),
         jpeg_stream(),
+        jpeg_stream(prior=b"8 bytes."),
         jpeg_stream(sampling=(2, 2), phase=(15, 15), upsampling=Upsampling.FANCY, crop_edges=False, residual_part=b""),
         jpeg_stream(
             GREY,
@@ -131,7 +132,7 @@ def test_round_trip(s):
 def test_bytes_as_specified():
     data = pack(coded_stream())
     head = struct.unpack_from("<4sBBBBIIII8sBBBBB3sIII", data)
-    assert head[:8] == (b"DLPR", 2, 0, 0, 0, 32, 33, 7)
+    assert head[:8] == (b"DLPR", 3, 0, 0, 0, 32, 33, 7)
     assert head[9:18] == (b"weightid", 1, 5, 1, 3, 20, b"\1\2\3", 5, 11)
     assert head[8] == crc.crc32c(data[24:], crc.crc32c(data[:20]))
     assert head[18] == crc.crc32c(data[:16] + data[24:48] + b"lossy")
@@ -209,7 +210,8 @@ def test_cut_and_flipped(s):
 PINNED = [  # (offset, bytes to put there, class, reason, offset of the error) under right checksums
     (0, b"DLPX", "UnsupportedError", "magic", 0),
     (4, b"\1", "UnsupportedError", "version", 4),
-    (4, b"\3", "UnsupportedError", "version", 4),
+    (4, b"\2", "UnsupportedError", "version", 4),
+    (4, b"\4", "UnsupportedError", "version", 4),
     (5, b"\4", "UnsupportedError", "unsupported", 5),
     (7, b"\x40", "UnsupportedError", "unsupported", 7),
     (7, b"\3", "UnsupportedError", "unsupported", 7),
@@ -286,7 +288,7 @@ def test_random_bytes(data):
 
 @given(st.binary(max_size=300), st.sampled_from(list(Mode)), st.integers(0, 255))
 def test_random_payload_under_right_checksums(payload, mode, layout):
-    data = bytearray(struct.pack("<4sBBBBIIII", b"DLPR", 2, mode, 1, layout, 7, 40, 0, 0) + payload)
+    data = bytearray(struct.pack("<4sBBBBIIII", b"DLPR", 3, mode, 1, layout, 7, 40, 0, 0) + payload)
     if mode is Mode.CODED and len(data) >= 52:
         data[33:35] = bytes([5 + data[33] % 5, data[34] % 3])
         size = data[40] % 9
@@ -295,10 +297,11 @@ def test_random_payload_under_right_checksums(payload, mode, layout):
         crc_lossy = crc32c(bytes(data[52 : 52 + size]), crc32c(bytes(data[24:48]), crc32c(bytes(data[:16]), 0)))
         data[48:52] = crc_lossy.to_bytes(4, "little")
     if mode is Mode.JPEG and len(data) >= 34:
-        data[24] &= 63
+        data[24] &= 127
         size = data[26] % 9
         data[26:30] = struct.pack("<I", size)
-        crc_lossy = crc32c(bytes(data[34 : 34 + size]), crc32c(bytes(data[24:30]), crc32c(bytes(data[:16]), 0)))
+        end = 34 + size + (8 if data[24] & 32 else 0)
+        crc_lossy = crc32c(bytes(data[34:end]), crc32c(bytes(data[24:30]), crc32c(bytes(data[:16]), 0)))
         data[30:34] = crc_lossy.to_bytes(4, "little")
     data[20:24] = crc32c(bytes(data[24:]), crc32c(bytes(data[:20]), 0)).to_bytes(4, "little")
     try:

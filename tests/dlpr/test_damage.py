@@ -76,6 +76,7 @@ def seal(data: Bytes) -> bytes:
         struct.pack_into("<I", out, 48, crc)
     if len(out) >= JPEG_SIZE and out[5] == Mode.JPEG:
         (size,) = struct.unpack_from("<I", out, 26)
+        size += 8 if out[24] & 32 else 0  # the prior's name
         crc = crc32c(bytes(out[34 : 34 + size]), crc32c(bytes(out[24:30]), crc32c(bytes(out[:16]), 0)))
         struct.pack_into("<I", out, 30, crc)
     if len(out) >= HEADER_SIZE:

@@ -29,37 +29,37 @@ FILES = {"input.npy", "stream.dlpr", "case.json"}
 
 # Every golden there has ever been. Append only: one that is gone fails by name.
 CASES = [
-    "v2/anchor-lossy-tau2",
-    "v2/background",
-    "v2/chw-leading",
-    "v2/column-tau2",
-    "v2/constant",
-    "v2/constant-within-tau",
-    "v2/grey-chw",
-    "v2/grey-hw-tau1",
-    "v2/jpeg-420",
-    "v2/jpeg-420-box",
-    "v2/jpeg-420-phase",
-    "v2/jpeg-422",
-    "v2/jpeg-440-phase",
-    "v2/jpeg-444",
-    "v2/jpeg-chw-leading",
-    "v2/jpeg-grey-hw",
-    "v2/jpeg-own-table",
-    "v2/jpeg-residual-tau0",
-    "v2/jpeg-residual-tau2",
-    "v2/jpeg-rgb",
-    "v2/no-linear-stage",
-    "v2/no-lossy-layer",
-    "v2/patches-lanes",
-    "v2/patches-lanes-tau3",
-    "v2/rgb-tau0",
-    "v2/rgb-tau1",
-    "v2/rgb-tau15-odd",
-    "v2/rgb-tau5",
-    "v2/row-tau1",
-    "v2/stored",
-    "v2/tiny",
+    "v3/anchor-lossy-tau2",
+    "v3/background",
+    "v3/chw-leading",
+    "v3/column-tau2",
+    "v3/constant",
+    "v3/constant-within-tau",
+    "v3/grey-chw",
+    "v3/grey-hw-tau1",
+    "v3/jpeg-420",
+    "v3/jpeg-420-box",
+    "v3/jpeg-420-phase",
+    "v3/jpeg-422",
+    "v3/jpeg-440-phase",
+    "v3/jpeg-444",
+    "v3/jpeg-chw-leading",
+    "v3/jpeg-grey-hw",
+    "v3/jpeg-own-table",
+    "v3/jpeg-residual-tau0",
+    "v3/jpeg-residual-tau2",
+    "v3/jpeg-rgb",
+    "v3/no-linear-stage",
+    "v3/no-lossy-layer",
+    "v3/patches-lanes",
+    "v3/patches-lanes-tau3",
+    "v3/rgb-tau0",
+    "v3/rgb-tau1",
+    "v3/rgb-tau15-odd",
+    "v3/rgb-tau5",
+    "v3/row-tau1",
+    "v3/stored",
+    "v3/tiny",
 ]
 
 
@@ -91,7 +91,7 @@ def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
 def test_no_golden_is_missing_or_unlisted() -> None:
     found = {f"{v.name}/{c.name}" for v in GOLDEN.glob("v*") for c in v.iterdir()}
     assert found == set(CASES)
-    assert {name.removeprefix("v2/") for name in CASES} == set(make_goldens().golden_cases())
+    assert {name.removeprefix("v3/") for name in CASES} == set(make_goldens().golden_cases())
 
 
 def test_goldens_cover_the_format() -> None:
@@ -142,6 +142,7 @@ REASONS = {
     "bad-lane-state": "corrupt",
     "bank-entry-255": "corrupt",
     "draft-version": "version",
+    "draft-version-2": "version",
     "empty": "truncated",
     "flipped-header": "checksum",
     "flipped-lane": "checksum",
@@ -160,6 +161,7 @@ REASONS = {
     "jpeg-table-202": "corrupt",
     "jpeg-table-again-first": "corrupt",
     "jpeg-trailing-byte": "corrupt",
+    "jpeg-unknown-prior": "prior",
     "jpeg-without-residual": "pixels",
     "lane-exponent-6": "corrupt",
     "linear-frac-13": "corrupt",
@@ -233,7 +235,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     every = script.golden_cases()
     monkeypatch.setattr(script, "golden_cases", lambda: {name: every[name] for name in ("tiny", "stored")})
     monkeypatch.setattr(script, "size_cases", dict)
-    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n### Format\n- Version 2 is a draft: it may change\n")
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n### Format\n- Version 3 is a draft: it may change\n")
     return script
 
 
@@ -255,7 +257,7 @@ def test_goldens_of_a_published_format_cannot_be_replaced(sandbox: ModuleType) -
     assert sandbox.main([]) == 0
     before = {path: path.read_bytes() for path in sandbox.ROOT.rglob("*") if path.is_file()}
     changelog = sandbox.ROOT / "CHANGELOG.md"
-    for text in ("## 1.0.0\n\n### Format\n- Version 2\n", "", "- Version 2 is a draft\n\n### Format\n- Version 2\n"):
+    for text in ("## 1.0.0\n\n### Format\n- Version 3\n", "", "- Version 3 is a draft\n\n### Format\n- Version 3\n"):
         changelog.write_text(text)
         assert sandbox.main(["--replace-draft"]) == 2
     assert all(path.read_bytes() == data for path, data in before.items() if path != changelog)

@@ -4,7 +4,7 @@ python tests/golden/make_goldens.py                  add goldens that are missin
 python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
 python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
 
-A golden is a folder v2/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
+A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
 tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
 the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
@@ -36,7 +36,7 @@ from dlpr.modes.networks import weights
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
-GOLDEN = TESTS / "golden" / "v2"
+GOLDEN = TESTS / "golden" / "v3"
 ERRORS = TESTS / "golden-errors"
 SIZES = TESTS / "regression" / "sizes.csv"
 SLIDE = ROOT / "examples" / "CMU-1-Small-Region.svs"
@@ -248,6 +248,7 @@ def seal_all(data: bytes) -> bytes:
     out = bytearray(data)
     start = 34 if out[5] == Mode.JPEG else 52
     (a,) = struct.unpack_from("<I", out, start - (8 if out[5] == Mode.JPEG else 12))
+    a += 8 if out[5] == Mode.JPEG and out[24] & 32 else 0  # the prior's name
     crc = crc32c(bytes(out[start : start + a]), crc32c(bytes(out[24 : start - 4]), crc32c(bytes(out[:16]), 0)))
     struct.pack_into("<I", out, start - 4, crc)
     return seal(bytes(out))
@@ -277,8 +278,9 @@ def error_cases() -> dict[str, bytes]:
         "flipped-lossy": change(good, 60, good[60] ^ 16),
         "flipped-lane": change(good, len(good) - 5, good[-5] ^ 1),
         "wrong-magic": change(good, 0, 0x45),
-        "wrong-version": seal(change(good, 4, 3)),
+        "wrong-version": seal(change(good, 4, 4)),
         "draft-version": seal(change(good, 4, 1)),
+        "draft-version-2": seal(change(good, 4, 2)),
         "unknown-mode": seal(change(good, 5, 4)),
         "reserved-layout-bit": seal(change(good, 7, 0x40)),
         "three-channels-hw": seal(change(good, 7, 2)),
@@ -296,7 +298,8 @@ def error_cases() -> dict[str, bytes]:
         "bad-lane-state": seal(good[:-4] + bytes(4)),
         "wrong-pixels": seal(change(good, 16, good[16] ^ 1)),
         "trailing-byte": seal(plain + b"\0"),
-        "jpeg-kind-reserved": seal_all(change(jpeg, 24, 0x20)),
+        "jpeg-kind-reserved": seal_all(change(jpeg, 24, 0x40)),
+        "jpeg-unknown-prior": seal_all(change(jpeg, 24, 0x20)),
         "jpeg-subsampled-rgb": seal_all(change(jpeg, 24, 6)),
         "jpeg-box-without-subsampling": seal_all(change(jpeg, 24, 9)),
         "jpeg-phase-beyond-mcu": seal_all(change(jpeg, 25, 0x80)),
@@ -344,8 +347,8 @@ def write_sizes() -> None:
 
 
 def format_is_draft(changelog: str) -> bool:
-    """Whether the changelog still calls version 2 of the format a draft."""
-    return re.search(r"^### Format\n(?:(?!^#).*\n)*?- Version 2 is a draft", changelog, re.MULTILINE) is not None
+    """Whether the changelog still calls version 3 of the format a draft."""
+    return re.search(r"^### Format\n(?:(?!^#).*\n)*?- Version 3 is a draft", changelog, re.MULTILINE) is not None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -357,7 +360,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.replace_draft:
         if not format_is_draft((ROOT / "CHANGELOG.md").read_text("utf-8")):
-            print("make_goldens: version 2 of the format is published; its goldens stay as they are", file=sys.stderr)
+            print("make_goldens: version 3 of the format is published; its goldens stay as they are", file=sys.stderr)
             return 2
         shutil.rmtree(GOLDEN, ignore_errors=True)
     if not args.sizes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlpr.arrays import Buffer, Bytes8
+from dlpr.arrays import Buffer, Bytes8, Ints
 from dlpr.config import EncoderOptions
 from dlpr.frame import HEADER_SIZE, Header, Mode, Stream, check_end, finished
 from dlpr.layout import CODING_ORDER, from_planes
@@ -46,10 +46,22 @@ class ConstantMode(ChunkMode):
         return _array(stream.header, stream.payload)
 
 
+SPARSE = 13
+"""Every so many rows and columns of a chunk are looked at first."""
+
+
+def _range(planes: Bytes8) -> tuple[Ints, Ints]:
+    """Smallest and largest sample of each channel."""
+    flat = planes.reshape(-1, planes.shape[2])
+    return flat.min(0).astype(int), flat.max(0).astype(int)
+
+
 def _encode(chunk: Chunk) -> Stream | None:
     """Code a chunk with the colour in the middle of its range, if that is within tau."""
-    flat = chunk.planes.reshape(-1, chunk.planes.shape[2])
-    low, high = flat.min(0).astype(int), flat.max(0).astype(int)
+    low, high = _range(chunk.planes[::SPARSE, ::SPARSE])
+    if int((high - low).max()) > 2 * chunk.header.tau:  # almost all chunks that are not constant: few pixels tell
+        return None
+    low, high = _range(chunk.planes)
     if int((high - low).max()) > 2 * chunk.header.tau:
         return None
     colour = [int(v) for v in (low + high) // 2]

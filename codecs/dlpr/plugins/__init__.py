@@ -12,10 +12,13 @@ Nothing is imported here that the named library has to provide.
 
 from __future__ import annotations
 
+import base64
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from dlpr.modes.jpeg.prior import Prior, remember
 
 __all__ = ["CodecOptions"]
 
@@ -34,6 +37,9 @@ class CodecOptions:
         Whether streams carry a lossy layer that can be decoded alone.
     patch : int or None
         Side of the residual coder's patches in px: 32, 64, 128 or 256. None is the encoder's default.
+    prior : Prior, bytes or str, optional
+        The slide's (`dlpr.Prior`), its bytes, or these in base64 as the metadata store them. Known to this process from
+        now on, so that every route decodes streams that name it.
 
     Raises
     ------
@@ -45,15 +51,17 @@ class CodecOptions:
     >>> CodecOptions(tau=1).to_config()
     {'tau': 1}
     >>> CodecOptions.from_config({"tau": 2, "patch": 128})
-    CodecOptions(tau=2, lossy_layer=True, patch=128)
+    CodecOptions(tau=2, lossy_layer=True, patch=128, prior=None)
     """
 
     NAME: ClassVar[str] = "dlpr"
     TIFF_COMPRESSION: ClassVar[int] = 65471  # values from 32768 are for private use
+    TIFF_PRIOR_TAG: ClassVar[int] = 65473
 
     tau: int = 0
     lossy_layer: bool = True
     patch: int | None = None
+    prior: Prior | bytes | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tau", _integer("tau", self.tau, 0, 255))
@@ -63,14 +71,21 @@ class CodecOptions:
             object.__setattr__(self, "patch", _integer("patch", self.patch, 32, 256))
             if self.patch not in _PATCHES:
                 raise ValueError(f"dlpr: patch must be one of 32, 64, 128, 256, not {self.patch}")
+        if self.prior is not None:
+            object.__setattr__(self, "prior", _prior(self.prior))
+
+    @property
+    def prior_bytes(self) -> bytes | None:
+        """The prior's bytes; None where there is none."""
+        return self.prior.data if isinstance(self.prior, Prior) else None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CodecOptions:
         """Build options from a JSON object; a key that is not an option is refused by name."""
-        unknown = sorted(set(config) - {"tau", "lossy_layer", "patch"})
+        unknown = sorted(set(config) - {"tau", "lossy_layer", "patch", "prior"})
         if unknown:
             raise ValueError(
-                f"dlpr: unknown option {', '.join(unknown)} (known: tau, lossy_layer, patch); "
+                f"dlpr: unknown option {', '.join(unknown)} (known: tau, lossy_layer, patch, prior); "
                 "the array may have been written by a newer version"
             )
         return cls(**config)
@@ -82,7 +97,21 @@ class CodecOptions:
             config["lossy_layer"] = False
         if self.patch is not None:
             config["patch"] = self.patch
+        if isinstance(self.prior, Prior):
+            config["prior"] = base64.b64encode(self.prior.data).decode("ascii")
         return config
+
+
+def _prior(value: object) -> Prior:
+    """Return the prior that an option means; it is remembered."""
+    if isinstance(value, str):
+        try:
+            value = base64.b64decode(value, validate=True)
+        except ValueError:
+            raise ValueError("dlpr: prior is not base64; take the array's metadata anew") from None
+    if not isinstance(value, (bytes, Prior)):
+        raise TypeError(f"dlpr: prior must be a Prior, bytes or base64, not {type(value).__name__}")
+    return remember(value)
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:

@@ -20,6 +20,7 @@ from numcodecs.compat import ensure_bytes, ensure_ndarray, ndarray_copy
 from dlpr import codec
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import coded_shape
+from dlpr.modes.jpeg.prior import Prior
 from dlpr.plugins import CodecOptions
 
 __all__ = ["DLPR"]
@@ -39,6 +40,9 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         Whether streams carry a lossy layer that can be decoded alone.
     patch : int, optional
         Side of the residual coder's patches in px: 32, 64, 128 or 256.
+    prior : Prior, bytes or str, optional
+        The slide's prior for chunks that are coded as JPEG (`dlpr.Prior`), its bytes, or these in base64. It is stored
+        with the array: chunks that name it cannot be decoded without.
 
     Raises
     ------
@@ -76,8 +80,9 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         threads: int | None = None,
         lossy_layer: bool = True,
         patch: int | None = None,
+        prior: Prior | bytes | str | None = None,
     ) -> None:
-        self._options = CodecOptions(tau=tau, lossy_layer=lossy_layer, patch=patch)
+        self._options = CodecOptions(tau=tau, lossy_layer=lossy_layer, patch=patch, prior=prior)
         self._threads = threads
         dict.__init__(self, name=self.codec_id, configuration=self._options.to_config())
 
@@ -127,6 +132,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             threads=self.threads,
             lossy_layer=self._options.lossy_layer,
             patch=self._options.patch,
+            prior=self._options.prior,
         )
 
     def decode(self, buf: Any, out: Any = None) -> Any:
@@ -151,7 +157,9 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         ValueError
             ``out`` has another size.
         """
-        image = np.ascontiguousarray(codec.decode(ensure_bytes(buf), threads=self.threads))
+        image = np.ascontiguousarray(
+            codec.decode(ensure_bytes(buf), threads=self.threads, prior=self._options.prior_bytes)
+        )
         if out is None:
             return image
         target = ensure_ndarray(out)
@@ -171,7 +179,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     def from_config(cls, config: dict[str, Any]) -> DLPR:
         """Build the codec from `get_config`'s result without its id."""
         options = CodecOptions.from_config(config)
-        return cls(options.tau, lossy_layer=options.lossy_layer, patch=options.patch)
+        return cls(options.tau, lossy_layer=options.lossy_layer, patch=options.patch, prior=options.prior)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DLPR):
@@ -186,7 +194,8 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         return hash((self.codec_id, self._options))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.tau, self.threads, self._options.lossy_layer, self._options.patch)
+        o = self._options
+        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.prior_bytes)
 
     def __repr__(self) -> str:
         stored = self._options.to_config()
@@ -195,6 +204,6 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         return f"DLPR({', '.join(f'{key}={value!r}' for key, value in stored.items())})"
 
 
-def _rebuild(tau: int, threads: int | None, lossy_layer: bool, patch: int | None) -> DLPR:
+def _rebuild(tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: bytes | None) -> DLPR:
     """Unpickle a codec."""
-    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch)
+    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior)

@@ -23,6 +23,10 @@ from dlpr.quantise import quantise
 
 __all__ = ["NetworksMode", "native_model"]
 
+LEAST = 128
+"""Streams up to this size are left alone: header, predictor, lossy layer and lanes seldom take less."""
+STRIPS, STRIP = 8, 4
+"""Strips of so many rows for a rough price of the pixels."""
 FAR_SMALLER = 0.4
 """Share of what a simple predictor's residuals take below which another stream has no rival: the networks reach about
 0.6 of JPEG-LS."""
@@ -69,11 +73,18 @@ class NetworksMode(ChunkMode):
 
     def can_beat(self, chunk: Chunk, size: int) -> bool:
         """Compare with what a simple predictor would need."""
-        if size <= CODED_SIZE:
+        if size <= LEAST:
             return False
         if size >= chunk.planes.size:
             return True
-        return 8 * size >= FAR_SMALLER * float(_native.prediction_bits(chunk.planes, chunk.header.tau))
+        height, tau = chunk.header.height, chunk.header.tau
+        if height >= 4 * STRIPS * STRIP:  # a rough price at first, which settles most
+            starts = [i * (height - STRIP) // (STRIPS - 1) for i in range(STRIPS)]
+            strips = np.concatenate([chunk.planes[y : y + STRIP] for y in starts])
+            rough = float(_native.prediction_bits(strips, tau)) * height / len(strips)
+            if 8 * size < FAR_SMALLER / 2 * rough:
+                return False
+        return 8 * size >= FAR_SMALLER * float(_native.prediction_bits(chunk.planes, tau))
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
         """Code chunks natively; the networks can carry any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from dataclasses import replace
 from decimal import Decimal, localcontext
@@ -18,7 +19,7 @@ from dlpr.bitstream import Header, Mode, Stream
 from dlpr.errors import BitstreamError, CorruptError, UnsupportedError, UnsupportedInputError
 from dlpr.layout import Layout, from_planes, to_planes
 from dlpr.modes.jpeg import reference as jpeg_reference
-from dlpr.modes.jpeg.arithmetic import squash_table, stretch_table
+from dlpr.modes.jpeg.arithmetic import learn_table, odds, squash_table
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.payload import JpegPayload
@@ -137,21 +138,27 @@ def test_bytes_do_not_depend_on_threads() -> None:
 
 
 def test_rounded_tables_are_far_from_ties() -> None:
-    """Any logarithm and exponential with nine right digits gives the integers of section 17."""
+    """Any exponential with nine right digits gives the integers of section 17."""
     nearest = Decimal(1)
     with localcontext() as context:
         context.prec = 40
-        for i, value in enumerate(stretch_table()):
-            exact = 256 * (Decimal(2 * i + 1) / Decimal(8191 - 2 * i)).ln()
-            assert abs(exact - value) < Decimal("0.5")
-            nearest = min(nearest, Decimal("0.5") - abs(exact - value))
         for x, value in zip(range(-2047, 2048), squash_table(), strict=True):
-            exact = 65536 / (1 + (Decimal(-x) / 256).exp())
+            exact = 65536 / (1 + Decimal(2) ** (Decimal(-x) / 128))
             if 32 <= exact <= 65504:
                 assert abs(exact - value) < Decimal("0.5")
-                nearest = min(nearest, Decimal("0.5") - abs(exact - value))
+                nearest = min(nearest, Decimal("0.5") - abs(exact - value)) if x else nearest
     assert nearest > Decimal("1e-6")
     assert math.isclose(sum(squash_table()), 65536 * 4095 / 2)
+
+
+def test_odds_are_near_the_logarithm() -> None:
+    values = [odds(p) for p in range(65536)]
+    assert values == [-v for v in reversed(values)]
+    assert all(a <= b for a, b in itertools.pairwise(values))
+    for p in range(0, 65536, 97):
+        assert abs(values[p] - 256 * math.log2((2 * p + 1) / (131071 - 2 * p))) < 24
+    assert learn_table()[0] == 132
+    assert learn_table()[-1] == 4
 
 
 def test_zigzag_and_standard_tables() -> None:
