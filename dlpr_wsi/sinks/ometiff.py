@@ -155,7 +155,7 @@ def write_pyramid(
             if hashes is not None:
                 data = hashes(level.index, channel)
                 extratags.append((TAG_HASHES, 7, len(data), data, True))
-            if first and channel == 0 and level.prior and how.compression == CodecOptions.TIFF_COMPRESSION:
+            if hashes is not None and first and channel == 0 and level.prior:
                 extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(level.prior), level.prior, True))
             writer.write(
                 iter(tiles(level.index, channel)),

@@ -52,7 +52,7 @@ ZARR = "import sys, zarr, hashlib\na = zarr.open_group(sys.argv[1], mode='r')['0
 ZARR += "print(hashlib.sha256(a.transpose(1, 2, 0).tobytes()).hexdigest())"
 TIFF = "import sys, tifffile, hashlib, dlpr.plugins.tifffile\n"
 TIFF += "print(hashlib.sha256(tifffile.imread(sys.argv[1]).tobytes()).hexdigest())"
-OURS = "import sys, hashlib\nfrom dlpr_wsi.sources.opening import open_archive\na = open_archive(sys.argv[1])\n"
+OURS = "import sys, hashlib, pathlib\nfrom dlpr_wsi.sources.opening import open_archive\na = open_archive(pathlib.Path(sys.argv[1]))\n"
 OURS += "print(hashlib.sha256(a.read(0, 0, a.levels[0].width, a.levels[0].height, 0).tobytes()).hexdigest())"
 
 
@@ -64,14 +64,16 @@ def test_every_route_finds_the_prior(tmp_path, svs, monkeypatch, forget, version
     want = digest(source.read(0, 0, level.width, level.height, 0))
     source.close()
     out = tmp_path / "a.zarr"
-    report = convert(svs, out, ConvertOptions(version=version))
+    report = convert(svs, out, options=ConvertOptions(version=version))
     assert report.tiles_by_mode["jpeg"] > 0
     assert verify(out, svs).ok
     archive = open_archive(out)
     assert archive.levels[0].prior is not None
     assert fresh(ZARR, out) == want
     assert fresh(OURS, out) == want
-    export(out, tmp_path / "a.tif")
+    export(out, tmp_path / "plain.zarr", zarr=True)
+    forget()
+    convert(svs, tmp_path / "a.tif", options=ConvertOptions())
     assert fresh(TIFF, tmp_path / "a.tif") == want
     assert fresh(OURS, tmp_path / "a.tif") == want
     assert open_archive(tmp_path / "a.tif").levels[0].prior == archive.levels[0].prior
@@ -82,7 +84,7 @@ def test_every_route_finds_the_prior(tmp_path, svs, monkeypatch, forget, version
 def test_a_damaged_prior_is_refused_by_name(tmp_path, svs, monkeypatch):
     monkeypatch.setattr(convert_module, "slide_prior", always)
     out = tmp_path / "a.zarr"
-    convert(svs, out, ConvertOptions())
+    convert(svs, out, options=ConvertOptions())
     file = out / "0" / "zarr.json"
     text = file.read_text()
     at = text.index('"prior"') + 40
@@ -93,11 +95,11 @@ def test_a_damaged_prior_is_refused_by_name(tmp_path, svs, monkeypatch):
 
 def test_small_slides_get_none(monkeypatch):
     source = open_source(EXAMPLE)
-    plan = make_plan(source)
-    assert prior_module.slide_prior(source, plan, SourceTiles.ALLOWED) is None
+    plan = make_plan(source.facts, [source.tile_grid(i) for i in range(len(source.facts.levels))])
+    assert prior_module.slide_prior(source, plan, SourceTiles.AUTO) is None
     monkeypatch.setattr(prior_module, "_FEWEST", 64)
     assert prior_module.slide_prior(source, plan, SourceTiles.NEVER) is None
-    assert prior_module.slide_prior(source, plan, SourceTiles.ALLOWED) is None  # takes more than it saves
+    assert prior_module.slide_prior(source, plan, SourceTiles.AUTO) is None  # takes more than it saves
     source.close()
 
 
@@ -105,7 +107,7 @@ def test_the_choice_is_deterministic_and_pays(monkeypatch):
     monkeypatch.setattr(prior_module, "_FEWEST", 64)
     monkeypatch.setattr(prior_module, "_SHARE", 10)
     source = open_source(EXAMPLE)
-    plan = make_plan(source)
-    first = prior_module.slide_prior(source, plan, SourceTiles.ALLOWED)
-    assert first == prior_module.slide_prior(source, plan, SourceTiles.ALLOWED)
+    plan = make_plan(source.facts, [source.tile_grid(i) for i in range(len(source.facts.levels))])
+    first = prior_module.slide_prior(source, plan, SourceTiles.AUTO)
+    assert first == prior_module.slide_prior(source, plan, SourceTiles.AUTO)
     source.close()
