@@ -94,6 +94,12 @@ class ArchiveLevel(Chunked):
     channels: int | None = None
     prior: bytes | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, which needs the prior too."""
+        self.__dict__.update(state)
+        if self.prior is not None:
+            CodecOptions(prior=self.prior)
+
     @property
     def tile(self) -> int:
         """Side of a chunk where chunks are square.

@@ -1,6 +1,7 @@
 """The slide's prior on its way: learnt by convert, carried by the metadata, found by every reader."""
 
 import hashlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +53,9 @@ ZARR = "import sys, zarr, hashlib\na = zarr.open_group(sys.argv[1], mode='r')['0
 ZARR += "print(hashlib.sha256(a.transpose(1, 2, 0).tobytes()).hexdigest())"
 TIFF = "import sys, tifffile, hashlib, dlpr.plugins.tifffile\n"
 TIFF += "print(hashlib.sha256(tifffile.imread(sys.argv[1]).tobytes()).hexdigest())"
-OURS = "import sys, hashlib, pathlib\nfrom dlpr_wsi.sources.opening import open_archive\na = open_archive(pathlib.Path(sys.argv[1]))\n"
-OURS += "print(hashlib.sha256(a.read(0, 0, a.levels[0].width, a.levels[0].height, 0).tobytes()).hexdigest())"
+OURS = "import sys, hashlib, pathlib\nfrom dlpr_wsi.sources.opening import open_archive\n"
+OURS += "a = open_archive(pathlib.Path(sys.argv[1]))\nl = a.levels[0]\n"
+OURS += "print(hashlib.sha256(a.read(0, 0, l.width, l.height, 0).tobytes()).hexdigest())"
 
 
 @pytest.mark.parametrize("version", list(OmeVersion))
@@ -77,6 +79,8 @@ def test_every_route_finds_the_prior(tmp_path, svs, monkeypatch, forget, version
     assert fresh(TIFF, tmp_path / "a.tif") == want
     assert fresh(OURS, tmp_path / "a.tif") == want
     assert open_archive(tmp_path / "a.tif").levels[0].prior == archive.levels[0].prior
+    forget()
+    dlpr.decode(pickle.loads(pickle.dumps(archive.levels[0])) and archive.stream(0, 0, 0))
     forget()
     assert digest(open_archive(out).read(0, 0, level.width, level.height, 0)) == want
 
