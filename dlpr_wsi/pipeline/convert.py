@@ -21,6 +21,7 @@ from dlpr_wsi.pipeline.estimate import Estimate, estimate
 from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
 from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
 from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, pyramid_levels
+from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
@@ -384,6 +385,7 @@ def convert(
                 threads=executor.threads,
                 device="cuda" if gpu else None,
                 selection=options.selection,
+                prior=slide_prior(source, plan, options.source_tiles),
             )
             stages = _run(job, journal, executor, progress)
             kept = _finish(job, journal, source, options, job_id(header))
@@ -519,7 +521,9 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
     }
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
     channels = source.facts.channels
-    write_metadata(job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels)
+    write_metadata(
+        job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels, prior=job.prior
+    )
     return kept
 
 

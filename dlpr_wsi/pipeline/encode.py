@@ -79,7 +79,11 @@ def _jpeg_pixels(tile: SourceTile) -> NDArray[np.uint8] | None:
 
 
 def encode_chunks(
-    chunks: Sequence[NDArray[np.uint8]], tau: int, tiles: Sequence[SourceTile | None], threads: int
+    chunks: Sequence[NDArray[np.uint8]],
+    tau: int,
+    tiles: Sequence[SourceTile | None],
+    threads: int,
+    prior: bytes | None = None,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
@@ -93,6 +97,8 @@ def encode_chunks(
         The slide's own tile of each chunk, where it may be kept.
     threads : int
         Of the codec.
+    prior : bytes or None
+        The slide's, see `dlpr.Prior`.
     """
     same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once
     places: list[int] = []
@@ -107,7 +113,7 @@ def encode_chunks(
     options: dict[str, Any] = {}
     if keeps_jpeg() and any(tiles[index] is not None for index in todo):
         options["source_jpegs"] = [source_jpeg(tile) if (tile := tiles[index]) is not None else None for index in todo]
-    streams = dlpr.encode_batch(images, tau, threads=threads, **options)
+    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
     return [streams[place] for place in places]
 
 

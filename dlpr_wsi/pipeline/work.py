@@ -70,6 +70,8 @@ class Job:
         torch device that decodes for the check; None: the CPU, natively.
     selection : Selection
         Which picture of the source, where it holds several.
+    prior : bytes or None
+        The slide's (`dlpr.Prior`), which its JPEG tiles are coded with.
     """
 
     key: str
@@ -82,6 +84,7 @@ class Job:
     threads: int
     device: str | None = None
     selection: Selection = field(default_factory=Selection)
+    prior: bytes | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -296,7 +299,7 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, job.tau, stored, job.threads)
+    streams = encode_chunks(parts, job.tau, stored, job.threads, job.prior)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [

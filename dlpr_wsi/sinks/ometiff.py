@@ -17,6 +17,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import dlpr
+from dlpr.plugins import CodecOptions
 from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.sinks.place import check_destination, sync_folder
 from dlpr_wsi.sources import Channel
@@ -154,6 +155,8 @@ def write_pyramid(
             if hashes is not None:
                 data = hashes(level.index, channel)
                 extratags.append((TAG_HASHES, 7, len(data), data, True))
+            if hashes is not None and first and channel == 0 and level.prior:
+                extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(level.prior), level.prior, True))
             writer.write(
                 iter(tiles(level.index, channel)),
                 shape=(level.height, level.width, 3) if rgb else (level.height, level.width),

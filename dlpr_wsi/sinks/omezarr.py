@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr.crc import crc32c
+from dlpr.plugins import CodecOptions
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
 from dlpr_wsi.sinks.place import write_file
 from dlpr_wsi.sources import Channel
@@ -123,6 +124,7 @@ def write_metadata(
     facts: Mapping[str, Any] | None,
     name: str = "image",
     channels: Sequence[Channel] | None = None,
+    prior: bytes | None = None,
 ) -> None:
     """Write the metadata of an OME-Zarr image.
 
@@ -144,13 +146,16 @@ def write_metadata(
         Name of the image. Never the slide's file name: that may identify the patient.
     channels : sequence of Channel or None
         Names and colours of the channels; None for RGB.
+    prior : bytes or None
+        The slide's (`dlpr.Prior`), which its chunks were coded with.
     """
+    settings = CodecOptions(tau=tau, prior=prior).to_config()
     for index, level in enumerate(plan.levels):
         shape, fill = [level.samples, level.height, level.width], fill_value(level.channels)
         chunk = [level.chunk_samples, level.tile_height, level.tile_width]
         folder = data / str(index)
         if version is OmeVersion.V04:
-            codec = {"id": "dlpr", "tau": tau}
+            codec = {"id": "dlpr", **settings}
             _write_json(folder / ".zarray", _array_v2(shape, chunk, codec, fill))
             continue
         shard = [level.samples, level.tile_height * level.shard_rows, level.tile_width * level.shard_columns]
@@ -158,7 +163,7 @@ def write_metadata(
             "name": "sharding_indexed",
             "configuration": {
                 "chunk_shape": chunk,
-                "codecs": [{"name": "dlpr", "configuration": {"tau": tau}}],
+                "codecs": [{"name": "dlpr", "configuration": settings}],
                 "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                 "index_location": "end",
             },

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr.crc import crc32c
+from dlpr.plugins import CodecOptions
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.sources import Channel, Chunked
 
@@ -75,6 +76,8 @@ class ArchiveLevel(Chunked):
         Rows and columns of places in a shard, which has all their channels; None where every chunk is a file.
     channels : int or None
         None: RGB, three samples in a chunk. Else the number of channels, one in a chunk.
+    prior : bytes or None
+        The slide's (`dlpr.Prior`), where chunks need one.
     """
 
     path: Path
@@ -89,6 +92,13 @@ class ArchiveLevel(Chunked):
     shard_rows: int | None
     shard_columns: int | None
     channels: int | None = None
+    prior: bytes | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, which needs the prior too."""
+        self.__dict__.update(state)
+        if self.prior is not None:
+            CodecOptions(prior=self.prior)
 
     @property
     def tile(self) -> int:
@@ -429,6 +439,7 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
             chunks = settings["chunk_shape"]
             (codec,) = settings["codecs"]
         name, tau = codec["name"], codec.get("configuration", {}).get("tau", 0)
+        packed = codec.get("configuration", {}).get("prior")
         plain = meta["data_type"] == "uint8" and meta["chunk_key_encoding"] == {
             "name": "default",
             "configuration": {"separator": "/"},
@@ -437,6 +448,7 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         zarr_format, sharded, meta = 2, False, _load(path / ".zarray")
         chunks = outer = meta["chunks"]
         name, tau = meta["compressor"]["id"], meta["compressor"].get("tau", 0)
+        packed = meta["compressor"].get("prior")
         plain = meta["dtype"] == "|u1" and meta.get("dimension_separator") == "/" and not meta.get("filters")
     shape = meta["shape"]
     numbers = [*shape, *chunks, *outer, tau]
@@ -468,7 +480,19 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         shard_rows=outer[1] // chunks[1] if sharded else None,
         shard_columns=outer[2] // chunks[2] if sharded else None,
         channels=None if chunks[0] == 3 else shape[0],
+        prior=_prior(path, packed),
     )
+
+
+def _prior(path: Path, packed: object) -> bytes | None:
+    """Read the slide's prior from a codec's configuration; from now on this process knows it."""
+    if packed is None:
+        return None
+    try:
+        options = CodecOptions.from_config({"prior": packed})
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: the prior in its metadata is damaged; restore the metadata") from error
+    return options.prior_bytes
 
 
 def _load(file: Path) -> Any:

@@ -232,7 +232,19 @@ def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any, channels
         shard_rows=None,
         shard_columns=None,
         channels=channels,
+        prior=before[0].prior if before else _prior(path, page),
     )
+
+
+def _prior(path: Path, page: Any) -> bytes | None:
+    """Read the slide's prior from the first page; from now on this process knows it."""
+    stored = page.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)
+    if stored is None:
+        return None
+    try:
+        return CodecOptions(prior=bytes(stored)).prior_bytes
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: the prior in its tag {CodecOptions.TIFF_PRIOR_TAG} is damaged") from error
 
 
 def _stream_tau(path: Path, places: _Tiles) -> int:

@@ -272,7 +272,7 @@ def test_only_names_the_tile_that_cannot_be_kept(tmp_path, svs, monkeypatch):
 
     genuine = work.encode_chunks
 
-    def without_the_second(chunks, tau, tiles, threads):
+    def without_the_second(chunks, tau, tiles, threads, prior=None):
         return genuine(chunks, tau, [tile if number != 1 else None for number, tile in enumerate(tiles)], threads)
 
     monkeypatch.setattr(work, "encode_chunks", without_the_second)

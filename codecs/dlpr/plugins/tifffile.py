@@ -10,6 +10,8 @@ decoder moves the axes by the stream's own layout; the bytes of a Zarr archive's
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import tifffile
 import dlpr
 from dlpr.errors import CorruptError, PluginError
 from dlpr.layout import Axes, Layout
+from dlpr.modes.jpeg.prior import remember
 from dlpr.plugins import CodecOptions
 
 __all__ = ["COMPRESSION", "decode_tile", "register"]
@@ -74,6 +77,22 @@ def decode_tile(data: Any, out: Any = None, **_options: Any) -> np.ndarray[Any, 
     return core.view(_Tile)
 
 
+def _follow_priors() -> None:
+    """Remember the slide's prior of every file that tifffile opens: decoders of tiles see no tags."""
+    plain = tifffile.TiffPage.__init__
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    @functools.wraps(plain)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        plain(self, *args, **options)
+        if self.compression == COMPRESSION and (data := self.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)) is not None:
+            with contextlib.suppress(CorruptError):  # tiles that name another are refused by name
+                remember(bytes(data))
+
+    setattr(tifffile.TiffPage, "__init__", init)  # noqa: B010
+
+
 def register() -> None:
     """Let tifffile read tiles of compression `COMPRESSION`.
 
@@ -99,6 +118,7 @@ def register() -> None:
     present = codecs.get(COMPRESSION)
     if present is not None and getattr(present, "__module__", None) != __name__:
         raise PluginError(f"TIFF compression {COMPRESSION} is already taken by {present!r}")
+    _follow_priors()
     codecs[COMPRESSION] = decode_tile
     images.add(COMPRESSION)
     try:

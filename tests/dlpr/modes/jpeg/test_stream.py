@@ -271,7 +271,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(CorruptError, match="mode constant has no JPEG"):
         decode_planes([bitstream.parse(dlpr.encode(np.full((4, 4, 3), 1, np.uint8)))])
     with pytest.raises(ValueError, match="JPEG"):
-        _native.jpeg_decode_batch([((8, 8, 9, 0, 0, 1, 1, 0, 0, 3), 0, b"\1\1\1\0", b"")], 1)
+        _native.jpeg_decode_batch([((8, 8, 9, 0, 0, 1, 1, 0, 0, 3), 0, b"\1\1\1\0", b"", None)], 1)
 
 
 # ---- damage ----
