@@ -20,6 +20,10 @@ __all__ = ["ZarrReader"]
 _MAX_METADATA = 1 << 24
 _MAX_CHUNK = 1 << 28
 _MISSING = (1 << 64) - 1
+_NAMES = {
+    "time": "t", "channel": "c", "band": "c", "plane": "z", "row": "y", "column": "x",
+    **{axis: axis for axis in "tczyx"},
+}  # fmt: skip
 
 
 class ZarrReader:
@@ -112,7 +116,7 @@ def _image(path: Path, selection: Selection) -> tuple[str, list[Path]]:
     """Return the axes (empty: not said) and the folders of the levels."""
     attributes = _attributes(path)
     if attributes is None:
-        return "", [path]
+        return _named_axes(path), [path]
     if "dlpr_wsi" in attributes or "dlpr-wsi" in attributes:
         raise NoSecond("DLPR chunks are decoded by this package alone")
     if "multiscales" not in attributes:
@@ -129,6 +133,21 @@ def _image(path: Path, selection: Selection) -> tuple[str, list[Path]]:
             raise NoSecond("levels outside of the folder")
         places.append(place)
     return axes, places
+
+
+def _named_axes(path: Path) -> str:
+    """Return the axes that an array names: dimension_names of format 3, xarray's attribute; empty where none are."""
+    if (path / "zarr.json").is_file():
+        node = _load(path / "zarr.json")
+        names = node.get("dimension_names") or node.get("attributes", {}).get("_ARRAY_DIMENSIONS")
+    else:
+        names = _load(path / ".zattrs").get("_ARRAY_DIMENSIONS") if (path / ".zattrs").is_file() else None
+    if not names:
+        return ""
+    axes = [_NAMES.get(str(name).lower()) for name in names]
+    if None in axes:
+        raise NoSecond("an array that names its axes in other words")
+    return "".join(axis for axis in axes if axis)
 
 
 def _guess(shape: tuple[int, ...]) -> str:

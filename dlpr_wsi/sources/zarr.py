@@ -279,6 +279,8 @@ def _plain_array(array: Any, selection: Selection) -> tuple[_Picture, list[str]]
     _check(axes, [array])
     at, notes = _positions(axes, array.shape, selection)
     count = int(array.shape[axes.index("c")]) if "c" in axes else 1
+    if by_shape:
+        notes.append("its axes are not named: by its shape it was taken for red, green and blue")
     nothing = (None,) * count
     channels = None if by_shape or is_picture(nothing, nothing) else make_channels(nothing, nothing)
     return _Picture((array,), axes, at, channels, (None, None)), notes

@@ -85,7 +85,7 @@ class DicomCase:
             pydicom.dcmwrite(name, data, enforce_file_format=True)
             first = first or name
         if self.label:
-            label = picture(3, 30, 40, self._levels()[0].shape[-1], self._levels()[0].dtype)
+            label = picture(3, 30, 40, self._levels()[0].shape[-1])  # of 8 bits whatever the slide has
             frames = [self._coded(label)]
             data = self._dataset(label, frames, uids, 9, ["ORIGINAL", "PRIMARY", "LABEL", "NONE"], 10.0, (40, 30))
             pydicom.dcmwrite(place / f"label{self.suffix}", data, enforce_file_format=True)

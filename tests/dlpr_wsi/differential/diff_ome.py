@@ -52,8 +52,17 @@ class OmeCase:
     def _size(self, axis):
         return dict(zip([a for a in self.axes if a not in "YX"], self.sizes, strict=True)).get(axis, 1)
 
+    def _own(self):
+        """Return the slide's number among the images."""
+        return 1 if self.aside else 0
+
     @property
     def verdict(self):
+        others = [name for name in (self.aside, self.after) if name]
+        if self.image is not None and self.image > len(others):
+            return Verdict.REFUSE
+        if self.image is not None and self.image != self._own():
+            return Verdict.CONVERT  # the other image, of 8 bits whatever the slide has
         if self.deep:
             return Verdict.REFUSE
         for axis, chosen in (("Z", self.plane), ("T", self.time)):
@@ -61,9 +70,6 @@ class OmeCase:
                 return Verdict.REFUSE
             if chosen is not None and chosen >= self._size(axis):
                 return Verdict.REFUSE
-        others = [name for name in (self.aside, self.after) if name]
-        if self.image is not None and self.image > len(others):
-            return Verdict.REFUSE
         if others and self.image is None and any(name not in ASIDE for name in others):
             return Verdict.EITHER
         if self._size("S") == 4 or self.image is not None or self._size("S") * self._size("C") > 4:
@@ -135,8 +141,7 @@ class OmeCase:
     def truths(self, path: Path) -> list[Truth]:
         factor = MICROMETRES[self.unit]
         mpp = None if self.pixel is None or factor is None else (self.pixel * factor,) * 2
-        own = 1 if self.aside else 0
-        if self.image is not None and self.image != own:
+        if self.image is not None and self.image != self._own():
             return [Truth("the other image", (picture(7, 30, 40),), None)]
         levels = []
         for level in self._levels():

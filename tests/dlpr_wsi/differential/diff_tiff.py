@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import imagecodecs
@@ -147,7 +148,9 @@ class TiffCase:
             empty_tile(path, page.aspage(), self.missing)
 
     def _whitened(self, image):
-        """Fill the tile that was removed with the background."""
+        """Fill the tile that was removed with the background, in the last level of the last picture."""
+        if self.missing is None or (self.page or 0) != self.pages - 1:
+            return image
         image = np.array(image)
         columns = -(-image.shape[1] // self.tile)
         index = self.missing % (columns * -(-image.shape[0] // self.tile))
@@ -184,8 +187,7 @@ class TiffCase:
 
     def truths(self, path: Path) -> list[Truth]:
         shown = [self._shown(level) for level in self._arrays(self.page or 0)]
-        if self.missing is not None:
-            shown[-1] = (self._whitened(shown[-1][0]), shown[-1][1])
+        shown[-1] = (self._whitened(shown[-1][0]), shown[-1][1])
         upright = [turned(image, self.orientation) for image, _ in shown]
         mpp = None
         if self.resolution is not None and self.resolution[1] != "none":
@@ -197,10 +199,15 @@ class TiffCase:
             # libtiff takes an extra sample that is not declared for alpha; to drop it is as right
             return [judge, arrays] if self.extra else [judge]
         if self.compression == "jpeg":
-            return [self._decoded(path, mpp)]
+            return [self._decoded(path, mpp) if self.missing is None else self._decoded_whole(mpp)]
         if self.lower == "plain":
             return [arrays, Truth("page 0", tuple(upright[:1]), mpp, arrays.tolerance)]
         return [arrays]
+
+    def _decoded_whole(self, mpp):
+        """Decode the file as it was before a tile was removed: what a decoder makes of a gap is its own affair."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self._decoded(replace(self, missing=None).write(Path(folder)), mpp)
 
     def _decoded(self, path, mpp):
         """Lossy data, decoded by Pillow's libtiff; sub-IFDs, which it does not show, by tifffile."""
@@ -218,6 +225,7 @@ class TiffCase:
                 frames += [entry.aspage().asarray() for entry in tiff.pages[0].pages]
         frames = [f if f.ndim == 3 else grey3(f) for f in frames]
         frames = frames[self.page or 0 : (self.page or 0) + 1] if self.pages > 1 else frames
+        frames[-1] = self._whitened(frames[-1])
         return Truth("Pillow", tuple(turned(f, self.orientation) for f in frames), mpp)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numcodecs
 import numpy as np
 import zarr
-from diff_common import ANY, Truth, Verdict, level_sizes, picture, shrunk
+from diff_common import Truth, Verdict, level_sizes, picture, shrunk
 from hypothesis import strategies as st
 
 from dlpr_wsi.sources import Selection
 
 MICROMETRES = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "": None, "pixel": None}
+WORDS = {"t": "time", "c": "band", "z": "plane", "y": "row", "x": "column"}
 KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
@@ -38,6 +39,7 @@ class ZarrCase:
     outer: float | None = None  # of a transform of the whole multiscale
     unit: str = "micrometer"
     names: str = ""  # of channels: rgb, stains
+    naming: str = ""  # of a bare array's axes: not at all, letters, words
     missing: bool = False
     plane: int | None = None
     time: int | None = None
@@ -50,21 +52,31 @@ class ZarrCase:
     def _size(self, axis):
         return dict(zip([a for a in self.axes if a not in "yx"], self.sizes, strict=True)).get(axis, 1)
 
+    def _meant(self):
+        """Return axes and sizes as the file tells them: by names, or of a bare array without names by its shape."""
+        if self.layout != "array" or self.naming:
+            return self.axes, self.sizes
+        shape = self._levels()[0].shape
+        if len(shape) < 3 or any(n != 1 for n in shape[:-3]) or 3 not in (shape[-3], shape[-1]):
+            return None
+        return ("cyx" if shape[-3] == 3 else "yxc"), (3,)
+
     @property
     def verdict(self):
-        if self.deep:
+        other = self.image is not None and self.image > 0
+        if self.image is not None and self.image > (2 if "label" in self.layout else 0):
             return Verdict.REFUSE
+        if (self.deep and not other) or self._meant() is None:
+            return Verdict.REFUSE
+        if self._meant() != (self.axes, self.sizes):
+            return Verdict.REFUSE if self.plane or self.time else Verdict.CONVERT
         for axis, chosen in (("z", self.plane), ("t", self.time)):
             if self._size(axis) > 1 and chosen is None:
                 return Verdict.REFUSE
             if chosen is not None and chosen >= self._size(axis):
                 return Verdict.REFUSE
-        if self.image is not None and self.image > (2 if "label" in self.layout else 0):
-            return Verdict.REFUSE
-        ordinary = self.layout != "array" and self.image is None
-        ordinary &= self.axes in ("cyx", "yx", "zcyx", "tczyx", "tcyx", "czyx")
-        if self.layout == "array":
-            ordinary = (self.axes, self.sizes) in (("cyx", (3,)), ("yxc", (3,)))
+        ordinary = not other and self.axes in ("cyx", "yx", "zcyx", "tczyx", "tcyx", "czyx")
+        ordinary |= self.layout == "array" and self.axes == "yxc"
         return Verdict.CONVERT if ordinary and self.plane is None and self.time is None else Verdict.EITHER
 
     def _levels(self):
@@ -164,21 +176,28 @@ class ZarrCase:
             options["compressors"] = coder
             if self.sharded:
                 options["shards"] = tuple(2 * c if a in "yx" else c for a, c in zip(self.axes, chunks, strict=True))
+        if self.layout == "array" and self.naming:
+            names = [axis if self.naming == "letters" else WORDS[axis] for axis in self.axes]
+            options |= {"attributes": {"_ARRAY_DIMENSIONS": names}} if form == 2 else {"dimension_names": names}
         zarr.create_array(str(path), zarr_format=form, **options)[...] = level
 
     def truths(self, path: Path) -> list[Truth]:
         factor = MICROMETRES[self.unit]
         mpp = None if factor is None else (self.scale * (self.outer or 1.0) * factor,) * 2
         if self.layout == "array":
-            mpp = ANY
+            mpp = None
         if self.image:
             side = 20 + 10 * self.image
             return [Truth("the other image", (np.zeros((side, side, self._size("c")), np.uint8),), mpp)]
         levels = []
-        for level in self._levels()[: 1 if self.layout == "array" else None]:
+        axes, _ = self._meant()
+        stored = self._levels()
+        if self.layout == "array":
+            stored = stored[:1] if self.naming else [stored[0].reshape(stored[0].shape[-3:])]
+        for level in stored:
             cut = {"z": self.plane or 0, "t": self.time or 0}
-            shown = level[tuple(cut.get(axis, slice(None)) for axis in self.axes)]
-            left = [axis for axis in self.axes if axis not in cut]
+            shown = level[tuple(cut.get(axis, slice(None)) for axis in axes)]
+            left = [axis for axis in axes if axis not in cut]
             levels.append(np.moveaxis(shown, left.index("c"), -1) if "c" in left else shown[..., None])
         return [Truth("the arrays", tuple(levels), mpp)]
 
@@ -234,6 +253,7 @@ def zarr_cases(draw):
         outer=pick(None, None, 2.0, 0.5),
         unit=unit,
         names=pick("", "", "rgb", "stains"),
+        naming=pick("", "letters", "words") if layout == "array" else "",
         missing=pick(False, False, True),
         plane=pick(None, 0, found["z"] - 1, found["z"]) if "z" in found else None,
         time=pick(None, 0, found["t"] - 1) if "t" in found else None,

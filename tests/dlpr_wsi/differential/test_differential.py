@@ -39,7 +39,8 @@ def run(family, count, counts, **how):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 result = outcome(case, Path(folder))
-            except BaseException:
+            except BaseException as error:
+                error.add_note(f"case: {case!r}")  # pytest shortens what it shows of arguments
                 counts[f"{family} wrong"] += 1
                 raise
         counts[f"{family} {result}"] += 1
