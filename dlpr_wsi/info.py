@@ -74,6 +74,8 @@ class ArchiveInfo:
         Ids of the weights that its streams name.
     icc_profile : int or None
         Size of the colour profile in bytes.
+    prior : int or None
+        Size in bytes of the slide's prior, without which its chunks of mode jpeg cannot be decoded; None: no prior.
     source : mapping
         What the conversion recorded about the slide.
     samples : int
@@ -92,6 +94,7 @@ class ArchiveInfo:
     tiles_by_mode: Mapping[str, int]
     weights: tuple[str, ...]
     icc_profile: int | None
+    prior: int | None
     source: Mapping[str, Any]
     samples: int = 3
     channels: tuple[Channel, ...] | None = None
@@ -168,6 +171,7 @@ def archive_info(path: Path) -> ArchiveInfo:
         tiles_by_mode=dict(modes),
         weights=tuple(sorted(weights)),
         icc_profile=None if archive.icc_profile is None else len(archive.icc_profile),
+        prior=None if archive.levels[0].prior is None else len(archive.levels[0].prior),
         source=dict(archive.facts),
         samples=archive.samples,
         channels=archive.channels,

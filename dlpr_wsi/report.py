@@ -58,6 +58,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
             else ""
         ),
         f"tiles         {_modes(report.tiles_by_mode)}",
+        *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
         f"max |error|   {report.max_error}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",
     ]
@@ -229,6 +230,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"              {_share(facts.bytes, facts.raw_bytes)} of the raw pixels{against}",
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
         f"weights       {', '.join(facts.weights) or 'none needed'}",
+        f"prior         {'none' if facts.prior is None else _prior(facts.prior)}",
         f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
     held = 3 if facts.channels is None else 1
@@ -256,6 +258,10 @@ def _tau(tau: int) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _prior(size: int) -> str:
+    return f"{size:,} bytes learnt from the slide's own tiles, in the archive's metadata; its JPEG tiles need it"
 
 
 def _size(width: int, height: int) -> str:

@@ -131,6 +131,8 @@ class ConvertReport:
         Seconds that tasks spent on read, encode, write and check, summed over tasks that ran side by side.
     already : bool
         The archive was there, complete, made from this slide with these options.
+    prior_bytes : int
+        Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
     """
 
     source: SlideFacts
@@ -148,6 +150,7 @@ class ConvertReport:
     seconds: float
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
+    prior_bytes: int = 0
 
     @property
     def width(self) -> int:
@@ -216,6 +219,7 @@ class ConvertReport:
             "stages": dict(self.stages),
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
+            "prior_bytes": self.prior_bytes,
         }
 
 
@@ -411,6 +415,7 @@ def convert(
         tasks=plan.task_count,
         seconds=time.perf_counter() - begin,
         stages=stages,
+        prior_bytes=len(job.prior or b""),
     )
 
 
@@ -458,6 +463,7 @@ def _already(
         tasks=plan.task_count,
         seconds=time.perf_counter() - begin,
         already=True,
+        prior_bytes=len(archive.levels[0].prior or b""),
     )
 
 
