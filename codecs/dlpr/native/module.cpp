@@ -6,6 +6,7 @@
 
 void bind_jpeg(nb::module_& m);
 void bind_jpeg_recover(nb::module_& m);
+void bind_colour(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
@@ -13,4 +14,5 @@ NB_MODULE(_native, m) {
   bind_codec(m);
   bind_jpeg(m);
   bind_jpeg_recover(m);
+  bind_colour(m);
 }
