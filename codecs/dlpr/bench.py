@@ -23,7 +23,7 @@ import numpy.typing as npt
 import dlpr
 from dlpr.evaluation.measure import NETWORK, OWN
 from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
-from dlpr.jpeg.bench import compare, slide_jpegs
+from dlpr.modes.jpeg.bench import compare, slide_jpegs
 
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
-from dlpr.exact.tables import CODING_ORDER
 
-__all__ = ["MAX_LEADING", "MAX_PIXELS", "Axes", "Layout", "from_planes", "to_planes"]
+__all__ = ["CODING_ORDER", "MAX_LEADING", "MAX_PIXELS", "Axes", "Layout", "from_planes", "to_planes"]
+
+CODING_ORDER = (1, 0, 2)
+"""Channel of the image coded at each place: green, red, blue."""
 
 MAX_PIXELS = 1 << 26
 """Largest H * W of one chunk."""

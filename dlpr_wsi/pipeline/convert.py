@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import dlpr
-from dlpr.exact import weights as weights_store
+from dlpr.modes.networks import weights as weights_store
 from dlpr_wsi.errors import ConversionError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate

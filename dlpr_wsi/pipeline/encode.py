@@ -29,8 +29,8 @@ def keeps_jpeg() -> bool:
 
 def source_jpeg(tile: SourceTile) -> Any:
     """Return a stored tile in the codec's terms."""
-    from dlpr.jpeg.fields import ColourTransform
-    from dlpr.jpeg.parse import SourceJpeg
+    from dlpr.modes.jpeg.fields import ColourTransform
+    from dlpr.modes.jpeg.parse import SourceJpeg
 
     transform = ColourTransform.YCBCR if tile.ycbcr else ColourTransform.NONE
     return SourceJpeg(tile.jpeg, tile.tables, transform)
@@ -54,8 +54,8 @@ def padded(pixels: NDArray[np.uint8], height: int, width: int, tile: SourceTile 
 
 def _jpeg_pixels(tile: SourceTile) -> NDArray[np.uint8] | None:
     """Decode a stored tile in the codec's own arithmetic; None where it is of a kind that the codec does not read."""
-    from dlpr.jpeg.parse import parse
-    from dlpr.jpeg.synthesis import synthesise
+    from dlpr.modes.jpeg.parse import parse
+    from dlpr.modes.jpeg.synthesis import synthesise
 
     described = source_jpeg(tile)
     try:

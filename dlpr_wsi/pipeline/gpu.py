@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr import bitstream
-from dlpr.bitstream import CodedPayload
-from dlpr.exact import weights as weights_store
 from dlpr.layout import from_planes
+from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.payload import CodedPayload
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
 __all__ = ["decode_on_device", "require_device"]
@@ -33,7 +33,7 @@ def require_device(device: str) -> None:
 
 def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> list[NDArray[np.uint8]]:
     """Decode streams, coded ones on the device, in batches that fit into its memory; others on the CPU."""
-    from dlpr.exact import torch_decoder
+    from dlpr.modes.networks.exact import torch_decoder
 
     out: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(streams)
     parsed = [bitstream.parse(stream) for stream in streams]

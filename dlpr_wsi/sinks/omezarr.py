@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr.exact.crc import crc32c
+from dlpr.crc import crc32c
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
 from dlpr_wsi.sinks.place import write_file
 from dlpr_wsi.sources.archive import ATTRIBUTES, MISSING

@@ -18,10 +18,10 @@ import numpy as np
 
 import dlpr
 from dlpr.errors import DlprError
-from dlpr.jpeg.image import ColourTransform, JpegImage
-from dlpr.jpeg.parse import parse
-from dlpr.jpeg.stream import stored_jpeg
-from dlpr.jpeg.write import write
+from dlpr.modes.jpeg.extract import stored_jpeg
+from dlpr.modes.jpeg.image import ColourTransform, JpegImage
+from dlpr.modes.jpeg.parse import parse
+from dlpr.modes.jpeg.write import write
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.progress import Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, write_pyramid

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr.exact.crc import crc32c
+from dlpr.crc import crc32c
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.sources import Chunked
 

@@ -94,8 +94,8 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
 def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
     """Round trip of one JPEG image, forgeries of its stream, and some damaged JPEG files."""
     from dlpr.errors import BitstreamError, UnsupportedInputError
-    from dlpr.jpeg.parse import parse
-    from dlpr.jpeg.synthesis import synthesise
+    from dlpr.modes.jpeg.parse import parse
+    from dlpr.modes.jpeg.synthesis import synthesise
 
     image = tests.some_image(rng, tests.FORMS[int(rng.integers(5))], 40, float(rng.choice([1, 5, 2000])))
     pixels, tau = tests.spoilt(rng, synthesise(image), float(rng.choice([0, 0.02, 0.2]))), int(rng.integers(4))
@@ -133,22 +133,22 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     import numpy as np
 
     import dlpr
-    from dlpr import codec
     from dlpr.errors import BitstreamError
-    from dlpr.exact import weights
+    from dlpr.modes.networks import mode as networks_mode
+    from dlpr.modes.networks import weights
 
-    assert codec._native is native, "dlpr was imported with another extension"
+    assert networks_mode._native is native, "dlpr was imported with another extension"
     damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")
-    jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "test_jpeg_stream.py")
-    files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "test_jpeg_parse.py"))
+    jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "modes" / "jpeg" / "test_stream.py")
+    files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
-    models = [codec.native_model(known, simd) for simd in native.simd_available()]
+    models = [networks_mode.native_model(known, simd) for simd in native.simd_available()]
     rng = np.random.default_rng(seed)
     start, rounds, forged, refused = time.monotonic(), 0, 0, 0
     while time.monotonic() - start < seconds:
         model = models[rounds % len(models)]
-        codec.native_model = lambda *_, model=model: model  # type: ignore[assignment]
+        networks_mode.native_model = lambda *_, model=model: model  # type: ignore[assignment]
         image, tau = picture(rng, np), int(rng.choice([0, 0, 1, 2, 5, 15, 60, 200, 255]))
         chosen, threads = options(rng, bank), int(rng.integers(1, 4))
         data = dlpr.encode(image, tau, threads=threads, **chosen)

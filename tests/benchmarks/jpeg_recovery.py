@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import dlpr
-from dlpr.jpeg.recover import recover_batch
+from dlpr.modes.jpeg.recover import recover_batch
 
 SIZE = 256
 OFFSET = (203, 301)  # cuts through blocks and MCUs at all four sides

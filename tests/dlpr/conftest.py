@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pytest
 
-from dlpr.bitstream import Layout, pack, parse
+from dlpr.bitstream import pack, parse
 from dlpr.config import SlideProfile
-from dlpr.exact import weights as store
-from dlpr.exact.linear import Group, LinearStage
-from dlpr.exact.reference_encoder import Choices, encode
-from dlpr.exact.tables import all_tables
-from dlpr.exact.weights_check import expected
+from dlpr.layout import Layout
+from dlpr.modes.networks import weights as store
+from dlpr.modes.networks.exact.linear import Group, LinearStage
+from dlpr.modes.networks.exact.reference_encoder import Choices, encode
+from dlpr.modes.networks.exact.tables import all_tables
+from dlpr.modes.networks.weights_check import expected
 
 SMALL = SlideProfile(hidden=8, blocks=2, bank=3, latent=4, hyper=3, widths=(8, 6, 5, 24), tau_classes=3)
 

@@ -8,28 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlpr import errors
-from dlpr.bitstream import (
-    Axes,
-    CodedPayload,
-    Header,
-    JpegPayload,
-    Layout,
-    Mode,
-    Stream,
-    check_pixels,
-    coded_size,
-    crc32c,
-    from_planes,
-    pack,
-    parse,
-    parse_lossy,
-    patch_grid,
-    to_planes,
-)
+from dlpr import crc, errors
+from dlpr.bitstream import Header, Mode, Stream, check_pixels, crc32c, pack, parse, parse_lossy
 from dlpr.errors import BitstreamError, ChecksumError, DlprError, TruncatedError, UnsupportedInputError
-from dlpr.exact import crc
-from dlpr.jpeg.fields import ColourTransform, Upsampling
+from dlpr.layout import Axes, Layout, from_planes, to_planes
+from dlpr.modes.jpeg.fields import ColourTransform, Upsampling
+from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.networks.payload import CodedPayload, coded_size, patch_grid
 
 RGB = Layout(Axes.HWC, 0, 3)
 GREY = Layout(Axes.HW, 0, 1)

@@ -13,10 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dlpr
-from dlpr import _native, codec
+from dlpr import _native
 from dlpr.bitstream import HEADER_SIZE
 from dlpr.errors import ChecksumError, DlprError, TruncatedError, UnsupportedError, UnsupportedInputError, WeightsError
-from dlpr.exact import weights as weights_store
+from dlpr.modes.networks import mode as networks_mode
+from dlpr.modes.networks import weights as weights_store
 
 KINDS = ("noise", "smooth", "blocks", "odd pixel", "two values")
 
@@ -260,9 +261,9 @@ def test_simd_does_not_matter(simd: str, monkeypatch: pytest.MonkeyPatch) -> Non
     pixels = [dlpr.decode_batch(streams) for streams in expected]
     lossy = dlpr.decode(expected[0][-1], layer="lossy")
 
-    usual = codec.native_model
-    monkeypatch.setattr(codec, "native_model", lambda weights_id: usual(weights_id, simd))
-    assert codec.native_model(weights_store.default_id()).simd == simd
+    usual = networks_mode.native_model
+    monkeypatch.setattr(networks_mode, "native_model", lambda weights_id: usual(weights_id, simd))
+    assert networks_mode.native_model(weights_store.default_id()).simd == simd
     for (tau, options), streams, arrays in zip(runs, expected, pixels, strict=True):
         assert dlpr.encode_batch(images, tau, **options) == streams
         assert all(map(np.array_equal, dlpr.decode_batch(streams), arrays))

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 import dlpr
-from dlpr import bitstream
-from dlpr.bitstream import CODED_SIZE, HEADER_SIZE, JPEG_SIZE, CodedPayload, Header, Layout, Mode, Stream, crc32c
+from dlpr import bitstream, reference
+from dlpr.bitstream import HEADER_SIZE, Header, Mode, Stream, crc32c
 from dlpr.errors import BitstreamError, ChecksumError, CorruptError, DlprError, TruncatedError
-from dlpr.exact import reference
-from dlpr.exact import weights as weights_store
-from dlpr.jpeg.image import ColourTransform, JpegImage, Upsampling
-from dlpr.jpeg.synthesis import synthesise
-from dlpr.jpeg.tables import standard_table
+from dlpr.layout import Layout
+from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
+from dlpr.modes.jpeg.payload import JPEG_SIZE
+from dlpr.modes.jpeg.synthesis import synthesise
+from dlpr.modes.jpeg.tables import standard_table
+from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.payload import CODED_SIZE, CodedPayload
 
 Bytes = bytes | bytearray
 REASONS = {"truncated", "magic", "version", "unsupported", "checksum", "corrupt", "pixels", "weights"}

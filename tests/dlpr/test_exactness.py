@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import dlpr
-from dlpr import _native, bitstream, codec
-from dlpr.bitstream import CodedPayload, from_planes
-from dlpr.exact import reference
-from dlpr.exact import weights as weights_store
+from dlpr import _native, bitstream, reference
+from dlpr.layout import from_planes
+from dlpr.modes.networks import mode as networks_mode
+from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.exact import reference as networks_reference
+from dlpr.modes.networks.payload import CodedPayload
 
 SLIDE = Path(__file__).resolve().parents[2] / "examples" / "CMU-1-Small-Region.svs"
 TAUS = (0, 1, 2, 3, 4, 5, 6, 15, 60, 255)
@@ -98,10 +100,10 @@ def check_all_decoders(chosen: list[Tile], monkeypatch: pytest.MonkeyPatch) -> l
 def check_native(
     chosen: list[Tile], streams: list[bytes], expected: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = codec.native_model
+    usual = networks_mode.native_model
     for simd in _native.simd_available():
         with monkeypatch.context() as patched:
-            patched.setattr(codec, "native_model", lambda weights_id, simd=simd: usual(weights_id, simd))
+            patched.setattr(networks_mode, "native_model", lambda weights_id, simd=simd: usual(weights_id, simd))
             for tile, out, back in zip(chosen, expected, dlpr.decode_batch(streams, threads=1), strict=True):
                 assert np.array_equal(out, back), f"{simd} differs from the reference: {tile.name}"
             for tile, data in zip(chosen, streams, strict=True):
@@ -111,7 +113,7 @@ def check_native(
 
 def check_torch(chosen: list[Tile], streams: list[bytes], expected: list[np.ndarray]) -> None:
     torch = pytest.importorskip("torch")
-    torch_decoder = pytest.importorskip("dlpr.exact.torch_decoder")
+    torch_decoder = pytest.importorskip("dlpr.modes.networks.exact.torch_decoder")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -152,9 +154,9 @@ def test_lossy_layers_agree(tau: int, slide: np.ndarray) -> None:
     crops = [slide[1200:1236, 900:990], slide[1220:1253, 930:970, 1], np.moveaxis(slide[1250:1320, 1000:1040], -1, 0)]
     streams = [dlpr.encode(crop, tau, jpeg="never") for crop in crops]
     parsed = [bitstream.parse_lossy(data[: dlpr.inspect(data).lossy_prefix]) for data in streams]
-    expected = [from_planes(reference.decode_lossy(s, weights), s.header.layout) for s in parsed]
+    expected = [from_planes(networks_reference.decode_lossy(s, weights), s.header.layout) for s in parsed]
     for simd in _native.simd_available():
-        model = codec.native_model(weights_store.default_id(), simd)
+        model = networks_mode.native_model(weights_store.default_id(), simd)
         for stream, out in zip(parsed, expected, strict=True):
             h, p = stream.header, stream.payload
             assert isinstance(p, CodedPayload)
@@ -162,6 +164,6 @@ def test_lossy_layers_agree(tau: int, slide: np.ndarray) -> None:
             assert np.array_equal(from_planes(np.ascontiguousarray(x[..., : h.layout.channels]), h.layout), out), simd
     for data, out in zip(streams, expected, strict=True):
         assert np.array_equal(dlpr.decode(data, layer="lossy"), out)
-    torch_decoder = pytest.importorskip("dlpr.exact.torch_decoder")
+    torch_decoder = pytest.importorskip("dlpr.modes.networks.exact.torch_decoder")
     for stream, planes, out in zip(parsed, torch_decoder.decode_lossy_batch(parsed, weights), expected, strict=True):
         assert np.array_equal(from_planes(planes, stream.header.layout), out)

@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 
 import dlpr
-from dlpr import errors
-from dlpr.exact import reference
-from dlpr.exact import weights as weights_store
+from dlpr import errors, reference
+from dlpr.modes.networks import weights as weights_store
 
 TESTS = Path(__file__).resolve().parent.parent
 GOLDEN, ERRORS, SIZES = TESTS / "golden", TESTS / "golden-errors", TESTS / "regression" / "sizes.csv"

@@ -29,10 +29,10 @@ import numpy as np
 import dlpr
 from dlpr.bitstream import Mode, crc32c
 from dlpr.errors import DlprError
-from dlpr.exact import weights
-from dlpr.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
-from dlpr.jpeg.synthesis import synthesise
-from dlpr.jpeg.tables import standard_table
+from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
+from dlpr.modes.jpeg.synthesis import synthesise
+from dlpr.modes.jpeg.tables import standard_table
+from dlpr.modes.networks import weights
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent

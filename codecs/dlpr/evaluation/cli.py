@@ -75,7 +75,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from dlpr.config import EncoderOptions
     from dlpr.evaluation import plots, report
     from dlpr.evaluation.measure import Result, codecs, load_set, measure
-    from dlpr.exact import weights
+    from dlpr.modes.networks import weights
 
     options = _options(args)
     EncoderOptions.of(None, options)

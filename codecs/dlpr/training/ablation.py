@@ -20,10 +20,10 @@ import torch
 import dlpr
 from dlpr.config import SlideProfile
 from dlpr.errors import UnsupportedInputError
-from dlpr.exact import weights as store
-from dlpr.exact.export import export_model
-from dlpr.exact.tables import cdf_table
-from dlpr.model.residual import Switches
+from dlpr.modes.networks import weights as store
+from dlpr.modes.networks.exact.tables import cdf_table
+from dlpr.modes.networks.export import export_model
+from dlpr.modes.networks.model.residual import Switches
 from dlpr.training import evaluate
 from dlpr.training.ablation_rows import ROWS, Row
 from dlpr.training.batches import TrainConfig

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpr.errors import UnsupportedInputError
-from dlpr.model.residual import Switches
+from dlpr.modes.networks.model.residual import Switches
 from dlpr.training.contexts import CONTEXTS
 
 

@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from dlpr.errors import UnsupportedInputError
-from dlpr.model.paper.context import scan_angle, step_count
+from dlpr.paper.context import scan_angle, step_count
 from dlpr.training.ablation import Setting, check_setting, done_rows
 from dlpr.training.ablation_rows import ROWS, Row
 from dlpr.training.contexts import CONTEXTS, taps

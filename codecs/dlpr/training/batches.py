@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dlpr import _native
 from dlpr.config import SlideProfile
-from dlpr.exact.tables import log_table
-from dlpr.model.lic import LossyCodec
-from dlpr.model.residual import CAUSAL_FEATURES, Switches
+from dlpr.modes.networks.exact.tables import log_table
+from dlpr.modes.networks.model.lic import LossyCodec
+from dlpr.modes.networks.model.residual import CAUSAL_FEATURES, Switches
 from dlpr.quantise import quantise
 from dlpr.training import contexts
 from dlpr.training.data import Block, quantised_block

@@ -106,9 +106,10 @@ def export(args: argparse.Namespace) -> None:
     """Weights file, manifest, training card."""
     import torch
 
+    import dlpr
     from dlpr.config import SlideProfile
-    from dlpr.exact import weights as store
-    from dlpr.exact.export import export_model
+    from dlpr.modes.networks import weights as store
+    from dlpr.modes.networks.export import export_model
     from dlpr.training import evaluate
     from dlpr.training.data import coefficient_prior, load_blocks, sample_tiles
     from dlpr.training.loop import SlideModel
@@ -123,7 +124,7 @@ def export(args: argparse.Namespace) -> None:
     profile, tensors, bounds = export_model(model, coefficient_prior(map(load_blocks, blocks)))
     data = store.dump(profile, tensors)
     sha = hashlib.sha256(data).hexdigest()
-    folder = args.weights or Path(store.__file__).parent.parent / "weights"
+    folder = args.weights or Path(dlpr.__file__).parent / "weights"
     folder.mkdir(parents=True, exist_ok=True)
     file = f"slide-{sha[:16]}.dlpw"
     (folder / file).write_bytes(data)

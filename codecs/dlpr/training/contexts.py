@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr import _native
-from dlpr.exact.geometry import BORDER, NEAR
-from dlpr.exact.tables import PRED_MAX, PRED_MIN, log_table
-from dlpr.model.paper.context import taps as tap_set
+from dlpr.modes.networks.exact.geometry import BORDER, NEAR
+from dlpr.modes.networks.exact.tables import PRED_MAX, PRED_MIN, log_table
+from dlpr.paper.context import taps as tap_set
 from dlpr.training.data import Block, save_arrays
 
 F64 = npt.NDArray[np.float64]

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from dlpr import _native
-from dlpr.exact.export import linear_prior
-from dlpr.exact.tables import CODING_ORDER
+from dlpr.layout import CODING_ORDER
+from dlpr.modes.networks.export import linear_prior
 from dlpr.quantise import quantise
 
 U8 = npt.NDArray[np.uint8]

@@ -14,7 +14,7 @@ import torch
 import dlpr
 from dlpr import _native
 from dlpr.config import EncoderOptions
-from dlpr.exact.tables import CODING_ORDER
+from dlpr.layout import CODING_ORDER
 from dlpr.training.batches import TrainConfig, collate, cut
 from dlpr.training.contexts import linear_bits, linear_stages
 from dlpr.training.data import Block, base_colour, quantised_block

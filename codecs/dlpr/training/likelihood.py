@@ -1,7 +1,7 @@
 """Code length of samples under the per-pixel network and its mixture.
 
 :func:`network_bits` is what training calls. On the CPU network, likelihood and their gradients are one native pass
-(``native/pixel_net_training.hpp``), which keeps two cores several times busier than torch does; on other devices
+(``native/training/pixel_net.hpp``), which keeps two cores several times busier than torch does; on other devices
 :func:`mixture_bits` computes the same in torch.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlpr import _native
-from dlpr.model.residual import Conditioned, ResidualCompressor
+from dlpr.modes.networks.model.residual import Conditioned, ResidualCompressor
 
 FLOOR = 1.0 / 65536
 """Least probability of a sample, so that no sample costs more than 16 bits in training."""
@@ -65,7 +65,7 @@ class FusedBits(torch.autograd.Function):
     def forward(
         ctx: Any, threads: int, family: str, causal: Tensor, position: Tensor, samples: tuple[Tensor, ...], *net: Tensor
     ) -> Tensor:
-        """``net``: lossy features, trunk, then the fields of :class:`~dlpr.model.residual.Conditioned`."""
+        """``net``: lossy features, trunk, then the fields of `dlpr.modes.networks.model.residual.Conditioned`."""
         lossy, trunk, *weights = (t.detach().contiguous().numpy() for t in net)
         inputs = (t.contiguous().numpy() for t in samples)
         wanted = any(ctx.needs_input_grad[5:7])

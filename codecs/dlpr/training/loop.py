@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlpr.config import SlideProfile
-from dlpr.model.lic import LossyCodec
-from dlpr.model.residual import CAUSAL_FEATURES, ResidualCompressor, Switches
+from dlpr.modes.networks.model.lic import LossyCodec
+from dlpr.modes.networks.model.residual import CAUSAL_FEATURES, ResidualCompressor, Switches
 from dlpr.training.batches import Batch, Sampler, TrainConfig, near_lossless_groups
 from dlpr.training.data import Block
 from dlpr.training.likelihood import network_bits

@@ -14,10 +14,11 @@ pytest.importorskip("torch")
 import dlpr
 from dlpr import bitstream
 from dlpr.errors import UnsupportedInputError
-from dlpr.exact import weights
-from dlpr.exact.geometry import NEAR, TAPS
-from dlpr.exact.linear import parse_linear
-from dlpr.model.residual import CAUSAL_FEATURES, masked_columns
+from dlpr.modes.networks import weights
+from dlpr.modes.networks.exact.geometry import NEAR, TAPS
+from dlpr.modes.networks.exact.linear import parse_linear
+from dlpr.modes.networks.model.residual import CAUSAL_FEATURES, masked_columns
+from dlpr.modes.networks.payload import CodedPayload
 from dlpr.training import cli, data, evaluate
 from dlpr.training.ablation_rows import ROWS, chosen_rows
 from dlpr.training.data import SIMULATIONS, build_blocks, read_rgb, sample_tiles
@@ -92,7 +93,7 @@ def test_linear_stage_keeps_to_its_limits(dev: Path, classes: int, context: int)
     stream = dlpr.encode(tile, linear_classes=classes, linear_context=context, coefficient_price=0.0, search=False)
     assert np.array_equal(dlpr.decode(stream), tile)
     payload = bitstream.parse(stream).payload
-    assert isinstance(payload, bitstream.CodedPayload)
+    assert isinstance(payload, CodedPayload)
     stage = parse_linear(bytes(payload.linear_part), weights.find(payload.weights_id), 3)
     assert len(stage.groups) <= classes
     taps = stage.matrices()[2]

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("torch")
 
 from dlpr import _native
-from dlpr.exact.geometry import NEAR, TAPS
-from dlpr.exact.tables import CODING_ORDER
-from dlpr.model.paper.context import scan_order
+from dlpr.layout import CODING_ORDER
+from dlpr.modes.networks.exact.geometry import NEAR, TAPS
+from dlpr.paper.context import scan_order
 from dlpr.training import contexts
 from dlpr.training.data import Block, base_colour, sample_tiles
 

@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("torch")
 
 import dlpr
-from dlpr import bitstream
-from dlpr.exact import reference, weights
+from dlpr import bitstream, reference
+from dlpr.modes.networks import weights
 from dlpr.training import cli, loop
 from dlpr.training.batches import OPEN, TrainConfig
 from dlpr.training.data import (
@@ -160,7 +160,7 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     import torch
 
     from dlpr.config import SlideProfile
-    from dlpr.model.residual import ResidualCompressor
+    from dlpr.modes.networks.model.residual import ResidualCompressor
     from dlpr.training.likelihood import mixture_bits, network_bits
 
     torch.manual_seed(0)
@@ -190,7 +190,7 @@ def test_rounded_weights_are_those_exported(images: Path, blocks: Path, tmp_path
     import torch
 
     from dlpr.config import SlideProfile
-    from dlpr.exact.export import export_model
+    from dlpr.modes.networks.export import export_model
 
     torch.manual_seed(1)
     model = loop.SlideModel(SlideProfile())

@@ -293,7 +293,7 @@ def jpeg_slide(request, tmp_path_factory, images):
 
 @pytest.mark.parametrize("subifds", [True, False])
 def test_source_jpeg_gives_the_slides_coefficients_back(tmp_path, jpeg_slide, subifds):
-    from dlpr.jpeg.parse import parse
+    from dlpr.modes.jpeg.parse import parse
 
     slide, archive = jpeg_slide
     report = export(archive, tmp_path / "a.tiff", codec=ExportCodec.SOURCE_JPEG, subifds=subifds)

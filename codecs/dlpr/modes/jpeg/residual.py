@@ -1,0 +1,86 @@
+"""Decoder of what a JPEG image lacks of the pixels (docs/format section 19), in Python integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlpr.arrays import Buffer, Bytes8, Ints
+from dlpr.errors import CorruptError
+from dlpr.modes.jpeg.arithmetic import INPUTS, BitDecoder, MixedDecoder
+from dlpr.modes.jpeg.coefficients import level, limited
+
+__all__ = ["decode_residual"]
+
+FLAG = (1, 4, 16, 64, 5, 4, 16, 1)
+"""Contexts of the flags of blocks, for each input; those of the samples follow."""
+
+
+def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
+    """Decode the symbols of a residual part.
+
+    Parameters
+    ----------
+    part : bytes-like
+        The residual part; empty where all symbols are zero.
+    jpeg : numpy.ndarray
+        Samples of the JPEG image, uint8 [H, W, channels], coding order.
+    phase : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        Symbols, int64, shaped like ``jpeg``.
+    """
+    height, width, channels = jpeg.shape
+    q = np.zeros((height + 1, width + 1, channels), np.int64)  # a row above, a column to the left
+    if len(part) == 0:
+        return q[1:, 1:]
+    bits = BitDecoder(part)
+    mix = MixedDecoder(bits)
+    flags: dict[tuple[int, int], int] = {}
+    for by in range(phase[0] // 8, (phase[0] + height + 7) // 8):
+        y0, y1 = max(8 * by - phase[0], 0), min(8 * by + 8 - phase[0], height)
+        for bx in range(phase[1] // 8, (phase[1] + width + 7) // 8):
+            x0, x1 = max(8 * bx - phase[1], 0), min(8 * bx + 8 - phase[1], width)
+            b, a = flags.get((by, bx - 1), 0), flags.get((by - 1, bx), 0)
+            al, ar = flags.get((by - 1, bx - 1), 0), flags.get((by - 1, bx + 1), 0)
+            sides = (y0 == 0) | (x0 == 0) << 1 | (y1 == height) << 2 | (x1 == width) << 3
+            near = 2 * b + a
+            mix.context = [0, near, sides, 4 * sides + near, a + b + al + ar, 2 * al + ar, 4 * near + 2 * al + ar, 0]
+            flags[by, bx] = mix.flag(27, 16)
+            if flags[by, bx]:
+                for y in range(y0, y1):
+                    for x in range(x0, x1):
+                        for c in range(channels):
+                            q[y + 1, x + 1, c] = _symbol(mix, q, jpeg, phase, y, x, c)
+    bits.finish()
+    return q[1:, 1:]
+
+
+def _symbol(mix: MixedDecoder, q: Ints, jpeg: Bytes8, phase: tuple[int, int], y: int, x: int, c: int) -> int:
+    """Decode one symbol."""
+    height, width, _ = jpeg.shape
+    w, n, nw = int(q[y + 1, x, c]), int(q[y, x + 1, c]), int(q[y, x, c])
+    p1, p2 = int(q[y + 1, x + 1, c - 1]) if c else 0, int(q[y + 1, x + 1, 0]) if c == 2 else 0
+    l1, l2, m = level(abs(w) + abs(n)), level(abs(w) + abs(n) + abs(nw)), abs(p1)
+    lead, other = w or n, p1 or p2
+    sign = -1 if lead < 0 else 1
+    far, end = min(x, width - 1 - x, y, height - 1 - y, 3), {0: 1, 255: 2}.get(int(jpeg[y, x, c]), 0)
+    context = (
+        12 * c + l1,
+        (7 * c + sign * limited(w, 3) + 3) * 7 + sign * limited(n, 3) + 3,
+        12 * c + level(m),
+        (12 * c + level(m)) * 13 + (-1 if other < 0 else 1) * limited(p2, 6) + 6,
+        (4 * c + far) * 12 + l2,
+        (12 * c + l2) * 4 + min(3, m),
+        64 * c + 8 * ((phase[0] + y) & 7) + ((phase[1] + x) & 7),
+        (3 * c + end) * 12 + l1,
+    )
+    mix.context = [FLAG[i] + context[i] for i in range(INPUTS)]
+    mirrored = {1: lead < 0, 2: p1 < 0, 3: other < 0, 5: w + n < 0}
+    mix.mirror = [mirrored.get(i, False) for i in range(INPUTS)]
+    value = mix.number(True, 9 * c, min(3, l2) + 4 * min(3, m), c)
+    if abs(value) > 255:
+        raise CorruptError("a residual out of range; fetch the stream again")
+    return value

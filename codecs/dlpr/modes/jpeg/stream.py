@@ -1,0 +1,167 @@
+"""Streams of mode jpeg: from an image and its JPEG to fields and back (docs/format section 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
+from dlpr.errors import CorruptError, UnsupportedInputError
+from dlpr.frame import Header, Mode, Stream, finished
+from dlpr.layout import from_planes
+from dlpr.modes.jpeg.fields import Upsampling
+from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
+from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
+from dlpr.modes.jpeg.synthesis import native_fields
+
+__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams"]
+
+U8 = npt.NDArray[np.uint8]
+
+MOST_RESIDUAL = 0.25
+"""Share of samples with a residual above which pixels are taken not to come from the JPEG."""
+
+
+@dataclass(frozen=True)
+class JpegCandidate:
+    """A chunk and the JPEG that it may have been decoded from."""
+
+    header: Header
+    """Of the chunk; mode and checksum are filled in."""
+    planes: U8
+    """uint8 [H, W, channels], coding order."""
+    image: JpegImage
+
+
+def image_of(source: object, height: int, width: int) -> JpegImage | None:
+    """The part of a source that has an image's size; None where the source is of no use.
+
+    Parameters
+    ----------
+    source : bytes, SourceJpeg or JpegImage
+    height, width : int
+        Size of the image in pixels.
+
+    Raises
+    ------
+    UnsupportedInputError
+        ``source`` is something else.
+    """
+    if isinstance(source, JpegImage):
+        return source if (source.height, source.width) == (height, width) else None
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = SourceJpeg(bytes(source))
+    if not isinstance(source, SourceJpeg):
+        raise UnsupportedInputError(
+            f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
+        )
+    try:
+        whole = parse(source.data, source.tables, source.transform)
+        return window(whole, *source.offset, height, width)
+    except UnsupportedInputError:
+        return None
+
+
+def jpeg_streams(
+    candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
+) -> list[Stream | None]:
+    """Code chunks as JPEG and residual.
+
+    Parameters
+    ----------
+    candidates : sequence of JpegCandidate
+    threads : int
+        Threads to use; the bytes do not depend on it.
+    most_residual : float
+        Share of samples with a residual above which pixels are taken not to come from the JPEG.
+
+    Returns
+    -------
+    list of Stream or None
+        None where the pixels are not those of the JPEG (too many samples differ) or
+        the JPEG has another number of components than the chunk has channels.
+    """
+    fit = [i for i, c in enumerate(candidates) if _fits(c)]
+    jobs = []
+    for i in fit:
+        c = candidates[i]
+        arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
+        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
+    out: list[Stream | None] = [None] * len(candidates)
+    for i, part in zip(fit, jpeg_encode_batch(jobs, threads), strict=True):
+        if part is None:
+            continue
+        lossy, residual, planes = part
+        c, image = candidates[i], candidates[i].image
+        header = finished(c.header, Mode.JPEG, from_planes(planes, c.header.layout))
+        plain = image.sampling == (1, 1)
+        payload = JpegPayload(
+            image.transform,
+            image.sampling,
+            Upsampling.FANCY if plain else image.upsampling,
+            image.crop_edges and not plain,
+            image.phase,
+            lossy,
+            residual,
+        )
+        out[i] = Stream(header, payload)
+    return out
+
+
+def _fits(c: JpegCandidate) -> bool:
+    """Whether chunk and JPEG have the same size and channels."""
+    h, image = c.header, c.image
+    return (h.height, h.width, h.layout.channels) == (image.height, image.width, image.components)
+
+
+def _fields(image: JpegImage) -> tuple[object, ...]:
+    """Fields for the native code, without what has no meaning."""
+    if image.sampling == (1, 1):
+        image = replace(image, upsampling=Upsampling.FANCY, crop_edges=False)
+    return native_fields(image)
+
+
+def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = False) -> list[U8 | CorruptError]:
+    """Decode streams of mode jpeg, without the check of the samples' checksum.
+
+    Parameters
+    ----------
+    streams : sequence of Stream
+        As `dlpr.bitstream.parse` returns them; for ``lossy`` `dlpr.bitstream.parse_lossy` is enough.
+    threads : int
+        Threads to use.
+    lossy : bool
+        Give the JPEG's pixels, without residual.
+
+    Returns
+    -------
+    list of numpy.ndarray or CorruptError
+        uint8 [H, W, channels] each, coding order; the error for a lane or table that no encoder writes.
+    """
+    jobs = []
+    for s in streams:
+        h, p = s.header, payload_of(s)
+        jobs.append((job_fields(h, p), h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
+    out: list[U8 | CorruptError] = []
+    for (_, _, lossy_part, _), (planes, error) in zip(jobs, jpeg_decode_batch(jobs, threads), strict=True):
+        at = JPEG_SIZE + ("residual" in error and len(lossy_part))
+        out.append(CorruptError(error, offset=at) if error else planes)
+    return out
+
+
+def job_fields(h: Header, p: JpegPayload) -> tuple[int, ...]:
+    """Fields as the native decoder takes them."""
+    return (
+        h.height,
+        h.width,
+        *p.phase,
+        int(p.transform),
+        *p.sampling,
+        int(p.upsampling),
+        int(p.crop_edges),
+        h.layout.channels,
+    )

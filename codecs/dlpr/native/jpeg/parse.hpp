@@ -1,0 +1,273 @@
+// Baseline and extended sequential Huffman JPEG (ITU-T T.81) to quantised coefficients. Bytes are not trusted: every
+// read is bounded, and memory is allocated only once the bytes can hold that many blocks.
+#pragma once
+#include "jpeg/image.hpp"
+#include "jpeg/zigzag.hpp"
+#include <cstring>
+#include <string>
+
+namespace dlpr {
+
+struct JpegHuffman {
+  bool present = false;
+  uint8_t values[256] = {};
+  int count = 0;
+  int32_t max_code[18] = {};  // largest code of each length, -1 for none
+  int32_t offset[17] = {};    // index of a code's value minus the code
+  int16_t fast[256] = {};     // by the next 8 bits: length << 8 | value, -1 for longer codes
+
+  // counts[1..16]; false if the lengths are no prefix code.
+  bool build(const uint8_t* counts) {
+    int32_t code = 0, k = 0;
+    std::fill(fast, fast + 256, int16_t(-1));
+    for (int length = 1; length <= 16; ++length) {
+      offset[length] = k - code;
+      const int n = counts[length];
+      if (code + n > (1 << length)) return false;
+      for (int i = 0; i < n && length <= 8; ++i)
+        for (int j = 0; j < 1 << (8 - length); ++j) fast[((code + i) << (8 - length)) + j] = int16_t(length << 8 | values[k + i]);
+      code += n, k += n;
+      max_code[length] = n ? code - 1 : -1;
+      code <<= 1;
+    }
+    count = k, present = true;
+    return true;
+  }
+};
+
+// Bits of the entropy-coded segments, FF 00 read as FF; past a marker or the end there are zero bits, counted.
+struct JpegBits {
+  const uint8_t *p, *end;
+  uint64_t window = 0;
+  int have = 0, missing = 0;
+  JpegBits(const uint8_t* p_, const uint8_t* end_) : p(p_), end(end_) {}
+  void fill() {
+    while (have <= 48) {
+      uint8_t byte = 0;
+      if (p < end && (*p != 0xFF || (p + 1 < end && p[1] == 0))) {
+        byte = *p;
+        p += byte == 0xFF ? 2 : 1;
+      } else {
+        missing += 8;
+      }
+      window = window << 8 | byte, have += 8;
+    }
+  }
+  uint32_t peek(int n) const { return uint32_t(window >> (have - n)) & ((1u << n) - 1); }
+  void drop(int n) { have -= n; }
+  bool overrun() const { return missing > have; }  // bits that are not there were used
+};
+
+struct ParsedJpeg {
+  JpegFields fields;
+  bool jfif = false, adobe = false;
+  int adobe_transform = 0;
+  int ids[3] = {};
+  std::vector<int16_t> q[3];
+  std::string error;  // empty: good
+};
+
+class JpegParser {
+ public:
+  explicit JpegParser(ParsedJpeg& out) : out_(out) {}
+
+  // Markers up to the end of the scan. `tables_only`: an abbreviated stream of tables, which ends with EOI.
+  bool read(const uint8_t* data, size_t size, bool tables_only) {
+    const uint8_t *p = data, *end = data + size;
+    if (size < 4 || p[0] != 0xFF || p[1] != 0xD8) return fail("no JPEG: it does not begin with FF D8");
+    p += 2;
+    for (;;) {
+      if (end - p < 2 || *p != 0xFF) return fail("a marker is missing");
+      while (end - p >= 2 && p[1] == 0xFF) ++p;
+      if (end - p < 2) return fail("a marker is missing");
+      const int marker = p[1];
+      p += 2;
+      if (marker == 0xD9) return tables_only || fail("no scan");
+      if (end - p < 2) return fail("a marker segment is cut short");
+      const size_t length = size_t(p[0]) << 8 | p[1];
+      if (length < 2 || length > size_t(end - p)) return fail("a marker segment is cut short");
+      const uint8_t *s = p + 2, *e = p + length;
+      p = e;
+      bool ok = true;
+      if (marker == 0xDB) ok = dqt(s, e);
+      else if (marker == 0xC4) ok = dht(s, e);
+      else if (marker == 0xDD) ok = dri(s, e);
+      else if (marker == 0xC0 || marker == 0xC1) ok = sof(s, e);
+      else if (marker == 0xE0 && e - s >= 5 && !std::memcmp(s, "JFIF", 5)) out_.jfif = true;
+      else if (marker == 0xEE && e - s >= 12 && !std::memcmp(s, "Adobe", 5)) out_.adobe = true, out_.adobe_transform = s[11];
+      else if (marker == 0xDA) return !tables_only ? sos(s, e) && scan(p, end) : fail("a scan among the tables");
+      else if (marker >= 0xC2 && marker <= 0xCF) return fail("not sequential Huffman coding (progressive, lossless or arithmetic)");
+      else if (marker == 0xDC) return fail("a DNL marker");
+      if (!ok) return false;
+    }
+  }
+
+ private:
+  bool fail(const char* what) {
+    if (out_.error.empty()) out_.error = what;
+    return false;
+  }
+
+  bool dqt(const uint8_t* s, const uint8_t* e) {
+    while (s < e) {
+      const int wide = *s >> 4, id = *s & 15;
+      ++s;
+      if (wide > 1 || id > 3 || e - s < 64 << wide) return fail("a quantisation table is cut short");
+      for (int k = 0; k < 64; ++k, s += 1 + wide) quant_[id][kZigzag[k]] = uint16_t(wide ? s[0] << 8 | s[1] : s[0]);
+      has_quant_[id] = true;
+    }
+    return true;
+  }
+
+  bool dht(const uint8_t* s, const uint8_t* e) {
+    while (s < e) {
+      const int kind = *s >> 4, id = *s & 15;
+      if (kind > 1 || id > 3 || e - s < 17) return fail("a Huffman table is cut short");
+      JpegHuffman& h = huffman_[kind][id];
+      int count = 0;
+      for (int i = 1; i <= 16; ++i) count += s[i];
+      if (count > 256 || e - s < 17 + count) return fail("a Huffman table is cut short");
+      std::copy_n(s + 17, count, h.values);
+      if (!h.build(s)) return fail("a Huffman table is no prefix code");
+      s += 17 + count;
+    }
+    return true;
+  }
+
+  bool dri(const uint8_t* s, const uint8_t* e) {
+    if (e - s != 2) return fail("a restart interval is cut short");
+    restart_ = s[0] << 8 | s[1];
+    return true;
+  }
+
+  bool sof(const uint8_t* s, const uint8_t* e) {
+    if (have_frame_) return fail("two frames");
+    if (e - s < 6 || e - s != 6 + 3 * s[5]) return fail("a frame header is cut short");
+    JpegFields& f = out_.fields;
+    if (s[0] != 8) return fail("samples of more than 8 bits");
+    f.H = s[1] << 8 | s[2], f.W = s[3] << 8 | s[4], f.components = s[5];
+    if (f.H == 0 || f.W == 0 || int64_t(f.H) * f.W > (1 << 26)) return fail("a size of 0 or beyond the limit");
+    if (f.components != 1 && f.components != 3) return fail("neither one nor three components");
+    for (int c = 0; c < f.components; ++c) {
+      const uint8_t* k = s + 6 + 3 * c;
+      out_.ids[c] = k[0], h_[c] = k[1] >> 4, v_[c] = k[1] & 15, tq_[c] = k[2];
+      if (h_[c] < 1 || h_[c] > 4 || v_[c] < 1 || v_[c] > 4 || tq_[c] > 3) return fail("a sampling factor or table out of range");
+    }
+    if (f.components == 3) {
+      if (h_[1] != 1 || v_[1] != 1 || h_[2] != 1 || v_[2] != 1 || h_[0] > 2 || v_[0] > 2) return fail("chroma sampling other than 4:4:4, 4:2:2, 4:4:0 and 4:2:0");
+      f.sv = v_[0], f.sh = h_[0], f.transform = 1;  // the caller decides; sampling needs one
+    }
+    have_frame_ = true;
+    return true;
+  }
+
+  bool sos(const uint8_t* s, const uint8_t* e) {
+    JpegFields& f = out_.fields;
+    if (!have_frame_) return fail("a scan before its frame");
+    if (e - s < 1 || s[0] != f.components || e - s != 4 + 2 * s[0]) return fail("components in scans of their own");
+    for (int c = 0; c < f.components; ++c) {
+      if (s[1 + 2 * c] != out_.ids[c]) return fail("components in another order than the frame's");
+      dc_[c] = s[2 + 2 * c] >> 4, ac_[c] = s[2 + 2 * c] & 15;
+      if (dc_[c] > 3 || ac_[c] > 3 || !huffman_[0][dc_[c]].present || !huffman_[1][ac_[c]].present) return fail("a Huffman table is missing");
+      if (!has_quant_[tq_[c]]) return fail("a quantisation table is missing");
+      for (int k = 0; k < 64; ++k) {
+        f.tables[c][k] = quant_[tq_[c]][k];
+        if (f.tables[c][k] < 1 || f.tables[c][k] > 255) return fail("a quantisation step of 0 or beyond 255");
+      }
+    }
+    const uint8_t* t = s + 1 + 2 * f.components;
+    return (t[0] == 0 && t[1] == 63 && t[2] == 0) || fail("a scan of part of the coefficients");
+  }
+
+  bool block(JpegBits& bits, const JpegHuffman& dc, const JpegHuffman& ac, int& previous, int16_t* q) {
+    int value;
+    if (!symbol(bits, dc, value) || value > 11) return fail("the scan is damaged");
+    previous += receive(bits, value);
+    if (previous < -kJpegCoefficientMax || previous > kJpegCoefficientMax) return fail("a coefficient out of range");
+    q[0] = int16_t(previous);
+    for (int k = 1; k < 64; ++k) {
+      if (!symbol(bits, ac, value)) return fail("the scan is damaged");
+      const int run = value >> 4, size = value & 15;
+      if (size == 0) {
+        if (run != 15) break;
+        k += 15;
+        continue;
+      }
+      k += run;
+      if (k > 63 || size > 11) return fail("the scan is damaged");
+      q[kZigzag[k]] = int16_t(receive(bits, size));
+    }
+    return true;
+  }
+
+  static bool symbol(JpegBits& bits, const JpegHuffman& h, int& value) {
+    if (bits.have < 32) bits.fill();
+    const int fast = h.fast[bits.peek(8)];
+    if (fast >= 0) {
+      bits.drop(fast >> 8);
+      value = fast & 255;
+      return true;
+    }
+    for (int length = 9; length <= 16; ++length) {
+      const int32_t code = int32_t(bits.peek(length));
+      if (h.max_code[length] >= 0 && code <= h.max_code[length] && code + h.offset[length] >= 0) {
+        bits.drop(length);
+        value = h.values[(code + h.offset[length]) & 255];
+        return true;
+      }
+    }
+    return false;
+  }
+
+  static int receive(JpegBits& bits, int size) {
+    if (!size) return 0;
+    if (bits.have < 16) bits.fill();
+    const int v = int(bits.peek(size));
+    bits.drop(size);
+    return v < 1 << (size - 1) ? v - (1 << size) + 1 : v;
+  }
+
+  bool scan(const uint8_t* p, const uint8_t* end) {
+    JpegFields& f = out_.fields;
+    size_t blocks = 0;
+    for (int c = 0; c < f.components; ++c) blocks += f.blocks(c);
+    if (blocks / 4 > size_t(end - p)) return fail("the scan is too short for its image");  // two bits a block at least
+    for (int c = 0; c < f.components; ++c) out_.q[c].assign(f.blocks(c) * 64, 0);
+    JpegBits bits(p, end);
+    int dc[3] = {}, left = restart_, next = 0;
+    for (int y = 0; y < f.mcu_rows(); ++y)
+      for (int x = 0; x < f.mcu_cols(); ++x) {
+        if (restart_ && left == 0) {
+          p = bits.p;  // bits past the marker are zeros: nothing was read from behind it
+          while (end - p >= 2 && p[0] == 0xFF && p[1] == 0xFF) ++p;
+          if (bits.overrun() || bits.have - bits.missing >= 8 || end - p < 2 || p[0] != 0xFF || p[1] != 0xD0 + next) return fail("a restart marker is missing");
+          bits = JpegBits(p + 2, end);
+          next = (next + 1) & 7, left = restart_;
+          std::fill(dc, dc + 3, 0);
+        }
+        --left;
+        for (int c = 0; c < f.components; ++c)
+          for (int v = 0; v < (c ? 1 : f.sv); ++v)
+            for (int h = 0; h < (c ? 1 : f.sh); ++h) {
+              const size_t row = size_t(y) * (c ? 1 : f.sv) + v, col = size_t(x) * (c ? 1 : f.sh) + h;
+              if (!block(bits, huffman_[0][dc_[c]], huffman_[1][ac_[c]], dc[c], out_.q[c].data() + (row * f.cols(c) + col) * 64)) return false;
+            }
+        if (bits.overrun()) return fail("the scan is cut short");
+      }
+    return true;
+  }
+
+  ParsedJpeg& out_;
+  uint16_t quant_[4][64] = {};
+  bool has_quant_[4] = {}, have_frame_ = false;
+  JpegHuffman huffman_[2][4];
+  int restart_ = 0, h_[3] = {}, v_[3] = {}, tq_[3] = {}, dc_[3] = {}, ac_[3] = {};
+};
+
+inline void jpeg_parse(const uint8_t* tables, size_t tables_size, const uint8_t* data, size_t size, ParsedJpeg& out) {
+  JpegParser parser(out);
+  if (tables_size && !parser.read(tables, tables_size, true)) return;
+  parser.read(data, size, false);
+}
+
+}  // namespace dlpr

@@ -1,4 +1,0 @@
-#include <cstddef>
-#define DLPR_ISA avx2
-#define DLPR_ISA_NAME "avx2"
-#include "kernels_impl.hpp"

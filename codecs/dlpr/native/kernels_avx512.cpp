@@ -1,4 +1,0 @@
-#include <cstddef>
-#define DLPR_ISA avx512
-#define DLPR_ISA_NAME "avx512"
-#include "kernels_impl.hpp"

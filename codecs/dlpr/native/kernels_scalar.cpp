@@ -1,4 +1,0 @@
-#include <cstddef>
-#define DLPR_ISA scalar
-#define DLPR_ISA_NAME "scalar"
-#include "kernels_impl.hpp"

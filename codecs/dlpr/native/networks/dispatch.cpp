@@ -1,0 +1,29 @@
+// Choice of the instruction set, once per process.
+#include "networks/kernels.hpp"
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+namespace dlpr {
+
+const Kernels* kernels_named(const char* name) {
+  if (!std::strcmp(name, "scalar")) return &scalar::table;
+#if defined(__x86_64__)
+  if (!std::strcmp(name, "avx2") && __builtin_cpu_supports("avx2")) return &avx2::table;
+  if (!std::strcmp(name, "avx512") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) return &avx512::table;
+#endif
+  return nullptr;
+}
+
+const Kernels& kernels() {
+  static const Kernels* const chosen = [] {
+    if (const char* want = std::getenv("DLPR_SIMD"))
+      if (const Kernels* k = kernels_named(want)) return k;
+    for (const char* name : {"avx512", "avx2"})
+      if (const Kernels* k = kernels_named(name)) return k;
+    return &scalar::table;
+  }();
+  return *chosen;
+}
+
+}  // namespace dlpr
