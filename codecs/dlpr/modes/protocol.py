@@ -88,6 +88,10 @@ class ChunkMode(ABC):
         The result depends on chunk and options alone, not on the rest of the batch or ``threads``.
         """
 
+    def supersedes(self, stream: Stream) -> frozenset[Mode]:
+        """Modes that need not be tried on a chunk for which this one gave ``stream``."""
+        return frozenset()
+
     # ---- decode
 
     @abstractmethod

@@ -5,6 +5,7 @@
 #pragma once
 #include "colour/chroma.hpp"
 #include "colour/detect.hpp"
+#include "networks/prediction_cost.hpp"
 
 namespace dlpr {
 
@@ -28,11 +29,15 @@ class ColourAnalysis {
     fill();
     resolve(0);
     out.shape = sizes && H_ >= 16 && W_ >= 16 ? find_shape() : ChromaShape();
-    if (out.shape.filter == Filter::kNone) {
-      for (int c = 0; c < 2; ++c) out.chroma[c] = plane_[1 + c];
-    } else {
+    if (out.shape.filter != Filter::kNone) {
+      const std::vector<uint8_t> whole[2] = {plane_[1], plane_[2]};
       fit(out);
+      set_luma(out);
+      if (pays(out, whole)) return true;
+      out.shape = ChromaShape();
+      for (int c = 0; c < 2; ++c) plane_[1 + c] = whole[c];
     }
+    for (int c = 0; c < 2; ++c) out.chroma[c] = plane_[1 + c];
     set_luma(out);
     return true;
   }
@@ -241,6 +246,20 @@ class ColourAnalysis {
     }
     plane_[1] = full[0], plane_[2] = full[1];
   }
+
+  // Whether smaller planes and a residual cost less than planes at full size. The networks see what upsampling did and
+  // need less than the simple predictor for those.
+  bool pays(const ColourPlanes& p, const std::vector<uint8_t>* whole) const {
+    size_t wrong = 0;
+    for (size_t i = 0; i < n_; ++i) wrong += !inverse_->lattice().gives(p.luma[i], plane_[1][i], plane_[2][i], x_ + 3 * i);
+    double small = kBitsOfMiss * double(wrong), full = 0;
+    for (int c = 0; c < 2; ++c) {
+      small += prediction_bits(p.chroma[c].data(), p.shape.rows(H_), p.shape.cols(W_), 1, 0);
+      full += kUpsampled * prediction_bits(whole[c].data(), H_, W_, 1, 0);
+    }
+    return small < full;
+  }
+  static constexpr double kBitsOfMiss = 9, kUpsampled = 0.75;
 
   void set_luma(ColourPlanes& out) {
     out.luma.resize(n_);
