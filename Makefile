@@ -12,11 +12,14 @@ BIN     := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
            $(shell find codecs/dlpr dlpr_wsi -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: help demo test lint types pytest check-full asan check-zarr2 bench results venv clean
+NATIVE  := $(shell find codecs/dlpr/native -name '*.hpp' -o -name '*.cpp')
+
+.PHONY: help demo test lint format types pytest check-full asan check-zarr2 bench results venv clean
 help:
 	@echo "make demo        convert examples/CMU-1-Small-Region.svs at tau 0, 1, 3; verify; compare with JPEG XL"
-	@echo "make test        ruff, mypy, pytest: what CI runs"
-	@echo "make lint|types  ruff | mypy alone"
+	@echo "make test        lint, mypy, pytest: what CI runs"
+	@echo "make lint|types  ruff, clang-format | mypy alone"
+	@echo "make format      what lint asks for, done"
 	@echo "make check-full  test, and the slow checks"
 	@echo "make check-zarr2 the wheel in a fresh environment with zarr 2.18"
 	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -41,6 +44,13 @@ test: lint types pytest
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	@awk 'length > 120 { print FILENAME ":" FNR ": line above 120 columns"; bad = 1 } END { exit bad }' $(NATIVE)
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE)
 
 types: $(VENV)/.test
 	$(BIN)/mypy

@@ -193,7 +193,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
 
 def _pixels(jobs: Sequence[tuple[Path, Path]], selection: Selection) -> int:
     """Px of level 0 of all slides that open; the others fail later, by name."""
-    from dlpr_wsi.sources import open_source
+    from dlpr_wsi.sources.opening import open_source
 
     total = 0
     for slide, _ in jobs:
@@ -213,7 +213,7 @@ def _verify(options: argparse.Namespace) -> int:
     from dlpr_wsi.pipeline.verify import verify
     from dlpr_wsi.progress import make_progress
     from dlpr_wsi.report import verify_lines
-    from dlpr_wsi.sources.archive import open_archive
+    from dlpr_wsi.sources.opening import open_archive
 
     archive = open_archive(options.archive)
     executor = make_executor(

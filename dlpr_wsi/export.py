@@ -30,7 +30,8 @@ from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
 from dlpr_wsi.sinks.omezarr import FILL_VALUE, OmeVersion, ome_attributes
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sinks.sourcejpeg import JpegCounts, write_source_jpeg
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel, directory_bytes, open_archive
+from dlpr_wsi.sources.archive import Archive, ArchiveLevel, directory_bytes
+from dlpr_wsi.sources.opening import open_archive
 from dlpr_wsi.sources.tiff_archive import require_tifffile
 
 __all__ = ["ExportCodec", "ExportReport", "export", "export_lines"]

@@ -11,8 +11,9 @@ from typing import Any
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.sources import SlideFacts, open_source
-from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr, open_archive
+from dlpr_wsi.sources import SlideFacts
+from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr
+from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
 __all__ = ["ArchiveInfo", "LevelInfo", "archive_info", "info", "slide_info"]

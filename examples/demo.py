@@ -24,7 +24,7 @@ from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.progress import make_progress
 from dlpr_wsi.report import slide_lines
-from dlpr_wsi.sources import open_source
+from dlpr_wsi.sources.opening import open_source
 
 try:
     import imagecodecs

@@ -12,7 +12,7 @@ from tiffslide import TiffSlide
 
 import dlpr_wsi  # noqa: F401  (from now on tifffile reads DLPR tiles)
 from dlpr_wsi.sinks.tiff import write_tiff
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 report = write_tiff(open_archive(Path(sys.argv[1])), Path("slide.tiff"))
 print(f"{report.tiles} tiles on {report.levels} levels, {report.file_bytes} bytes")

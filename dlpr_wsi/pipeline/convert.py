@@ -26,7 +26,8 @@ from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
-from dlpr_wsi.sources.archive import directory_bytes, open_archive
+from dlpr_wsi.sources.archive import directory_bytes
+from dlpr_wsi.sources.opening import open_archive
 from dlpr_wsi.sources.pyramid import FILTER
 
 __all__ = ["ConvertOptions", "ConvertReport", "Preview", "convert", "make_executor", "preview", "stored_facts"]
@@ -304,7 +305,7 @@ def convert(
     Parameters
     ----------
     slide : Path
-        Anything that `dlpr_wsi.sources.open_source` opens.
+        Anything that `dlpr_wsi.sources.opening.open_source` opens.
     out : Path
         The archive's name: OME-Zarr, or a TIFF where it ends in .tif or .tiff. It appears when the archive is complete
         and every chunk has been decoded and compared with the slide.

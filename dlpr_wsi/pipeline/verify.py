@@ -20,7 +20,8 @@ from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.omezarr import OmeVersion
 from dlpr_wsi.sources import Selection
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel, open_archive
+from dlpr_wsi.sources.archive import Archive, ArchiveLevel
+from dlpr_wsi.sources.opening import open_archive
 
 __all__ = ["BadChunk", "VerifyReport", "verify"]
 

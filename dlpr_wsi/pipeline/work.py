@@ -25,8 +25,9 @@ from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
-from dlpr_wsi.sources import PixelSource, Selection, SourceTile, open_source
+from dlpr_wsi.sources import PixelSource, Selection, SourceTile
 from dlpr_wsi.sources.archive import parse_shard_index
+from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.pyramid import PyramidSource
 
 __all__ = ["BadTile", "Job", "TaskOutcome", "close_source", "convert_task", "open_with_levels", "read_task", "warm_up"]

@@ -64,7 +64,7 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
     Parameters
     ----------
     archive : Archive
-        From `dlpr_wsi.sources.archive.open_archive`.
+        From `dlpr_wsi.sources.opening.open_archive`.
     out : Path
         The file; appears when it is complete and verified.
     overwrite : bool, default False

@@ -1,6 +1,6 @@
 """Where pixels come from.
 
-A source is anything with the methods of `PixelSource`. `open_source` picks the implementation:
+A source is anything with the methods of `PixelSource`. `dlpr_wsi.sources.opening` picks the implementation:
 
 ``dlpr_wsi.sources.openslide``
     Whole slides: SVS, NDPI, MIRAX, SCN, BIF, DICOM, generic tiled TIFF.
@@ -20,13 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources.codec import SourceCodec
 
 __all__ = [
@@ -40,8 +38,6 @@ __all__ = [
     "SourceCodec",
     "SourceTile",
     "TileGrid",
-    "open_slide",
-    "open_source",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".jp2"})
@@ -285,57 +281,3 @@ class PixelSource(Protocol):
 
     def close(self) -> None:
         """Release the file."""
-
-
-def open_slide(path: Path) -> PixelSource:
-    """Open a slide through OpenSlide alone.
-
-    Raises
-    ------
-    dlpr_wsi.errors.MissingDependencyError
-        OpenSlide is not installed.
-    dlpr_wsi.errors.SourceError
-        The file is missing or no slide.
-    """
-    from dlpr_wsi.sources.openslide import OpenSlideSource
-
-    return OpenSlideSource(path)
-
-
-def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
-    """Open a slide, a tiled TIFF, a Zarr or OME-Zarr folder, or an image file.
-
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    selection : Selection, optional
-        Which picture of it, where it holds several.
-
-    Raises
-    ------
-    dlpr_wsi.errors.MissingDependencyError
-        The package that reads this kind of file is not installed.
-    dlpr_wsi.errors.SourceError
-        The path is missing, or nothing of the kind.
-    """
-    from dlpr_wsi.sources.archive import is_zarr
-
-    selection = selection or Selection()
-    if not path.exists():
-        raise SourceError(f"{path}: no such file")
-    if path.is_dir():
-        if is_zarr(path):
-            from dlpr_wsi.sources.zarr import ZarrSource
-
-            return ZarrSource(path)
-        raise SourceError(f"{path}: a folder, but not a Zarr array or group")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        from dlpr_wsi.sources.image import ImageSource
-
-        return ImageSource(path)
-    from dlpr_wsi.sources.tiff import TiffSource, prefers_tifffile
-
-    if prefers_tifffile(path):
-        return TiffSource(path)
-    return open_slide(path)

@@ -35,7 +35,7 @@ __all__ = [
     "ArchiveLevel",
     "directory_bytes",
     "is_zarr",
-    "open_archive",
+    "open_zarr_archive",
     "parse_shard_index",
 ]
 
@@ -155,7 +155,7 @@ class Archive:
         return (red, green, blue)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_archive, (self.path,)
+        return open_zarr_archive, (self.path,)
 
     def stream(self, level: int, row: int, column: int) -> bytes | None:
         """Return a chunk as it is stored: a DLPR stream; None where there is none.
@@ -291,18 +291,14 @@ def directory_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def open_archive(path: Path) -> Archive:
-    """Open an archive.
+def open_zarr_archive(path: Path) -> Archive:
+    """Open an archive that is a Zarr folder.
 
     Raises
     ------
     dlpr_wsi.errors.ArchiveError
         The path holds no archive of the kind that `dlpr_wsi.pipeline.convert` writes.
     """
-    if path.is_file():
-        from dlpr_wsi.sources.tiff_archive import open_tiff_archive
-
-        return open_tiff_archive(path)
     if not path.is_dir():
         raise ArchiveError(f"{path}: no such file or folder")
     if not is_zarr(path):

@@ -58,6 +58,9 @@ class TiffArchive(Archive):
 
     tiles: tuple[_Tiles, ...] = field(default=(), repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_tiff_archive, (self.path,)
+
     def stream(self, level: int, row: int, column: int) -> bytes | None:
         """Return a tile as it is stored: a DLPR stream; None for a tile that the file leaves empty.
 

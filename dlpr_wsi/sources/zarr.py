@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError
 from dlpr_wsi.sources import Level, NoTiles, SlideFacts, SourceCodec
-from dlpr_wsi.sources.archive import Archive, directory_bytes, open_archive
+from dlpr_wsi.sources.archive import Archive, directory_bytes, open_zarr_archive
 
 __all__ = ["ZarrSource"]
 
@@ -34,7 +34,7 @@ class ZarrSource(NoTiles):
         self._path = path
         self._archive: Archive | None = None
         try:
-            self._archive = open_archive(path)
+            self._archive = open_zarr_archive(path)
         except ArchiveError:
             self._arrays, attributes = _open_arrays(path)
             self._first = [_channel_first(array.shape) for array in self._arrays]

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
-from dlpr_wsi.sources import Chunked, PixelSource, open_source
-from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr, open_archive
+from dlpr_wsi.sources import Chunked, PixelSource
+from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr
+from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
 __all__ = ["ArchiveStore", "ChunkStore", "Grid", "SlideStore", "StoreFacts", "open_store"]

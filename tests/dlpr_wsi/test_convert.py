@@ -12,8 +12,7 @@ from dlpr_wsi.pipeline.convert import ConvertOptions, convert, preview
 from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources import open_source
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.pyramid import box_mean
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import zarr
 
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 
 @pytest.fixture(params=list(OmeVersion))

@@ -199,7 +199,7 @@ def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
     pytest.importorskip("torch")
     import dlpr
     from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
-    from dlpr_wsi.sources import open_source
+    from dlpr_wsi.sources.opening import open_source
 
     source = open_source(svs)
     tiles = [np.ascontiguousarray(source.read(x, 0, 9, 7).transpose(2, 0, 1)) for x in (0, 350)]

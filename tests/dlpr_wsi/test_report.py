@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from dlpr_wsi.report import growth_note
-from dlpr_wsi.sources import SourceCodec, open_slide
+from dlpr_wsi.sources import SourceCodec
+from dlpr_wsi.sources.opening import open_slide
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources import SourceCodec, open_slide, open_source
+from dlpr_wsi.sources import SourceCodec
 from dlpr_wsi.sources.codec import source_codec
+from dlpr_wsi.sources.opening import open_slide, open_source
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "CMU-1-Small-Region.svs"
 

@@ -8,7 +8,7 @@ import pytest
 import dlpr
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.verify import verify
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 
 def flip_bit(chunk):

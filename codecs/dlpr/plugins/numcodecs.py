@@ -17,7 +17,7 @@ import numpy as np
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_bytes, ensure_ndarray, ndarray_copy
 
-import dlpr
+from dlpr import codec
 from dlpr.errors import UnsupportedInputError
 from dlpr.plugins import CodecOptions
 
@@ -119,7 +119,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
                 f"the chunk of shape {chunk.shape} is in Fortran order; Zarr format 2 arrays must be "
                 "created with order='C' (a single array: pass numpy.ascontiguousarray of it)"
             )
-        return dlpr.encode(
+        return codec.encode(
             np.ascontiguousarray(chunk),
             self.tau,
             threads=self.threads,
@@ -149,7 +149,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         ValueError
             ``out`` has another size.
         """
-        image = np.ascontiguousarray(dlpr.decode(ensure_bytes(buf), threads=self.threads))
+        image = np.ascontiguousarray(codec.decode(ensure_bytes(buf), threads=self.threads))
         if out is None:
             return image
         target = ensure_ndarray(out)

@@ -24,12 +24,13 @@ from dlpr.modes.networks import weights as store
 from dlpr.modes.networks.exact.tables import cdf_table
 from dlpr.modes.networks.export import export_model
 from dlpr.modes.networks.model.residual import Switches
+from dlpr.modes.networks.model.slide import SlideModel
 from dlpr.training import evaluate
 from dlpr.training.ablation_rows import ROWS, Row
 from dlpr.training.batches import TrainConfig
 from dlpr.training.contexts import context_blocks
 from dlpr.training.data import Block, build_blocks, coefficient_prior, refit, sample_tiles
-from dlpr.training.loop import SlideModel, train
+from dlpr.training.loop import train
 
 Sizes = dict[str, float]
 """Bits per pixel by source."""

@@ -110,9 +110,9 @@ def export(args: argparse.Namespace) -> None:
     from dlpr.config import SlideProfile
     from dlpr.modes.networks import weights as store
     from dlpr.modes.networks.export import export_model
+    from dlpr.modes.networks.model.slide import SlideModel
     from dlpr.training import evaluate
     from dlpr.training.data import coefficient_prior, load_blocks, sample_tiles
-    from dlpr.training.loop import SlideModel
 
     blocks = sorted((args.run / "blocks").glob("*.npz"))
     name = "sqrc" if (args.run / "sqrc.pt").exists() else "rc"

@@ -15,10 +15,11 @@ import dlpr
 from dlpr import _native
 from dlpr.config import EncoderOptions
 from dlpr.layout import CODING_ORDER
+from dlpr.modes.networks.model.slide import SlideModel
 from dlpr.training.batches import TrainConfig, collate, cut
 from dlpr.training.contexts import linear_bits, linear_stages
 from dlpr.training.data import Block, base_colour, quantised_block
-from dlpr.training.loop import SlideModel, step_loss
+from dlpr.training.loop import step_loss
 
 U8 = npt.NDArray[np.uint8]
 

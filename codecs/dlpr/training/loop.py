@@ -18,22 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlpr.config import SlideProfile
-from dlpr.modes.networks.model.lic import LossyCodec
-from dlpr.modes.networks.model.residual import CAUSAL_FEATURES, ResidualCompressor, Switches
+from dlpr.modes.networks.model.residual import Switches
+from dlpr.modes.networks.model.slide import SlideModel
 from dlpr.training.batches import Batch, Sampler, TrainConfig, near_lossless_groups
 from dlpr.training.data import Block
 from dlpr.training.likelihood import network_bits
-
-
-class SlideModel(nn.Module):
-    """All networks of the slide profile."""
-
-    def __init__(self, cfg: SlideProfile, causal: int = CAUSAL_FEATURES) -> None:
-        super().__init__()
-        self.lic = LossyCodec(cfg)
-        self.rc = ResidualCompressor(cfg, 0, causal)
-        self.sqrc = ResidualCompressor(cfg, cfg.tau_classes, causal)
 
 
 def lossy_features(x_tilde: Tensor, where: Tensor, local: Tensor) -> Tensor:

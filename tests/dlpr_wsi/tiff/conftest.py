@@ -86,7 +86,7 @@ def make_archive():
 def tiffs(tmp_path_factory, archives):
     """The archives as TIFF files by tau."""
     from dlpr_wsi.sinks.tiff import write_tiff
-    from dlpr_wsi.sources.archive import open_archive
+    from dlpr_wsi.sources.opening import open_archive
 
     folder = tmp_path_factory.mktemp("tiffs")
     for tau, path in archives.items():

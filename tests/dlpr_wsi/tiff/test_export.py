@@ -14,7 +14,7 @@ from dlpr_wsi.cli import main
 from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.export import ExportCodec, export
 from dlpr_wsi.sinks.omezarr import OmeVersion
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 
 # Runs a reader where neither dlpr nor dlpr_wsi can be imported, entry points or not.
 WITHOUT = """

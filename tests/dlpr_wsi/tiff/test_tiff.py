@@ -13,7 +13,7 @@ import dlpr
 from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.sinks import tiff as sink
 from dlpr_wsi.sinks.tiff import write_tiff
-from dlpr_wsi.sources.archive import open_archive
+from dlpr_wsi.sources.opening import open_archive
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff, open_tiff_archive
 
 

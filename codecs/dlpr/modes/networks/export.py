@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dlpr.modes.networks.exact.tables import all_tables
 
 if TYPE_CHECKING:
-    from dlpr.training.loop import SlideModel
+    from dlpr.modes.networks.model.slide import SlideModel
 
 F64 = npt.NDArray[np.float64]
 Tensors = dict[str, npt.NDArray[Any]]

@@ -1,26 +1,13 @@
 // Bindings of the colour layer, a translation unit of their own.
+#include "bindings/arrays.hpp"
 #include "colour/planes.hpp"
 #include "common/parallel.hpp"
 #include "jpeg/codec.hpp"
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <memory>
-
-namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace dlpr {
 
-using Samples = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
-
-static nb::object samples_array(const uint8_t* data, std::initializer_list<size_t> shape) {
-  size_t n = 1;
-  for (size_t s : shape) n *= s;
-  uint8_t* p = new uint8_t[n];
-  std::copy_n(data, n, p);
-  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<uint8_t*>(q); });
-  return nb::cast(nb::ndarray<nb::numpy, uint8_t>(p, shape.size(), shape.begin(), owner));
-}
+using Samples = In<uint8_t>;
 
 // (denominator, luma, red, blue, green of blue, green of red, offset, rounding, products)
 static Lattice lattice_of(nb::tuple t) {
@@ -42,7 +29,8 @@ static ChromaShape shape_of(nb::tuple t) {
 }
 
 static void check_pixels_shape(const Samples& x) {
-  if (x.ndim() != 3 || x.shape(2) != 3 || !x.shape(0) || !x.shape(1) || x.shape(0) * x.shape(1) > (size_t(1) << 26)) throw nb::value_error("pixels must be [H,W,3]");
+  if (x.ndim() != 3 || x.shape(2) != 3 || !x.shape(0) || !x.shape(1) || x.shape(0) * x.shape(1) > (size_t(1) << 26))
+    throw nb::value_error("pixels must be [H,W,3]");
 }
 
 // images: list of uint8 [H,W,3] (red, green, blue) -> list of None or
@@ -57,7 +45,10 @@ static nb::list colour_analyse_batch(nb::list images, bool sizes, int threads) {
   std::vector<char> good(in.size(), 0);
   {
     nb::gil_scoped_release free_gil;
-    parallel_for(int(in.size()), threads, [&](int i) { good[size_t(i)] = ColourAnalysis(in[size_t(i)].data(), int(in[size_t(i)].shape(0)), int(in[size_t(i)].shape(1))).run(found[size_t(i)], sizes); });
+    parallel_for(int(in.size()), threads, [&](int i) {
+      good[size_t(i)] = ColourAnalysis(in[size_t(i)].data(), int(in[size_t(i)].shape(0)), int(in[size_t(i)].shape(1)))
+                            .run(found[size_t(i)], sizes);
+    });
   }
   nb::list out;
   for (size_t i = 0; i < in.size(); ++i) {
@@ -69,13 +60,16 @@ static nb::list colour_analyse_batch(nb::list images, bool sizes, int threads) {
     const int H = int(in[i].shape(0)), W = int(in[i].shape(1));
     const size_t rows = size_t(p.shape.rows(H)), cols = size_t(p.shape.cols(W));
     const auto& s = p.shape;
-    out.append(nb::make_tuple(p.found.share, p.found.matrix, int(p.found.lattice.rounding), int(p.found.lattice.products), nb::make_tuple(int(s.filter), s.v, s.h, s.py, s.px), samples_array(p.luma.data(), {size_t(H), size_t(W)}),
-                              samples_array(p.chroma[0].data(), {rows, cols}), samples_array(p.chroma[1].data(), {rows, cols})));
+    out.append(nb::make_tuple(p.found.share, p.found.matrix, int(p.found.lattice.rounding),
+                              int(p.found.lattice.products), nb::make_tuple(int(s.filter), s.v, s.h, s.py, s.px),
+                              copied(p.luma.data(), {size_t(H), size_t(W)}), copied(p.chroma[0].data(), {rows, cols}),
+                              copied(p.chroma[1].data(), {rows, cols})));
   }
   return out;
 }
 
-// Matrix number, rounding, products of the lattice that pixels lie on and the share of colours that do; (0, 0, 0, 0) if none.
+// Matrix number, rounding, products of the lattice that pixels lie on and the share of colours that do; (0, 0, 0, 0) if
+// none.
 static nb::tuple colour_lattice_of(Samples x) {
   check_pixels_shape(x);
   FoundLattice f;
@@ -106,7 +100,8 @@ static nb::list colour_synthesise_batch(nb::list jobs, int threads) {
     const size_t H = j.planes[0].shape(0), W = j.planes[0].shape(1);
     if (!H || !W || H * W > (size_t(1) << 26)) throw nb::value_error("luma plane");
     for (int c = 1; c < 3; ++c)
-      if (j.planes[c].shape(0) != size_t(j.s.rows(int(H))) || j.planes[c].shape(1) != size_t(j.s.cols(int(W)))) throw nb::value_error("chroma planes do not fit luma");
+      if (j.planes[c].shape(0) != size_t(j.s.rows(int(H))) || j.planes[c].shape(1) != size_t(j.s.cols(int(W))))
+        throw nb::value_error("chroma planes do not fit luma");
   }
   {
     nb::gil_scoped_release free_gil;
@@ -119,10 +114,7 @@ static nb::list colour_synthesise_batch(nb::list jobs, int threads) {
   }
   nb::list out;
   for (Job& j : work) {
-    const size_t shape[3] = {j.planes[0].shape(0), j.planes[0].shape(1), 3};
-    uint8_t* p = j.out.release();
-    nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<uint8_t*>(q); });
-    out.append(nb::cast(nb::ndarray<nb::numpy, uint8_t>(p, 3, shape, owner)));
+    out.append(adopt(j.out.release(), {j.planes[0].shape(0), j.planes[0].shape(1), 3}));
   }
   return out;
 }
@@ -133,10 +125,13 @@ static JpegFields residual_fields(const Samples& x) {
   return f;
 }
 
-// What `made` lacks of `x`, both [H,W,3] in coding order: (residual part, samples that a decoder will have, symbols that are not 0).
+// What `made` lacks of `x`, both [H,W,3] in coding order: (residual part, samples that a decoder will have, symbols
+// that are not 0).
 static nb::tuple residual_encode(Samples x, Samples made, int tau) {
   check_pixels_shape(x);
-  if (made.ndim() != 3 || made.shape(0) != x.shape(0) || made.shape(1) != x.shape(1) || made.shape(2) != 3 || tau < 0 || tau > 255) throw nb::value_error("residual");
+  if (made.ndim() != 3 || made.shape(0) != x.shape(0) || made.shape(1) != x.shape(1) || made.shape(2) != 3 || tau < 0 ||
+      tau > 255)
+    throw nb::value_error("residual");
   const size_t n = x.size();
   std::vector<uint8_t> bytes, out(made.data(), made.data() + n);
   size_t count = 0;
@@ -157,7 +152,8 @@ static nb::tuple residual_encode(Samples x, Samples made, int tau) {
       for (size_t i = 0; i < n; ++i) out[i] = jpeg_clamp8(out[i] + symbols[i] * step);
     }
   }
-  return nb::make_tuple(nb::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size()), samples_array(out.data(), {x.shape(0), x.shape(1), 3}), count);
+  return nb::make_tuple(nb::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size()),
+                        copied(out.data(), {x.shape(0), x.shape(1), 3}), count);
 }
 
 // Pixels of `made` [H,W,3], coding order, and a residual part; None if it is damaged.
@@ -177,7 +173,7 @@ static nb::object residual_decode(Samples made, nb::bytes part, int tau) {
     for (size_t i = 0; i < out.size(); ++i) out[i] = jpeg_clamp8(out[i] + symbols[i] * step);
   }
   if (out.empty()) return nb::none();
-  return samples_array(out.data(), {made.shape(0), made.shape(1), 3});
+  return copied(out.data(), {made.shape(0), made.shape(1), 3});
 }
 
 }  // namespace dlpr

@@ -1,28 +1,15 @@
 // Bindings of the JPEG layer, a translation unit of their own.
+#include "bindings/arrays.hpp"
+#include "common/parallel.hpp"
 #include "jpeg/codec.hpp"
 #include "jpeg/parse.hpp"
-#include "common/parallel.hpp"
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace dlpr {
 
-template <class T>
-using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
-
-template <class T>
-nb::ndarray<nb::numpy, T> adopt(T* p, std::initializer_list<size_t> shape) {
-  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
-  return nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner);
-}
-
-// (height, width, phase y, phase x, transform, sampling v, h, box, crop, and tables uint16 [components, 64] or the number
-// of components)
+// (height, width, phase y, phase x, transform, sampling v, h, box, crop, and tables uint16 [components, 64] or the
+// number of components)
 JpegFields jpeg_fields(nb::tuple t, bool with_tables = true) {
   if (t.size() != 10) throw nb::value_error("JPEG fields");
   JpegFields f;
@@ -50,7 +37,9 @@ struct JpegArrays {
     for (int c = 0; c < f.components; ++c) {
       keep.push_back(nb::cast<In<int16_t>>(arrays[c]));
       const auto& a = keep.back();
-      if (a.ndim() != 4 || int(a.shape(0)) != f.rows(c) || int(a.shape(1)) != f.cols(c) || a.shape(2) != 8 || a.shape(3) != 8) throw nb::value_error("JPEG coefficients");
+      if (a.ndim() != 4 || int(a.shape(0)) != f.rows(c) || int(a.shape(1)) != f.cols(c) || a.shape(2) != 8 ||
+          a.shape(3) != 8)
+        throw nb::value_error("JPEG coefficients");
       q[c] = a.data();
     }
   }
@@ -74,7 +63,8 @@ nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
   ParsedJpeg out;
   {
     nb::gil_scoped_release free_gil;
-    jpeg_parse(reinterpret_cast<const uint8_t*>(tables.c_str()), tables.size(), reinterpret_cast<const uint8_t*>(data.c_str()), data.size(), out);
+    jpeg_parse(reinterpret_cast<const uint8_t*>(tables.c_str()), tables.size(),
+               reinterpret_cast<const uint8_t*>(data.c_str()), data.size(), out);
   }
   const JpegFields& f = out.fields;
   nb::list quant, coefficients, ids;
@@ -87,10 +77,13 @@ nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
     coefficients.append(adopt(q, {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
     ids.append(out.ids[c]);
   }
-  return nb::make_tuple(out.error, f.H, f.W, nb::make_tuple(f.sv, f.sh), nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
+  return nb::make_tuple(out.error, f.H, f.W, nb::make_tuple(f.sv, f.sh),
+                        nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
 }
 
-nb::bytes as_bytes(const std::vector<uint8_t>& v) { return nb::bytes(reinterpret_cast<const char*>(v.data()), v.size()); }
+nb::bytes as_bytes(const std::vector<uint8_t>& v) {
+  return nb::bytes(reinterpret_cast<const char*>(v.data()), v.size());
+}
 
 // jobs: list of (fields, coefficients, planes uint8 [H,W,components] in coding order, tau, most) -> list of
 // (lossy part, residual part, reconstruction), or None where more than `most` of the samples have a residual.
@@ -107,7 +100,9 @@ nb::list jpeg_encode_batch(nb::list jobs, int threads) {
     planes.push_back(nb::cast<In<uint8_t>>(t[2]));
     const auto& x = planes.back();
     j.tau = nb::cast<int>(t[3]), j.most = nb::cast<double>(t[4]);
-    if (x.ndim() != 3 || int(x.shape(0)) != j.f.H || int(x.shape(1)) != j.f.W || int(x.shape(2)) != j.f.components || j.tau < 0 || j.tau > 255) throw nb::value_error("JPEG planes");
+    if (x.ndim() != 3 || int(x.shape(0)) != j.f.H || int(x.shape(1)) != j.f.W || int(x.shape(2)) != j.f.components ||
+        j.tau < 0 || j.tau > 255)
+      throw nb::value_error("JPEG planes");
     std::copy_n(arrays.back().q, 3, j.q);
     j.x = x.data();
   }
@@ -123,7 +118,8 @@ nb::list jpeg_encode_batch(nb::list jobs, int threads) {
     }
     uint8_t* p = new uint8_t[j.out.size()];
     std::copy(j.out.begin(), j.out.end(), p);
-    out.append(nb::make_tuple(as_bytes(j.lossy), as_bytes(j.residual), adopt(p, {size_t(j.f.H), size_t(j.f.W), size_t(j.f.components)})));
+    out.append(nb::make_tuple(as_bytes(j.lossy), as_bytes(j.residual),
+                              adopt(p, {size_t(j.f.H), size_t(j.f.W), size_t(j.f.components)})));
   }
   return out;
 }

@@ -1,24 +1,9 @@
 // Binding of the search for the JPEG behind pixels.
-#include "jpeg/recover.hpp"
+#include "bindings/arrays.hpp"
 #include "common/parallel.hpp"
-#include "networks/prediction_cost.hpp"
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
-namespace nb = nanobind;
-using namespace nb::literals;
+#include "jpeg/recover.hpp"
 
 namespace dlpr {
-
-template <class T>
-nb::object to_array(const T* data, std::initializer_list<size_t> shape) {
-  size_t n = 1;
-  for (size_t s : shape) n *= s;
-  T* p = new T[n];
-  std::copy_n(data, n, p);
-  nb::capsule owner(p, [](void* q) noexcept { delete[] static_cast<T*>(q); });
-  return nb::cast(nb::ndarray<nb::numpy, T>(p, shape.size(), shape.begin(), owner));
-}
 
 // images: list of uint8 [H,W,1] or [H,W,3] (red, green, blue) -> list of None or
 // (wrong pixels, phase, transform, sampling, box, tables, coefficients)
@@ -32,7 +17,9 @@ nb::list jpeg_recover_batch(nb::list images, int rounds, int threads) {
   std::vector<std::unique_ptr<Recovered>> found(in.size());
   {
     nb::gil_scoped_release free_gil;
-    parallel_for(int(in.size()), threads, [&](int i) { found[i] = recover_jpeg(in[i].data(), int(in[i].shape(0)), int(in[i].shape(1)), int(in[i].shape(2)), rounds); });
+    parallel_for(int(in.size()), threads, [&](int i) {
+      found[i] = recover_jpeg(in[i].data(), int(in[i].shape(0)), int(in[i].shape(1)), int(in[i].shape(2)), rounds);
+    });
   }
   nb::list out;
   for (const auto& r : found) {
@@ -43,23 +30,17 @@ nb::list jpeg_recover_batch(nb::list images, int rounds, int threads) {
     const JpegFields& f = r->fields;
     nb::list tables, coefficients;
     for (int c = 0; c < f.components; ++c) {
-      tables.append(to_array(f.tables[c], {8, 8}));
-      coefficients.append(to_array(r->q[c].data(), {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
+      tables.append(copied(f.tables[c], {8, 8}));
+      coefficients.append(copied(r->q[c].data(), {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
     }
-    out.append(nb::make_tuple(r->wrong, nb::make_tuple(f.phase_y, f.phase_x), f.transform, nb::make_tuple(f.sv, f.sh), f.box, tables, coefficients));
+    out.append(nb::make_tuple(r->wrong, nb::make_tuple(f.phase_y, f.phase_x), f.transform, nb::make_tuple(f.sv, f.sh),
+                              f.box, tables, coefficients));
   }
   return out;
-}
-
-double prediction_bits_of(nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> x, int tau) {
-  if (tau < 0 || tau > 255) throw nb::value_error("tau");
-  nb::gil_scoped_release free_gil;
-  return prediction_bits(x.data(), int(x.shape(0)), int(x.shape(1)), int(x.shape(2)), tau);
 }
 
 }  // namespace dlpr
 
 void bind_jpeg_recover(nb::module_& m) {
   m.def("jpeg_recover_batch", &dlpr::jpeg_recover_batch, "images"_a, "rounds"_a, "threads"_a);
-  m.def("prediction_bits", &dlpr::prediction_bits_of, "planes"_a, "tau"_a);
 }

@@ -17,11 +17,15 @@ struct ChromaShape {
   int v = 1, h = 1, py = 0, px = 0;  // factors, and parity of the chunk's first row and column
 
   bool good() const {
-    if (v < 1 || v > 2 || h < 1 || h > 2 || py < 0 || py >= v || px < 0 || px >= h || int(filter) < 0 || int(filter) > 3) return false;
+    if (v < 1 || v > 2 || h < 1 || h > 2 || py < 0 || py >= v || px < 0 || px >= h || int(filter) < 0 ||
+        int(filter) > 3)
+      return false;
     return (filter == Filter::kNone) == (v == 1 && h == 1);
   }
   // Where the chunk's first row stands, in rows, from the first sample of the plane.
-  int start(int factor, int parity) const { return factor == 1 ? 0 : filter == Filter::kTriangle ? 2 - parity : parity; }
+  int start(int factor, int parity) const {
+    return factor == 1 ? 0 : filter == Filter::kTriangle ? 2 - parity : parity;
+  }
   int size(int n, int factor, int parity) const {
     if (factor == 1) return n;
     const int s = start(factor, parity);
@@ -89,7 +93,17 @@ class ChromaFit {
  public:
   // target: full-size plane, filled everywhere; weight: how much each sample matters, 0 = not at all.
   ChromaFit(const ChromaShape& s, const uint8_t* target, const uint8_t* weight, int H, int W)
-      : s_(s), target_(target), weight_(weight), H_(H), W_(W), rows_(s.rows(H)), cols_(s.cols(W)), shift_(s.shift()), p_(size_t(rows_) * cols_), sums_(size_t(H) * W), dirty_(p_.size(), 1) {
+      : s_(s),
+        target_(target),
+        weight_(weight),
+        H_(H),
+        W_(W),
+        rows_(s.rows(H)),
+        cols_(s.cols(W)),
+        shift_(s.shift()),
+        p_(size_t(rows_) * cols_),
+        sums_(size_t(H) * W),
+        dirty_(p_.size(), 1) {
     begin();
     upsample_sums(s_, p_.data(), H_, W_, sums_.data());
   }
@@ -148,8 +162,8 @@ class ChromaFit {
   }
 
   void begin() {
-    // Along each direction what upsampling did is undone: 3/4 of the two outputs nearest to a sample less 1/4 of the next
-    // ones (triangle); the sample itself (mean); the mean of both (repetition).
+    // Along each direction what upsampling did is undone: 3/4 of the two outputs nearest to a sample less 1/4 of the
+    // next ones (triangle); the sample itself (mean); the mean of both (repetition).
     std::vector<float> full(target_, target_ + size_t(H_) * W_), half(size_t(rows_) * W_), out(p_.size());
     auto along = [&](const float* in, size_t step, int n, int factor, int parity, int size, float* o, size_t o_step) {
       auto at = [&](int i) { return in[size_t(std::min(std::max(i, 0), n - 1)) * step]; };
@@ -168,8 +182,10 @@ class ChromaFit {
         o[size_t(j) * o_step] = v;
       }
     };
-    for (int x = 0; x < W_; ++x) along(full.data() + x, size_t(W_), H_, s_.v, s_.py, rows_, half.data() + x, size_t(W_));
-    for (int y = 0; y < rows_; ++y) along(half.data() + size_t(y) * W_, 1, W_, s_.h, s_.px, cols_, out.data() + size_t(y) * cols_, 1);
+    for (int x = 0; x < W_; ++x)
+      along(full.data() + x, size_t(W_), H_, s_.v, s_.py, rows_, half.data() + x, size_t(W_));
+    for (int y = 0; y < rows_; ++y)
+      along(half.data() + size_t(y) * W_, 1, W_, s_.h, s_.px, cols_, out.data() + size_t(y) * cols_, 1);
     for (size_t i = 0; i < p_.size(); ++i) p_[i] = int16_t(std::min(std::max(std::floor(out[i] + 0.5f), 0.f), 255.f));
   }
 
@@ -234,7 +250,8 @@ class ChromaFit {
   // is wrong: dynamic programming, for an output depends on two neighbours at most.
   static constexpr int kMost = 2, kStates = 2 * kMost + 1;
   bool line(bool across, int i) {
-    const int n = across ? cols_ : rows_, factor = across ? s_.h : s_.v, parity = across ? s_.px : s_.py, size = across ? W_ : H_;
+    const int n = across ? cols_ : rows_, factor = across ? s_.h : s_.v, parity = across ? s_.px : s_.py,
+              size = across ? W_ : H_;
     if (factor == 1) return false;
     const Reach r = across ? reach(i, s_.v, s_.py, H_) : reach(i, s_.h, s_.px, W_);
     const int start = s_.start(factor, parity);
@@ -246,7 +263,8 @@ class ChromaFit {
         const size_t o = at(k, x);
         if (!weight_[o] || (sums_[o] >> shift_) == target_[o]) continue;
         any = true;
-        for (int j = std::max((x + start) / 2 - 3, 0); j <= std::min((x + start) / 2 + 4, n - 1); ++j) active_[size_t(j)] = 1;
+        for (int j = std::max((x + start) / 2 - 3, 0); j <= std::min((x + start) / 2 + 4, n - 1); ++j)
+          active_[size_t(j)] = 1;
       }
     if (!any) return false;
     // Cost of output k (counted from the first sample) when samples before and after it change by a and b.

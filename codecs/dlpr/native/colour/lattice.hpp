@@ -9,19 +9,24 @@
 namespace dlpr {
 
 enum class Rounding : int { kNearest = 0, kFloor = 1, kCeil = 2, kTruncate = 3 };
-enum class Products : int { kSum = 0, kEach = 1, kGreenOfRounded = 2 };  // what is rounded: the sum; each product; green is made of the rounded products
+enum class Products : int {
+  kSum = 0,
+  kEach = 1,
+  kGreenOfRounded = 2
+};  // what is rounded: the sum; each product; green is made of the rounded products
 
 struct Lattice {
   int denominator = 65536;
   int luma = 65536, red = 91881, blue = 116130, green_blue = -22554, green_red = -46802;  // steps, over the denominator
-  int offset = 0;                                                                          // of luma; chroma's is 128
+  int offset = 0;                                                                         // of luma; chroma's is 128
   Rounding rounding = Rounding::kNearest;
   Products products = Products::kSum;
 
   bool good() const {
     for (int k : {luma, red, blue, green_blue, green_red})
       if (std::abs(k) > (1 << 18)) return false;
-    return denominator >= 1 && denominator <= 65536 && offset >= 0 && offset <= 255 && int(rounding) >= 0 && int(rounding) <= 3 && int(products) >= 0 && int(products) <= 2;
+    return denominator >= 1 && denominator <= 65536 && offset >= 0 && offset <= 255 && int(rounding) >= 0 &&
+           int(rounding) <= 3 && int(products) >= 0 && int(products) <= 2;
   }
 
   int divide(int n) const {
@@ -38,16 +43,19 @@ struct Lattice {
     y -= offset, cb -= 128, cr -= 128;
     switch (products) {
       case Products::kSum:
-        rgb[0] = divide(luma * y + red * cr), rgb[1] = divide(luma * y + green_blue * cb + green_red * cr), rgb[2] = divide(luma * y + blue * cb);
+        rgb[0] = divide(luma * y + red * cr), rgb[1] = divide(luma * y + green_blue * cb + green_red * cr),
+        rgb[2] = divide(luma * y + blue * cb);
         break;
       case Products::kEach: {
         const int l = divide(luma * y);
-        rgb[0] = l + divide(red * cr), rgb[1] = l + divide(green_blue * cb) + divide(green_red * cr), rgb[2] = l + divide(blue * cb);
+        rgb[0] = l + divide(red * cr), rgb[1] = l + divide(green_blue * cb) + divide(green_red * cr),
+        rgb[2] = l + divide(blue * cb);
         break;
       }
       case Products::kGreenOfRounded: {
         const int b = limited(divide(blue * cb)), r = limited(divide(red * cr));
-        rgb[0] = divide(luma * y + red * cr), rgb[1] = divide(luma * y + green_blue * b + green_red * r), rgb[2] = divide(luma * y + blue * cb);
+        rgb[0] = divide(luma * y + red * cr), rgb[1] = divide(luma * y + green_blue * b + green_red * r),
+        rgb[2] = divide(luma * y + blue * cb);
       }
     }
   }
@@ -91,7 +99,9 @@ class LatticeInverse {
   const Lattice& lattice() const { return l_; }
 
   // Luma, about; add the lattice's offset.
-  double luma(const uint8_t* p) const { return y_green_ * (p[1] + bias_) + y_blue_ * (p[2] + bias_) + y_red_ * (p[0] + bias_) + l_.offset; }
+  double luma(const uint8_t* p) const {
+    return y_green_ * (p[1] + bias_) + y_blue_ * (p[2] + bias_) + y_red_ * (p[0] + bias_) + l_.offset;
+  }
   double cb(const uint8_t* p, double y) const { return (p[2] + bias_ - a_ * (y - l_.offset)) / b_ + 128; }
   double cr(const uint8_t* p, double y) const { return (p[0] + bias_ - a_ * (y - l_.offset)) / r_ + 128; }
 
@@ -180,19 +190,20 @@ class LatticeInverse {
 // Matrices that have a number in a stream, 1 .. kMatrices (docs/format/colour-layer.md, C2).
 constexpr Lattice matrix_of(int denominator, int luma, int red, int blue, int green_blue, int green_red, int offset) {
   Lattice l;
-  l.denominator = denominator, l.luma = luma, l.red = red, l.blue = blue, l.green_blue = green_blue, l.green_red = green_red, l.offset = offset;
+  l.denominator = denominator, l.luma = luma, l.red = red, l.blue = blue, l.green_blue = green_blue,
+  l.green_red = green_red, l.offset = offset;
   return l;
 }
 constexpr Lattice kMatrixTable[] = {
-    matrix_of(65536, 65536, 91881, 116130, -22554, -46802, 0),     // JFIF (BT.601, full range) as in libjpeg and OpenSlide
-    matrix_of(256, 256, 360, 452, -88, -184, 0),                   // the same in 8 bits, coarse
-    matrix_of(256, 256, 359, 454, -88, -183, 0),                   // the same in 8 bits
-    matrix_of(1000, 1000, 1402, 1772, -344, -714, 0),              // the same in thousandths
-    matrix_of(256, 298, 409, 516, -100, -208, 16),                 // BT.601, video range, 8 bits
-    matrix_of(65536, 76309, 104597, 132201, -25675, -53279, 16),   // BT.601, video range, 16 bits
-    matrix_of(65536, 65536, 103206, 121609, -12276, -30679, 0),    // BT.709, full range
-    matrix_of(65536, 76309, 117489, 138438, -13975, -34925, 16),   // BT.709, video range
-    matrix_of(10000, 13584, 18215, 22179, -1940, -5090, 0),        // PhotoYCC, chroma about 128
+    matrix_of(65536, 65536, 91881, 116130, -22554, -46802, 0),  // JFIF (BT.601, full range) as in libjpeg and OpenSlide
+    matrix_of(256, 256, 360, 452, -88, -184, 0),                // the same in 8 bits, coarse
+    matrix_of(256, 256, 359, 454, -88, -183, 0),                // the same in 8 bits
+    matrix_of(1000, 1000, 1402, 1772, -344, -714, 0),           // the same in thousandths
+    matrix_of(256, 298, 409, 516, -100, -208, 16),              // BT.601, video range, 8 bits
+    matrix_of(65536, 76309, 104597, 132201, -25675, -53279, 16),  // BT.601, video range, 16 bits
+    matrix_of(65536, 65536, 103206, 121609, -12276, -30679, 0),   // BT.709, full range
+    matrix_of(65536, 76309, 117489, 138438, -13975, -34925, 16),  // BT.709, video range
+    matrix_of(10000, 13584, 18215, 22179, -1940, -5090, 0),       // PhotoYCC, chroma about 128
 };
 constexpr int kMatrices = int(sizeof kMatrixTable / sizeof kMatrixTable[0]);
 

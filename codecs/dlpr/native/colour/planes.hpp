@@ -56,7 +56,8 @@ class ColourAnalysis {
     bool have = false;
     for (size_t i = 0; i < n_; ++i) {
       if (cut(i)) continue;
-      if (!i || !std::equal(x_ + 3 * i, x_ + 3 * i + 3, x_ + 3 * i - 3) || cut(i - 1)) have = inverse_->triple(x_ + 3 * i, t);
+      if (!i || !std::equal(x_ + 3 * i, x_ + 3 * i + 3, x_ + 3 * i - 3) || cut(i - 1))
+        have = inverse_->triple(x_ + 3 * i, t);
       if (!have) continue;
       weight_[i] = kKnown;
       for (int c = 0; c < 3; ++c) plane_[c][i] = uint8_t(t[c]);
@@ -98,7 +99,9 @@ class ColourAnalysis {
       const int back = far[i], there = first[i];
       for (int c = 0; c < 3; ++c) {
         const int v = mean(c, a, b, da, db);
-        plane_[c][i] = uint8_t(back >= kFar ? int(down[i][c]) : there >= kFar ? v : (v * there + down[i][c] * back + (there + back) / 2) / (there + back));
+        plane_[c][i] = uint8_t(back >= kFar    ? int(down[i][c])
+                               : there >= kFar ? v
+                                               : (v * there + down[i][c] * back + (there + back) / 2) / (there + back));
       }
     });
   }
@@ -160,7 +163,9 @@ class ColourAnalysis {
           for (int k = w.x; k + 1 < w.x + w.w; ++k) {
             const size_t at = size_t(i) * W_ + k;
             if (weight_[at] < kKnown || weight_[at + 1] < kKnown || weight_[at + W_] < kKnown) continue;
-            for (int c = 1; c < 3; ++c) w.activity += std::min(4, std::abs(plane_[c][at] - plane_[c][at + 1]) + std::abs(plane_[c][at] - plane_[c][at + W_]));
+            for (int c = 1; c < 3; ++c)
+              w.activity += std::min(
+                  4, std::abs(plane_[c][at] - plane_[c][at + 1]) + std::abs(plane_[c][at] - plane_[c][at + W_]));
           }
         all.push_back(w);
       }
@@ -214,7 +219,8 @@ class ColourAnalysis {
       for (const Window& w : windows_)
         for (int c = 1; c < 3; ++c) g.cost += cost(g.s, misses(g.s, w, c, 6)) / double(2 * windows_.size());
     }
-    const auto best = std::min_element(guesses.begin(), guesses.end(), [](const Guess& a, const Guess& b) { return a.cost < b.cost; });
+    const auto best = std::min_element(guesses.begin(), guesses.end(),
+                                       [](const Guess& a, const Guess& b) { return a.cost < b.cost; });
     return best->cost < kSample ? best->s : ChromaShape();
   }
 
@@ -251,7 +257,8 @@ class ColourAnalysis {
   // need less than the simple predictor for those.
   bool pays(const ColourPlanes& p, const std::vector<uint8_t>* whole) const {
     size_t wrong = 0;
-    for (size_t i = 0; i < n_; ++i) wrong += !inverse_->lattice().gives(p.luma[i], plane_[1][i], plane_[2][i], x_ + 3 * i);
+    for (size_t i = 0; i < n_; ++i)
+      wrong += !inverse_->lattice().gives(p.luma[i], plane_[1][i], plane_[2][i], x_ + 3 * i);
     double small = kBitsOfMiss * double(wrong), full = 0;
     for (int c = 0; c < 2; ++c) {
       small += prediction_bits(p.chroma[c].data(), p.shape.rows(H_), p.shape.cols(W_), 1, 0);
@@ -284,7 +291,8 @@ class ColourAnalysis {
 };
 
 // The pixels of planes, in coding order [H][W][3]: green, red, blue.
-inline void colour_synthesise(const Lattice& l, const ChromaShape& s, const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int H, int W, uint8_t* out) {
+inline void colour_synthesise(const Lattice& l, const ChromaShape& s, const uint8_t* luma, const uint8_t* cb,
+                              const uint8_t* cr, int H, int W, uint8_t* out) {
   std::vector<uint8_t> u(size_t(H) * W), v(u.size());
   upsample(s, cb, H, W, u.data());
   upsample(s, cr, H, W, v.data());

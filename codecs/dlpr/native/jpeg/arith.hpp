@@ -17,7 +17,8 @@ class BitEncoder {
   // `one`: probability of a 1 in 1/65536, 1..65535.
   int code(int bit, uint32_t one) {
     const uint32_t mid = low_ + uint32_t(uint64_t(high_ - low_) * one >> 16);
-    if (bit) high_ = mid; else low_ = mid + 1;
+    if (bit) high_ = mid;
+    else low_ = mid + 1;
     while (!((low_ ^ high_) & 0xFF000000u)) {
       out_.push_back(uint8_t(high_ >> 24));
       low_ <<= 8, high_ = high_ << 8 | 255;
@@ -43,7 +44,8 @@ class BitDecoder {
   int code(int, uint32_t one) {
     const uint32_t mid = low_ + uint32_t(uint64_t(high_ - low_) * one >> 16);
     const int bit = x_ <= mid;
-    if (bit) high_ = mid; else low_ = mid + 1;
+    if (bit) high_ = mid;
+    else low_ = mid + 1;
     while (!((low_ ^ high_) & 0xFF000000u)) low_ <<= 8, high_ = high_ << 8 | 255, next();
     return bit;
   }
@@ -65,7 +67,8 @@ struct MixTables {
   uint16_t learn[1024];
   MixTables() {
     for (int i = 0; i < 4096; ++i) stretch[i] = int16_t(std::lrint(256 * std::log((2 * i + 1) / double(8191 - 2 * i))));
-    for (int i = 0; i < 4095; ++i) squash[i] = uint16_t(std::min(std::max(int(std::lrint(65536 / (1 + std::exp((2047 - i) / 256.0)))), 32), 65504));
+    for (int i = 0; i < 4095; ++i)
+      squash[i] = uint16_t(std::min(std::max(int(std::lrint(65536 / (1 + std::exp((2047 - i) / 256.0)))), 32), 65504));
     for (int n = 0; n < 256; ++n) adapt[n] = uint16_t(131072 / (2 * n + 3));
     for (int n = 0; n < 1024; ++n) learn[n] = uint16_t(8 + 2048 / (16 + n));
   }
@@ -85,12 +88,12 @@ struct Slot {
   }
 };
 
-constexpr int kInputs = 8;      // predictions that are mixed for one bit
-constexpr int kBins = 16;       // slots of a context: zero, sign, 7 of the magnitude when the sign agrees, 7 when not
-constexpr int kUnary = 7;       // bits of a magnitude before the Exp-Golomb code
+constexpr int kInputs = 8;  // predictions that are mixed for one bit
+constexpr int kBins = 16;   // slots of a context: zero, sign, 7 of the magnitude when the sign agrees, 7 when not
+constexpr int kUnary = 7;   // bits of a magnitude before the Exp-Golomb code
 constexpr int kWeightMax = 1 << 20;
 
-// Numbers and counts by the contexts `context[0..7]`; a set bit of `mirror` says that this input expects a negative number.
+// Numbers and counts by the contexts `context[0..7]`; a set bit of `mirror`: this input expects a negative number.
 template <class Coder>
 class MixedCoder {
  public:
@@ -125,7 +128,8 @@ class MixedCoder {
     return negative ? -n : n;
   }
 
-  // A number of `depth` bits, most significant first; each context has 2^depth slots. Sets first + 1 .. first + 2^depth - 1.
+  // A number of `depth` bits, most significant first; each context has 2^depth slots.
+  // Sets first + 1 .. first + 2^depth - 1.
   int count(int value, int depth, int first, int second) {
     int node = 1, at[kInputs];
     for (int i = depth - 1; i >= 0; --i) {

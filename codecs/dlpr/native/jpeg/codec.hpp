@@ -5,10 +5,14 @@
 
 namespace dlpr {
 
-constexpr uint8_t kIjgLuma[64] = {16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-                                  18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
-constexpr uint8_t kIjgChroma[64] = {17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
-                                    99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99};
+constexpr uint8_t kIjgLuma[64] = {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,
+                                  14, 13, 16, 24, 40,  57,  69,  56,  14, 17, 22, 29, 51,  87,  80,  62,
+                                  18, 22, 37, 56, 68,  109, 103, 77,  24, 35, 55, 64, 81,  104, 113, 92,
+                                  49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
+constexpr uint8_t kIjgChroma[64] = {17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
+                                    24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+                                    99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
+                                    99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99};
 constexpr int kTableAgain = 0, kTableExplicit = 201;  // 1..100 luma, 101..200 chroma at quality 1..100
 
 inline void ijg_table(int code, uint16_t* steps) {
@@ -61,7 +65,8 @@ inline const char* jpeg_read_coefficients(JpegFields& f, const uint8_t* part, si
     if (part[c] > kTableExplicit || (part[c] == kTableAgain && c == 0)) return "the lossy part is damaged";
   size_t blocks = 0;
   for (int c = 0; c < f.components; ++c) blocks += f.blocks(c);
-  if (blocks / 1024 > size) return "the lossy part is damaged";  // no bit costs less than 1/1500, no block has fewer than 13
+  if (blocks / 1024 > size)
+    return "the lossy part is damaged";  // no bit costs less than 1/1500, no block has fewer than 13
   for (int c = 0; c < f.components; ++c) q[c].assign(f.blocks(c) * 64, 0);
   int16_t* at[3] = {q[0].data(), q[1].data(), q[2].data()};
   BitDecoder lane(part + n, size - n);
@@ -116,7 +121,8 @@ inline void jpeg_encode(JpegEncodeJob& j) {
   }
   if (double(count) > j.most * double(samples)) return;
   {
-    for (int c = 0; c < f.components; ++c) j.lossy.push_back(uint8_t(table_code(f.tables[c], c ? f.tables[c - 1] : nullptr)));
+    for (int c = 0; c < f.components; ++c)
+      j.lossy.push_back(uint8_t(table_code(f.tables[c], c ? f.tables[c - 1] : nullptr)));
     const std::vector<uint8_t> codes = j.lossy;
     BitEncoder lane;
     CoefficientCoder<BitEncoder> coder(lane, f);

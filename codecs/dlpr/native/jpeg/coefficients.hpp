@@ -1,4 +1,5 @@
-// Coefficients of a JPEG image, adaptively coded (docs/format section 18). Python twin: codecs/dlpr/modes/jpeg/coefficients.py.
+// Coefficients of a JPEG image, adaptively coded (docs/format section 18).
+// Python twin: codecs/dlpr/modes/jpeg/coefficients.py.
 #pragma once
 #include "jpeg/arith.hpp"
 #include "jpeg/image.hpp"
@@ -9,8 +10,10 @@ namespace dlpr {
 
 // Magnitudes to 12 levels: 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-20, 21-32, 33-63, 64 and above.
 inline int jpeg_level(int v) {
-  static const uint8_t levels[64] = {0, 1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8, 8, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
-                                     10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10};
+  static const uint8_t levels[64] = {0,  1,  2,  3,  4,  5,  5,  6,  6,  7,  7,  7,  7,  8,  8,  8,
+                                     8,  8,  8,  8,  8,  9,  9,  9,  9,  9,  9,  9,  9,  9,  9,  9,
+                                     9,  10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+                                     10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10};
   return v > 63 ? 11 : levels[v];
 }
 
@@ -21,17 +24,18 @@ enum JpegKind { kKindCount, kKindEdgeCount, kKindInterior, kKindEdge, kKindDc, k
 
 // Contexts of each kind and input, for one of three classes (the order of the components).
 constexpr int kJpegContexts[kKinds][kInputs] = {
-    {4, 200, 200, 576, 576, 576, 200, 200},       // 64 slots each: four contexts of 16
-    {24, 128, 192, 128, 192, 128, 256, 384},      // by row and column
-    {768, 768, 768, 144, 416, 1152, 1024, 768},
-    {192, 192, 192, 144, 416, 192, 84, 96},
-    {12, 144, 144, 156, 3, 12, 144, 12},
+    {4, 200, 200, 576, 576, 576, 200, 200},      // count: 64 slots each, four contexts of 16
+    {24, 128, 192, 128, 192, 128, 256, 384},     // edge count: by row and column
+    {768, 768, 768, 144, 416, 1152, 1024, 768},  // interior
+    {192, 192, 192, 144, 416, 192, 84, 96},      // edge
+    {12, 144, 144, 156, 3, 12, 144, 12},         // DC
 };
 
 template <class Coder>
 class CoefficientCoder {
  public:
-  CoefficientCoder(Coder& coder, const JpegFields& f) : coder_(coder), f_(f), mix_(coder, sizes(f.components).data(), kFirstSets, kSecondSets) {
+  CoefficientCoder(Coder& coder, const JpegFields& f)
+      : coder_(coder), f_(f), mix_(coder, sizes(f.components).data(), kFirstSets, kSecondSets) {
     for (int i = 0; i < kInputs; ++i)
       for (int k = 0, at = 0; k < kKinds; at += f.components * kJpegContexts[k][i], ++k) start_[k][i] = at;
   }
@@ -97,7 +101,8 @@ class CoefficientCoder {
         above_ = up_ ? b_ - row : zero, side_ = left_ ? b_ - 64 : zero;
         above_left_ = up_ && left_ ? b_ - row - 64 : zero, above_right_ = up_ && x + 1 < end ? b_ - row + 64 : zero;
         one_ = before >= 0 ? &blocks_[before][at] : &none_, two_ = first >= 0 ? &blocks_[first][at] : &none_;
-        q1_ = before >= 0 ? q[component_at(before)] + at * 64 : zero, q2_ = first >= 0 ? q[component_at(first)] + at * 64 : zero;
+        q1_ = before >= 0 ? q[component_at(before)] + at * 64 : zero,
+        q2_ = first >= 0 ? q[component_at(first)] + at * 64 : zero;
         block();
         if (Coder::kDecodes && (mix_.bad() || overrun(coder_))) return false;
       }
@@ -123,22 +128,29 @@ class CoefficientCoder {
   }
 
   void interior_count(int n) {
-    const int a = up_ ? up_->interior : 0, l = left_ ? left_->interior : 0, both = up_ && left_ ? (a + l + 1) >> 1 : a + l;
+    const int a = up_ ? up_->interior : 0, l = left_ ? left_->interior : 0,
+              both = up_ && left_ ? (a + l + 1) >> 1 : a + l;
     const int n1 = one_->interior, n2 = two_->interior;
-    place(kKindCount, {0, 4 * both, 4 * n1, 4 * (jpeg_level(a) * 12 + jpeg_level(l)), 4 * (jpeg_level(n1) * 12 + jpeg_level(both)), 4 * (jpeg_level(n1) * 12 + jpeg_level(n2)), 4 * std::max(a, l),
-                       4 * std::min(49, (n1 + n2 + both) >> 1)});
+    place(kKindCount,
+          {0, 4 * both, 4 * n1, 4 * (jpeg_level(a) * 12 + jpeg_level(l)), 4 * (jpeg_level(n1) * 12 + jpeg_level(both)),
+           4 * (jpeg_level(n1) * 12 + jpeg_level(n2)), 4 * std::max(a, l), 4 * std::min(49, (n1 + n2 + both) >> 1)});
     n = mix_.count(n, 6, 27 + 64 * cls_, cls_);
     if (n > 49) mix_.fail(), n = 49;
     me_->interior = uint8_t(n);
   }
 
-  int weighed(int z) const { return jpeg_level((13 * (std::abs(above_[z]) + std::abs(side_[z])) + 4 * (std::abs(above_left_[z]) + std::abs(above_right_[z])) + 8) >> 4); }
+  int weighed(int z) const {
+    return jpeg_level((13 * (std::abs(above_[z]) + std::abs(side_[z])) +
+                       4 * (std::abs(above_left_[z]) + std::abs(above_right_[z])) + 8) >>
+                      4);
+  }
 
   // Context of the coefficients at this place in the components before; its mirror bit.
   int across(int z, int level, bool& negative) const {
     const int lead = q1_[z] ? q1_[z] : q2_[z];
     negative = lead < 0;
-    return (std::min(std::abs(int(q1_[z])), 7) * 13 + (negative ? -1 : 1) * limited(q2_[z], 6) + 6) * 4 + std::min(3, level >> 1);
+    return (std::min(std::abs(int(q1_[z])), 7) * 13 + (negative ? -1 : 1) * limited(q2_[z], 6) + 6) * 4 +
+           std::min(3, level >> 1);
   }
 
   void coefficient(int z, bool may_be_zero, int second) {
@@ -158,8 +170,10 @@ class CoefficientCoder {
       const int level = weighed(z), f = jpeg_level(near), r = jpeg_level(rest);
       bool negative;
       const int cross = across(z, level, negative);
-      place(kKindInterior, {12 * k + r, 12 * k + level, 12 * k + jpeg_level(std::abs(q1_[z])), 12 * r + f, cross, (12 * level + f) * 8 + std::min(7, rest * 8 / places),
-                            (4 * k + std::min(3, std::abs(above_[z]))) * 4 + std::min(3, std::abs(side_[z])), 12 * k + f});
+      place(kKindInterior,
+            {12 * k + r, 12 * k + level, 12 * k + jpeg_level(std::abs(q1_[z])), 12 * r + f, cross,
+             (12 * level + f) * 8 + std::min(7, rest * 8 / places),
+             (4 * k + std::min(3, std::abs(above_[z]))) * 4 + std::min(3, std::abs(side_[z])), 12 * k + f});
       mix_.mirror = (q1_[z] < 0 ? 4u : 0u) | (negative ? 16u : 0u);
       coefficient(z, rest < places, 9 + 65 * cls_ + k);
       rest -= b_[z] != 0, --places;
@@ -168,17 +182,21 @@ class CoefficientCoder {
   }
 
   void edge_count(int side, int n) {
-    const int a = up_ ? up_->edge[side] : 0, l = left_ ? left_->edge[side] : 0, n1 = one_->edge[side], n2 = two_->edge[side];
+    const int a = up_ ? up_->edge[side] : 0, l = left_ ? left_->edge[side] : 0, n1 = one_->edge[side],
+              n2 = two_->edge[side];
     const int inner = jpeg_level(me_->interior), other = side ? me_->edge[0] : 0;
-    place(kKindEdgeCount, {12 * side + inner, (8 * side + a) * 8 + l, (8 * side + n1) * 12 + inner, (8 * side + n1) * 8 + n2, (8 * side + other) * 12 + inner, (8 * side + n1) * 8 + ((a + l + 1) >> 1),
-                           (16 * side + a + l) * 8 + other, (16 * side + n1 + n2) * 12 + inner});
+    place(kKindEdgeCount,
+          {12 * side + inner, (8 * side + a) * 8 + l, (8 * side + n1) * 12 + inner, (8 * side + n1) * 8 + n2,
+           (8 * side + other) * 12 + inner, (8 * side + n1) * 8 + ((a + l + 1) >> 1), (16 * side + a + l) * 8 + other,
+           (16 * side + n1 + n2) * 12 + inner});
     me_->edge[side] = uint8_t(mix_.count(n, 3, 219 + 16 * cls_ + 8 * side, 3 + 2 * cls_ + side));
   }
 
   // The coefficient that lets the block go on where its neighbour ends, in half steps.
   int continued(int side, int i) const {
     if (!(side ? left_ : up_)) return 0;
-    static const int gain[8] = {8192, 11363, 10703, 9633, 8192, 6437, 4433, 2260};  // sqrt(2) cos(j pi / 16), but 1 for j = 0
+    static const int gain[8] = {8192, 11363, 10703, 9633,
+                                8192, 6437,  4433,  2260};  // sqrt(2) cos(j pi / 16), but 1 for j = 0
     const int16_t* other = side ? side_ : above_;
     const uint16_t* table = f_.tables[c_];
     const int step = side ? 8 : 1, along = side ? 1 : 8;
@@ -196,10 +214,13 @@ class CoefficientCoder {
     for (int i = 1, rest = me_->edge[side]; rest > 0; ++i) {
       const int z = i * step, k = 8 * side + i, expected = continued(side, i), level = weighed(z);
       const int e = jpeg_level(std::abs(expected)), sign = expected < 0 ? -1 : 1;
-      const int near = (i > 1 ? 2 * std::abs(b_[z - step]) : 0) + std::abs(b_[z + along]) + (side ? std::abs(b_[i]) : 0);
+      const int near =
+          (i > 1 ? 2 * std::abs(b_[z - step]) : 0) + std::abs(b_[z + along]) + (side ? std::abs(b_[i]) : 0);
       bool negative;
       const int cross = across(z, level, negative);
-      place(kKindEdge, {12 * k + rest, 12 * k + level, 12 * k + jpeg_level(std::abs(q1_[z])), 12 * rest + jpeg_level(near), cross, 12 * k + e, 7 * e + sign * limited(q1_[z], 3) + 3, 8 * e + rest});
+      place(kKindEdge,
+            {12 * k + rest, 12 * k + level, 12 * k + jpeg_level(std::abs(q1_[z])), 12 * rest + jpeg_level(near), cross,
+             12 * k + e, 7 * e + sign * limited(q1_[z], 3) + 3, 8 * e + rest});
       mix_.mirror = (q1_[z] < 0 ? 4u : 0u) | (negative ? 16u : 0u) | (expected < 0 ? 0xE0u : 0u);
       coefficient(z, rest < 8 - i, 204 + 16 * cls_ + k);
       rest -= b_[z] != 0;
@@ -231,12 +252,16 @@ class CoefficientCoder {
     if (up_) edge(up_->border, 0, 1, 8);
     if (left_) edge(left_->border + 2, 0, 8, 1);
     const int expected = sum >> log_n, spread = log_n > 2 ? high - low : 0;
-    const int whole = limited(int(floor_div(2 * int64_t(expected) + step, 2 * step)), kJpegCoefficientMax), part = limited(expected - whole * step, step);
+    const int whole = limited(int(floor_div(2 * int64_t(expected) + step, 2 * step)), kJpegCoefficientMax),
+              part = limited(expected - whole * step, step);
     const int x1 = one_->dc_error, x2 = two_->dc_error, lead = x1 ? x1 : x2, l1 = jpeg_level(std::abs(x1));
-    const int s = jpeg_level(spread / step), near = jpeg_level((up_ ? std::abs(up_->dc_error) : 0) + (left_ ? std::abs(left_->dc_error) : 0));
-    place(kKindDc, {s, 12 * s + near, 12 * l1 + s, 13 * l1 + (lead < 0 ? -1 : 1) * limited(x2, 6) + 6, std::min(2, 4 * std::abs(part) / step), jpeg_level(me_->interior), 12 * jpeg_level(std::abs(x2)) + near,
-                    jpeg_level(std::abs(x1 + x2))});
-    mix_.mirror = (x1 < 0 ? 4u : 0u) | (lead < 0 ? 8u : 0u) | (part < 0 ? 16u : 0u) | (x2 < 0 ? 64u : 0u) | (x1 + x2 < 0 ? 128u : 0u);
+    const int s = jpeg_level(spread / step),
+              near = jpeg_level((up_ ? std::abs(up_->dc_error) : 0) + (left_ ? std::abs(left_->dc_error) : 0));
+    place(kKindDc, {s, 12 * s + near, 12 * l1 + s, 13 * l1 + (lead < 0 ? -1 : 1) * limited(x2, 6) + 6,
+                    std::min(2, 4 * std::abs(part) / step), jpeg_level(me_->interior),
+                    12 * jpeg_level(std::abs(x2)) + near, jpeg_level(std::abs(x1 + x2))});
+    mix_.mirror = (x1 < 0 ? 4u : 0u) | (lead < 0 ? 8u : 0u) | (part < 0 ? 16u : 0u) | (x2 < 0 ? 64u : 0u) |
+                  (x1 + x2 < 0 ? 128u : 0u);
     const int error = mix_.number(b_[0] - whole, true, 9 * cls_, 9 + 65 * cls_, 3 + cls_), value = whole + error;
     if (value < -kJpegCoefficientMax || value > kJpegCoefficientMax) return mix_.fail();
     if (Coder::kDecodes) b_[0] = int16_t(value);
@@ -258,7 +283,8 @@ class CoefficientCoder {
   int16_t* b_ = nullptr;
   Block* me_ = nullptr;
   const Block *up_ = nullptr, *left_ = nullptr, *one_ = nullptr, *two_ = nullptr;
-  const int16_t *above_ = nullptr, *side_ = nullptr, *above_left_ = nullptr, *above_right_ = nullptr, *q1_ = nullptr, *q2_ = nullptr;
+  const int16_t *above_ = nullptr, *side_ = nullptr, *above_left_ = nullptr, *above_right_ = nullptr, *q1_ = nullptr,
+                *q2_ = nullptr;
 };
 
 }  // namespace dlpr

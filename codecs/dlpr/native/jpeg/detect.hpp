@@ -10,8 +10,10 @@ namespace dlpr {
 
 // IJG's standard tables (ITU-T T.81 annex K), natural order, scaled to a quality.
 inline void standard_table(bool chroma, int quality, uint16_t* out) {
-  static const uint8_t luma[64] = {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,  14, 13, 16, 24, 40,  57,  69,  56,  14, 17, 22, 29, 51,  87,  80,  62,
-                                   18, 22, 37, 56, 68,  109, 103, 77,  24, 35, 55, 64, 81,  104, 113, 92,  49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
+  static const uint8_t luma[64] = {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,
+                                   14, 13, 16, 24, 40,  57,  69,  56,  14, 17, 22, 29, 51,  87,  80,  62,
+                                   18, 22, 37, 56, 68,  109, 103, 77,  24, 35, 55, 64, 81,  104, 113, 92,
+                                   49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
   static const uint8_t other[16] = {17, 18, 24, 47, 18, 21, 26, 66, 24, 26, 56, 99, 47, 66, 99, 99};
   const int scale = quality < 50 ? 5000 / quality : 200 - 2 * quality;
   for (int k = 0; k < 64; ++k) {
@@ -46,10 +48,10 @@ inline double clearly(const CombGain& gain, int q, size_t n) { return 0.4 * doub
 
 struct TableGuess {
   uint16_t q[64] = {};
-  int quality = 0;    // of the standard table, 0 = none
-  int nearest = 75;   // quality of the standard table that fits best
-  float mean = -1;    // gain for each coefficient that is not near zero, nats
-  int count = 0;      // such coefficients
+  int quality = 0;   // of the standard table, 0 = none
+  int nearest = 75;  // quality of the standard table that fits best
+  float mean = -1;   // gain for each coefficient that is not near zero, nats
+  int count = 0;     // such coefficients
 };
 
 inline float median(std::vector<float>& v) {
@@ -58,8 +60,9 @@ inline float median(std::vector<float>& v) {
 }
 
 // The table under which coefficients [n][64] look quantised. Those below `threshold` say nothing.
-// `around` a quality: only standard tables near it are tried. `likely` is a quality to take if others fit hardly better.
-inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain, float threshold, int around = 0, int likely = 0) {
+// `around` a quality: only standard tables near it are tried. `likely`: a quality to take if others fit hardly better.
+inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, bool chroma, const CombGain& gain,
+                              float threshold, int around = 0, int likely = 0) {
   std::vector<float> by[64];
   TableGuess best;
   for (const auto& b : blocks) {
@@ -102,7 +105,9 @@ inline TableGuess guess_table(const std::vector<std::array<float, 64>>& blocks, 
         if (g > top) top = g, step = q;
       }
     }
-    if (top > standard[k] + (fits ? 12 : 0) && (!fits || (standard[k] <= clearly(gain, best.q[k], by[k].size()) && top > clearly(gain, step, by[k].size())))) best.q[k] = uint16_t(step), total += top, best.quality = 0;
+    if (top > standard[k] + (fits ? 12 : 0) &&
+        (!fits || (standard[k] <= clearly(gain, best.q[k], by[k].size()) && top > clearly(gain, step, by[k].size()))))
+      best.q[k] = uint16_t(step), total += top, best.quality = 0;
     else total += standard[k];
   }
   best.mean = float(total / best.count);
@@ -120,10 +125,14 @@ class ClippedCount {
           const uint8_t v = x[(size_t(y) * w + c) * channels + k];
           clipped = clipped || v == 0 || v == 255;
         }
-        sum_[size_t(y + 1) * w_ + c + 1] = sum_[size_t(y) * w_ + c + 1] + sum_[size_t(y + 1) * w_ + c] - sum_[size_t(y) * w_ + c] + (clipped ? 1 : 0);
+        sum_[size_t(y + 1) * w_ + c + 1] =
+            sum_[size_t(y) * w_ + c + 1] + sum_[size_t(y + 1) * w_ + c] - sum_[size_t(y) * w_ + c] + (clipped ? 1 : 0);
       }
   }
-  int in(int y0, int x0, int y1, int x1) const { return sum_[size_t(y1) * w_ + x1] - sum_[size_t(y0) * w_ + x1] - sum_[size_t(y1) * w_ + x0] + sum_[size_t(y0) * w_ + x0]; }
+  int in(int y0, int x0, int y1, int x1) const {
+    return sum_[size_t(y1) * w_ + x1] - sum_[size_t(y0) * w_ + x1] - sum_[size_t(y1) * w_ + x0] +
+           sum_[size_t(y0) * w_ + x0];
+  }
 
  private:
   size_t w_;
@@ -156,7 +165,9 @@ inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clip
     if (anchors.size() >= 24) break;
   }
   if (anchors.size() < 12) return {};
-  std::sort(anchors.begin(), anchors.end(), [](const Anchor& a, const Anchor& b) { return a.variance != b.variance ? a.variance > b.variance : a.y != b.y ? a.y < b.y : a.x < b.x; });
+  std::sort(anchors.begin(), anchors.end(), [](const Anchor& a, const Anchor& b) {
+    return a.variance != b.variance ? a.variance > b.variance : a.y != b.y ? a.y < b.y : a.x < b.x;
+  });
   const size_t n = std::min<size_t>(96, anchors.size());
   if (anchors.size() >= 2 * n)  // every other one: less of the same edge
     for (size_t i = 0; i < n; ++i) anchors[i] = anchors[2 * i];
@@ -180,7 +191,8 @@ inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clip
   }
   std::vector<int> order(64);
   for (int g = 0; g < 64; ++g) order[g] = g;
-  std::sort(order.begin(), order.end(), [&](int a, int b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
   if (score[order[0]] < 0.8f) return {};
   order.resize(score[order[1]] > 0.4f * score[order[0]] ? 2 : 1);
   return order;
@@ -207,7 +219,8 @@ inline int guess_flat_grid(const FloatPlane& p) {
 
 // Standard table of an almost flat image, from the levels that its constant blocks take (a step leaves 8 of them for
 // each `step` levels) and from the few coefficients there are. Blocks begin at (y0, x0) of every plane.
-inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes, int y0, int x0, const ClippedCount& clipped, const CombGain& gain, float threshold) {
+inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes, int y0, int x0,
+                                   const ClippedCount& clipped, const CombGain& gain, float threshold) {
   std::vector<float> by[64];
   std::vector<std::array<bool, 256>> levels;
   for (const FloatPlane* p : planes) {
@@ -237,7 +250,8 @@ inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes,
     uint16_t q[64];
     standard_table(false, quality, q);
     std::array<bool, 256> possible{};
-    for (int k = -1024; k <= 1024; ++k) possible[size_t(std::min(std::max(((4 * k * q[0] + 16) >> 5) + 128, 0), 255))] = true;
+    for (int k = -1024; k <= 1024; ++k)
+      possible[size_t(std::min(std::max(((4 * k * q[0] + 16) >> 5) + 128, 0), 255))] = true;
     double score = 0;
     for (const auto& level : levels)
       for (int v = 1; v < 255; ++v)
@@ -245,7 +259,8 @@ inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes,
     for (int k = 1; k < 64; ++k)
       for (float a : by[k]) score += gain(a, q[k]);
     if (score > top) {
-      top = score, best.quality = best.nearest = quality, best.count = 20, best.mean = float(score / double(planes.size()));
+      top = score, best.quality = best.nearest = quality, best.count = 20,
+      best.mean = float(score / double(planes.size()));
       std::copy_n(q, 64, best.q);
     }
   }

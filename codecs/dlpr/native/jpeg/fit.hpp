@@ -63,7 +63,7 @@ class IntegerLeastSquares {
  public:
   IntegerLeastSquares(const double (*a)[8], int m, const double* r) : m_(m) {
     for (int i = 0; i < m; ++i) std::copy_n(a[i], 8, a_[i]);
-    // Upper triangle R with R'R = A'A + diag(r^2), unknowns in reverse: the last, decided first, is the lowest frequency.
+    // Upper triangle R with R'R = A'A + diag(r^2), unknowns in reverse: the first decided is the lowest frequency.
     double g[8][8];
     for (int i = 0; i < 8; ++i)
       for (int k = 0; k < 8; ++k) {
@@ -126,7 +126,13 @@ class IntegerLeastSquares {
 // Rounds coefficients until the synthesis gives the pixels, or nothing gets better.
 class JpegFit {
  public:
-  JpegFit(const uint8_t* x, Recovered& r) : x_(x), r_(r), f_(r.fields), channels_(f_.components), shown_(size_t(f_.H) * f_.W * channels_), e_(shown_.size()) {
+  JpegFit(const uint8_t* x, Recovered& r)
+      : x_(x),
+        r_(r),
+        f_(r.fields),
+        channels_(f_.components),
+        shown_(size_t(f_.H) * f_.W * channels_),
+        e_(shown_.size()) {
     for (int c = 0; c < channels_; ++c) r.q[c].resize(f_.blocks(c) * 64);
   }
 
@@ -202,7 +208,8 @@ class JpegFit {
     bool whole() const { return rows() == 8 && columns() == 8; }
   };
   Seen seen_of(int c, int y, int x) const {
-    return {std::max(seen_top(c) - 8 * y, 0), std::min(seen_bottom(c) - 8 * y, 8), std::max(seen_left(c) - 8 * x, 0), std::min(seen_right(c) - 8 * x, 8)};
+    return {std::max(seen_top(c) - 8 * y, 0), std::min(seen_bottom(c) - 8 * y, 8), std::max(seen_left(c) - 8 * x, 0),
+            std::min(seen_right(c) - 8 * x, 8)};
   }
 
   void continue_edges(FloatPlane& p, int c) {
@@ -332,12 +339,14 @@ class JpegFit {
       double z[8];
       for (int i = 0; i < count; ++i) {
         double sum = 0;
-        for (int k = 0; k < 8; ++k) sum += m[other][k] * (by_rows ? at[size_t(first + i) * stride + k] : at[size_t(k) * stride + first + i]);
+        for (int k = 0; k < 8; ++k)
+          sum += m[other][k] * (by_rows ? at[size_t(first + i) * stride + k] : at[size_t(k) * stride + first + i]);
         z[i] = sum;
       }
       int found[8];
       (*solver)(z, found);
-      for (int u = 0; u < 8; ++u) q[index(u)] = int16_t(std::min(std::max(found[u], -kJpegCoefficientMax), kJpegCoefficientMax));
+      for (int u = 0; u < 8; ++u)
+        q[index(u)] = int16_t(std::min(std::max(found[u], -kJpegCoefficientMax), kJpegCoefficientMax));
     }
   }
 

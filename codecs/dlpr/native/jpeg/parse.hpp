@@ -25,7 +25,8 @@ struct JpegHuffman {
       const int n = counts[length];
       if (code + n > (1 << length)) return false;
       for (int i = 0; i < n && length <= 8; ++i)
-        for (int j = 0; j < 1 << (8 - length); ++j) fast[((code + i) << (8 - length)) + j] = int16_t(length << 8 | values[k + i]);
+        for (int j = 0; j < 1 << (8 - length); ++j)
+          fast[((code + i) << (8 - length)) + j] = int16_t(length << 8 | values[k + i]);
       code += n, k += n;
       max_code[length] = n ? code - 1 : -1;
       code <<= 1;
@@ -94,9 +95,11 @@ class JpegParser {
       else if (marker == 0xDD) ok = dri(s, e);
       else if (marker == 0xC0 || marker == 0xC1) ok = sof(s, e);
       else if (marker == 0xE0 && e - s >= 5 && !std::memcmp(s, "JFIF", 5)) out_.jfif = true;
-      else if (marker == 0xEE && e - s >= 12 && !std::memcmp(s, "Adobe", 5)) out_.adobe = true, out_.adobe_transform = s[11];
+      else if (marker == 0xEE && e - s >= 12 && !std::memcmp(s, "Adobe", 5))
+        out_.adobe = true, out_.adobe_transform = s[11];
       else if (marker == 0xDA) return !tables_only ? sos(s, e) && scan(p, end) : fail("a scan among the tables");
-      else if (marker >= 0xC2 && marker <= 0xCF) return fail("not sequential Huffman coding (progressive, lossless or arithmetic)");
+      else if (marker >= 0xC2 && marker <= 0xCF)
+        return fail("not sequential Huffman coding (progressive, lossless or arithmetic)");
       else if (marker == 0xDC) return fail("a DNL marker");
       if (!ok) return false;
     }
@@ -151,10 +154,12 @@ class JpegParser {
     for (int c = 0; c < f.components; ++c) {
       const uint8_t* k = s + 6 + 3 * c;
       out_.ids[c] = k[0], h_[c] = k[1] >> 4, v_[c] = k[1] & 15, tq_[c] = k[2];
-      if (h_[c] < 1 || h_[c] > 4 || v_[c] < 1 || v_[c] > 4 || tq_[c] > 3) return fail("a sampling factor or table out of range");
+      if (h_[c] < 1 || h_[c] > 4 || v_[c] < 1 || v_[c] > 4 || tq_[c] > 3)
+        return fail("a sampling factor or table out of range");
     }
     if (f.components == 3) {
-      if (h_[1] != 1 || v_[1] != 1 || h_[2] != 1 || v_[2] != 1 || h_[0] > 2 || v_[0] > 2) return fail("chroma sampling other than 4:4:4, 4:2:2, 4:4:0 and 4:2:0");
+      if (h_[1] != 1 || v_[1] != 1 || h_[2] != 1 || v_[2] != 1 || h_[0] > 2 || v_[0] > 2)
+        return fail("chroma sampling other than 4:4:4, 4:2:2, 4:4:0 and 4:2:0");
       f.sv = v_[0], f.sh = h_[0], f.transform = 1;  // the caller decides; sampling needs one
     }
     have_frame_ = true;
@@ -168,7 +173,8 @@ class JpegParser {
     for (int c = 0; c < f.components; ++c) {
       if (s[1 + 2 * c] != out_.ids[c]) return fail("components in another order than the frame's");
       dc_[c] = s[2 + 2 * c] >> 4, ac_[c] = s[2 + 2 * c] & 15;
-      if (dc_[c] > 3 || ac_[c] > 3 || !huffman_[0][dc_[c]].present || !huffman_[1][ac_[c]].present) return fail("a Huffman table is missing");
+      if (dc_[c] > 3 || ac_[c] > 3 || !huffman_[0][dc_[c]].present || !huffman_[1][ac_[c]].present)
+        return fail("a Huffman table is missing");
       if (!has_quant_[tq_[c]]) return fail("a quantisation table is missing");
       for (int k = 0; k < 64; ++k) {
         f.tables[c][k] = quant_[tq_[c]][k];
@@ -240,7 +246,8 @@ class JpegParser {
         if (restart_ && left == 0) {
           p = bits.p;  // bits past the marker are zeros: nothing was read from behind it
           while (end - p >= 2 && p[0] == 0xFF && p[1] == 0xFF) ++p;
-          if (bits.overrun() || bits.have - bits.missing >= 8 || end - p < 2 || p[0] != 0xFF || p[1] != 0xD0 + next) return fail("a restart marker is missing");
+          if (bits.overrun() || bits.have - bits.missing >= 8 || end - p < 2 || p[0] != 0xFF || p[1] != 0xD0 + next)
+            return fail("a restart marker is missing");
           bits = JpegBits(p + 2, end);
           next = (next + 1) & 7, left = restart_;
           std::fill(dc, dc + 3, 0);
@@ -250,7 +257,9 @@ class JpegParser {
           for (int v = 0; v < (c ? 1 : f.sv); ++v)
             for (int h = 0; h < (c ? 1 : f.sh); ++h) {
               const size_t row = size_t(y) * (c ? 1 : f.sv) + v, col = size_t(x) * (c ? 1 : f.sh) + h;
-              if (!block(bits, huffman_[0][dc_[c]], huffman_[1][ac_[c]], dc[c], out_.q[c].data() + (row * f.cols(c) + col) * 64)) return false;
+              if (!block(bits, huffman_[0][dc_[c]], huffman_[1][ac_[c]], dc[c],
+                         out_.q[c].data() + (row * f.cols(c) + col) * 64))
+                return false;
             }
         if (bits.overrun()) return fail("the scan is cut short");
       }

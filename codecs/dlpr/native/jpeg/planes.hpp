@@ -21,7 +21,8 @@ struct Dct {
   float m[8][8];  // orthonormal
   Dct() {
     for (int k = 0; k < 8; ++k)
-      for (int n = 0; n < 8; ++n) m[k][n] = float(std::sqrt((k ? 2.0 : 1.0) / 8) * std::cos((2 * n + 1) * k * 3.14159265358979323846 / 16));
+      for (int n = 0; n < 8; ++n)
+        m[k][n] = float(std::sqrt((k ? 2.0 : 1.0) / 8) * std::cos((2 * n + 1) * k * 3.14159265358979323846 / 16));
   }
   // 8x8 samples at p to 64 coefficients.
   void operator()(const float* p, size_t stride, float* out) const {
@@ -83,9 +84,11 @@ inline FloatPlane halve_columns(const FloatPlane& p, bool box) {
 inline FloatPlane halve_rows(const FloatPlane& p, bool box) {
   FloatPlane out(p.h / 2, p.w);
   for (int y = 0; y < out.h; ++y) {
-    const float *a = p.row(2 * y), *b = p.row(2 * y + 1), *before = p.row(std::max(2 * y - 1, 0)), *after = p.row(std::min(2 * y + 2, p.h - 1));
+    const float *a = p.row(2 * y), *b = p.row(2 * y + 1), *before = p.row(std::max(2 * y - 1, 0)),
+                *after = p.row(std::min(2 * y + 2, p.h - 1));
     float* o = out.row(y);
-    for (int x = 0; x < p.w; ++x) o[x] = box ? 0.5f * (a[x] + b[x]) : 0.75f * (a[x] + b[x]) - 0.25f * (before[x] + after[x]);
+    for (int x = 0; x < p.w; ++x)
+      o[x] = box ? 0.5f * (a[x] + b[x]) : 0.75f * (a[x] + b[x]) - 0.25f * (before[x] + after[x]);
   }
   return out;
 }

@@ -9,7 +9,9 @@ namespace dlpr {
 
 // Coefficients of the whole blocks of the window whose pixels were not cut off, at most `most`. Blocks of a component
 // of which each sample stands for v x h pixels begin at pixel (y0, x0) of the window.
-inline std::vector<std::array<float, 64>> block_coefficients(const FloatPlane& p, int y0, int x0, int v, int h, const ClippedCount& clipped, int height, int width, size_t most) {
+inline std::vector<std::array<float, 64>> block_coefficients(const FloatPlane& p, int y0, int x0, int v, int h,
+                                                             const ClippedCount& clipped, int height, int width,
+                                                             size_t most) {
   std::vector<std::array<float, 64>> out;
   const int margin_y = v == 2 ? 2 : 0, margin_x = h == 2 ? 2 : 0;
   std::vector<std::pair<int, int>> at;
@@ -17,7 +19,9 @@ inline std::vector<std::array<float, 64>> block_coefficients(const FloatPlane& p
     at.clear();
     for (int y = y0; y + 8 * v + margin_y <= height; y += 8 * v)
       for (int x = x0; x + 8 * h + margin_x <= width; x += 8 * h)
-        if (y >= margin_y && x >= margin_x && clipped.in(y - margin_y, x - margin_x, y + 8 * v + margin_y, x + 8 * h + margin_x) <= allowed * v * h) at.push_back({y, x});
+        if (y >= margin_y && x >= margin_x &&
+            clipped.in(y - margin_y, x - margin_x, y + 8 * v + margin_y, x + 8 * h + margin_x) <= allowed * v * h)
+          at.push_back({y, x});
     if (at.size() >= 16) break;
   }
   const size_t step = std::max<size_t>(1, at.size() / most);
@@ -37,7 +41,8 @@ struct Sampling {
 
 // Tables and fit of one way to sample chroma.
 inline void guess_chroma(Sampling& s, const FloatPlane* planes, const ClippedCount& clipped, int around, int likely) {
-  static const CombGain narrow(0.35f), wide(0.45f), widest(0.5f);  // each inverse filter makes the rounding noise larger
+  static const CombGain narrow(0.35f), wide(0.45f),
+      widest(0.5f);  // each inverse filter makes the rounding noise larger
   const int halves = s.box ? 0 : s.v + s.h - 2;
   const CombGain& gain = halves == 0 ? narrow : halves == 1 ? wide : widest;
   const float threshold = halves == 0 ? 1.f : halves == 1 ? 1.6f : 2.f;
@@ -62,7 +67,8 @@ inline void guess_chroma(Sampling& s, const FloatPlane* planes, const ClippedCou
 }
 
 // How chroma was sampled: the way back that leaves coefficients on multiples of some table. Most likely first.
-inline std::vector<Sampling> guess_sampling(const FloatPlane* planes, int grid_y, int grid_x, const ClippedCount& clipped, int quality) {
+inline std::vector<Sampling> guess_sampling(const FloatPlane* planes, int grid_y, int grid_x,
+                                            const ClippedCount& clipped, int quality) {
   std::vector<Sampling> all;
   for (int v = 1; v <= 2; ++v)
     for (int h = 1; h <= 2; ++h)
@@ -106,7 +112,10 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
     const int g = guess_flat_grid(luma);
     if (g < 0) return nullptr;
     for (int t = channels == 3; t >= 0; --t) {
-      const std::vector<const FloatPlane*> planes = t ? std::vector<const FloatPlane*>{&ycc[0]} : channels == 3 ? std::vector<const FloatPlane*>{&rgb[0], &rgb[1], &rgb[2]} : std::vector<const FloatPlane*>{&rgb[0]};
+      const std::vector<const FloatPlane*> planes = t ? std::vector<const FloatPlane*>{&ycc[0]}
+                                                    : channels == 3
+                                                        ? std::vector<const FloatPlane*>{&rgb[0], &rgb[1], &rgb[2]}
+                                                        : std::vector<const FloatPlane*>{&rgb[0]};
       const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f);
       if (guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
@@ -135,7 +144,9 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
     fit.run(ways.size() > 1 ? 0 : rounds);
     found.push_back(std::move(r));
   }
-  auto better = [](const std::unique_ptr<Recovered>& a, const std::unique_ptr<Recovered>& b) { return a->wrong < b->wrong; };
+  auto better = [](const std::unique_ptr<Recovered>& a, const std::unique_ptr<Recovered>& b) {
+    return a->wrong < b->wrong;
+  };
   if (found.size() > 1) {
     std::stable_sort(found.begin(), found.end(), better);
     found.resize(2);

@@ -19,7 +19,8 @@ inline void jpeg_idct_pass(const int32_t (*d)[8], int32_t (*out)[8], int shift) 
     const uint32_t z5 = (u(7) + u(3) + u(5) + u(1)) * 9633u;
     const uint32_t z1 = 0u - (u(7) + u(1)) * 7373u, z2 = 0u - (u(5) + u(3)) * 20995u;
     const uint32_t z3 = z5 - (u(7) + u(3)) * 16069u, z4 = z5 - (u(5) + u(1)) * 3196u;
-    const uint32_t o0 = u(1) * 12299u + z1 + z4, o1 = u(3) * 25172u + z2 + z3, o2 = u(5) * 16819u + z2 + z4, o3 = u(7) * 2446u + z1 + z3;
+    const uint32_t o0 = u(1) * 12299u + z1 + z4, o1 = u(3) * 25172u + z2 + z3, o2 = u(5) * 16819u + z2 + z4,
+                   o3 = u(7) * 2446u + z1 + z3;
     const uint32_t half = 1u << (shift - 1);
     out[0][i] = int32_t(e0 + o0 + half) >> shift, out[7][i] = int32_t(e0 - o0 + half) >> shift;
     out[1][i] = int32_t(e1 + o1 + half) >> shift, out[6][i] = int32_t(e1 - o1 + half) >> shift;
@@ -59,11 +60,13 @@ inline void jpeg_plane(const JpegFields& f, int c, const int16_t* q, std::vector
   const size_t stride = size_t(cols) * 8;
   plane.resize(stride * rows * 8);
   for (int y = 0; y < rows; ++y)
-    for (int x = 0; x < cols; ++x) jpeg_idct(q + (size_t(y) * cols + x) * 64, f.tables[c], plane.data() + y * 8 * stride + x * 8, stride);
+    for (int x = 0; x < cols; ++x)
+      jpeg_idct(q + (size_t(y) * cols + x) * 64, f.tables[c], plane.data() + y * 8 * stride + x * 8, stride);
 }
 
 // Row y of a chroma plane at full resolution, columns 0 .. 2 * cols - 1 (or cols), in `out`.
-inline void jpeg_chroma_row(const JpegFields& f, const uint8_t* plane, size_t stride, int rows, int cols, int y, uint8_t* out, int16_t* sums) {
+inline void jpeg_chroma_row(const JpegFields& f, const uint8_t* plane, size_t stride, int rows, int cols, int y,
+                            uint8_t* out, int16_t* sums) {
   const int near = y / f.sv;
   const uint8_t* p = plane + near * stride;
   if (f.box) {
@@ -97,7 +100,8 @@ inline void jpeg_synthesise(const JpegFields& f, const int16_t* const* q, uint8_
   for (int c = 0; c < f.components; ++c) jpeg_plane(f, c, q[c], planes[c]);
   const size_t stride0 = size_t(f.cols(0)) * 8;
   if (f.components == 1) {
-    for (int y = 0; y < f.H; ++y) std::memcpy(out + size_t(y) * f.W, planes[0].data() + (f.phase_y + y) * stride0 + f.phase_x, f.W);
+    for (int y = 0; y < f.H; ++y)
+      std::memcpy(out + size_t(y) * f.W, planes[0].data() + (f.phase_y + y) * stride0 + f.phase_x, f.W);
     return;
   }
   const size_t stride = size_t(f.cols(1)) * 8;

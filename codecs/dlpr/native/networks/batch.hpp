@@ -1,14 +1,16 @@
 // Whole chunks and batches of them: the encoder's choices and the threads.
 #pragma once
-#include "networks/codec.hpp"
 #include "common/parallel.hpp"
+#include "networks/codec.hpp"
 #include <memory>
 
 namespace dlpr {
 
 struct PatchGrid {
   int rows, cols, side;
-  explicit PatchGrid(const ChunkOptions& o) : side(1 << o.patch_exp) { rows = (o.H + side - 1) / side, cols = (o.W + side - 1) / side; }
+  explicit PatchGrid(const ChunkOptions& o) : side(1 << o.patch_exp) {
+    rows = (o.H + side - 1) / side, cols = (o.W + side - 1) / side;
+  }
   int count() const { return rows * cols; }
   int y0(int i) const { return i / cols * side; }
   int x0(int i) const { return i % cols * side; }
@@ -43,7 +45,8 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, DecodeJob& j,
   parallel_for(grid.count(), threads, [&](int i) {
     if (!good) return;
     std::vector<LaneDecoder> lanes;
-    for (int l = 0; l < nl; ++l) lanes.emplace_back(j.lanes + start[size_t(i) * nl + l], j.lane_sizes[size_t(i) * nl + l]);
+    for (int l = 0; l < nl; ++l)
+      lanes.emplace_back(j.lanes + start[size_t(i) * nl + l], j.lane_sizes[size_t(i) * nl + l]);
     if (!decode_patch(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out.get())) good = false;
   });
   return good ? "" : "a lane is damaged";
@@ -52,7 +55,7 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, DecodeJob& j,
 // ---- encoder ----
 
 struct EncodeJob {
-  ChunkOptions o;  // H, W, channels, tau, lossy, anchor_lossy, patch_exp, lane_exp; the rest is chosen here
+  ChunkOptions o;    // H, W, channels, tau, lossy, anchor_lossy, patch_exp, lane_exp; the rest is chosen here
   const uint8_t* x;  // [H][W][channels]
   int frac = 8;
   double coef_bits = 6.0;
@@ -75,7 +78,7 @@ inline void median_colour(const uint8_t* x, size_t n, int channels, uint8_t base
   for (int c = channels; c < 3; ++c) base[c] = base[0];
 }
 
-// The interval m that costs least: a narrow one wastes no probability on symbols that never occur, but its ends are escapes.
+// The interval m that costs least: a narrow one wastes nothing on symbols that never occur, but its ends are escapes.
 inline int choose_interval(const std::vector<int64_t>& deviations) {
   int64_t total = 0, outside = 0;
   for (int64_t d : deviations) total += d;
@@ -83,7 +86,8 @@ inline int choose_interval(const std::vector<int64_t>& deviations) {
   int m_best = 255;
   for (int m = 255; m >= 1; --m) {
     outside += deviations[m];  // |q - centre| >= m: an end or beyond
-    double cost = double(total) * std::log2(1.0 / (1.0 - (2 * m + 1) / 65536.0)) + double(m == 255 ? 0 : outside) * 14.0;
+    double cost =
+        double(total) * std::log2(1.0 / (1.0 - (2 * m + 1) / 65536.0)) + double(m == 255 ? 0 : outside) * 14.0;
     if (cost < best) best = cost, m_best = m;
   }
   return m_best;
@@ -187,7 +191,8 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
       }
     } else {
       const auto rough = sample(entries, 384);
-      std::sort(entries.begin(), entries.end(), [&](int x, int y) { return rough[x] < rough[y] || (rough[x] == rough[y] && x < y); });
+      std::sort(entries.begin(), entries.end(),
+                [&](int x, int y) { return rough[x] < rough[y] || (rough[x] == rough[y] && x < y); });
       entries.resize(std::min<size_t>(2, entries.size()));
     }
     const auto cost = sample(entries, 1024);
@@ -224,28 +229,6 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     j.lane_sizes.push_back(uint32_t(b.size()));
     j.lanes.insert(j.lanes.end(), b.begin(), b.end());
   }
-}
-
-// CRC32C, table driven
-inline uint32_t crc32c(const uint8_t* p, size_t n, uint32_t value) {
-  static const auto table = [] {
-    std::array<std::array<uint32_t, 256>, 8> t{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t c = i;
-      for (int k = 0; k < 8; ++k) c = c & 1 ? (c >> 1) ^ 0x82F63B78u : c >> 1;
-      t[0][i] = c;
-    }
-    for (uint32_t i = 0; i < 256; ++i)
-      for (int k = 1; k < 8; ++k) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 255];
-    return t;
-  }();
-  uint32_t c = ~value;
-  for (; n >= 8; n -= 8, p += 8) {
-    c ^= uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24;
-    c = table[7][c & 255] ^ table[6][c >> 8 & 255] ^ table[5][c >> 16 & 255] ^ table[4][c >> 24] ^ table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
-  }
-  for (; n; --n, ++p) c = (c >> 8) ^ table[0][(c ^ *p) & 255];
-  return ~c;
 }
 
 }  // namespace dlpr

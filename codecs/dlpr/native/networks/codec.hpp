@@ -16,21 +16,39 @@ struct ChunkOptions {
 // Buffers of one step of one patch; rows are grouped by parity of y so that one weight matrix serves a group.
 struct StepBuffers {
   int n = 0;
-  std::vector<int> ys;  // y of each row of the matrices
+  std::vector<int> ys;      // y of each row of the matrices
   std::vector<int> row_of;  // row of the i-th pixel in coding order
   std::vector<int16_t> features, scratch, out;
   std::vector<int32_t> acc, acc_first;
   std::vector<int> pred0;
   explicit StepBuffers(int max_pixels, int padded)
-      : ys(max_pixels), row_of(max_pixels), features(size_t(max_pixels) * kFeatures + 32), scratch(size_t(max_pixels) * padded * 2 + 64),
-        out(size_t(max_pixels) * kOutPadded + 32), acc(size_t(max_pixels) * kOutPadded), acc_first(size_t(max_pixels) * padded), pred0(max_pixels) {}
+      : ys(max_pixels),
+        row_of(max_pixels),
+        features(size_t(max_pixels) * kFeatures + 32),
+        scratch(size_t(max_pixels) * padded * 2 + 64),
+        out(size_t(max_pixels) * kOutPadded + 32),
+        acc(size_t(max_pixels) * kOutPadded),
+        acc_first(size_t(max_pixels) * padded),
+        pred0(max_pixels) {}
 };
 
 class PatchCoder {
  public:
-  PatchCoder(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws, const Lossy& lossy, int y0, int x0)
-      : kn_(kn), m_(m), o_(o), ls_(ls), ws_(ws), lossy_(lossy), net_(m.net(o.tau)), y0_(y0), x0_(x0), h(std::min(1 << o.patch_exp, o.H - y0)), w(std::min(1 << o.patch_exp, o.W - x0)),
-        samples(h, w, o.base), residuals(h, w) {}
+  PatchCoder(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws,
+             const Lossy& lossy, int y0, int x0)
+      : kn_(kn),
+        m_(m),
+        o_(o),
+        ls_(ls),
+        ws_(ws),
+        lossy_(lossy),
+        net_(m.net(o.tau)),
+        y0_(y0),
+        x0_(x0),
+        h(std::min(1 << o.patch_exp, o.H - y0)),
+        w(std::min(1 << o.patch_exp, o.W - x0)),
+        samples(h, w, o.base),
+        residuals(h, w) {}
 
   int steps() const { return (w - 1) + 2 * (h - 1) + 1; }
   static int max_pixels(const ChunkOptions& o) { return 1 << (o.patch_exp); }
@@ -39,7 +57,10 @@ class PatchCoder {
   void first_layer(int s, StepBuffers& b) const {
     int ya = s - (w - 1) > 0 ? (s - (w - 1) + 1) / 2 : 0, yb = std::min(h - 1, s / 2);
     b.n = yb - ya + 1;
-    if (b.n <= 0) { b.n = 0; return; }
+    if (b.n <= 0) {
+      b.n = 0;
+      return;
+    }
     int even = 0, row = 0;
     for (int pass = 0; pass < 2; ++pass)
       for (int y = ya; y <= yb; ++y)
@@ -48,16 +69,22 @@ class PatchCoder {
     for (int r = 0; r < b.n; ++r) gather(b.ys[r], s - 2 * b.ys[r], &b.features[size_t(r) * kFeatures], b.pred0[r]);
     for (int r = 0; r < b.n; ++r) add_position(b.ys[r], s - 2 * b.ys[r], &b.acc_first[size_t(r) * net_.padded]);
     const auto dense = [&](int first, int count, int ypar) {
-      if (count) kn_.dense_add(&b.features[size_t(first) * kFeatures], kFeatures, count, net_.first[2 * ypar + xpar].data(), PixelNet::kPairs, net_.padded, &b.acc_first[size_t(first) * net_.padded]);
+      if (count)
+        kn_.dense_add(&b.features[size_t(first) * kFeatures], kFeatures, count, net_.first[2 * ypar + xpar].data(),
+                      PixelNet::kPairs, net_.padded, &b.acc_first[size_t(first) * net_.padded]);
     };
     dense(0, even, 0);
     dense(even, b.n - even, 1);
   }
-  void network(StepBuffers& b, int bank) const { net_.run(kn_, net_.bank[bank], b.n, b.acc_first.data(), b.scratch.data(), b.acc.data(), b.out.data()); }
+  void network(StepBuffers& b, int bank) const {
+    net_.run(kn_, net_.bank[bank], b.n, b.acc_first.data(), b.scratch.data(), b.acc.data(), b.out.data());
+  }
 
-  int anchor(int y, int x, int c) const { return o_.anchor_lossy ? lossy_.x_tilde.at(y0_ + y, x0_ + x)[c] : o_.base[c]; }
+  int anchor(int y, int x, int c) const {
+    return o_.anchor_lossy ? lossy_.x_tilde.at(y0_ + y, x0_ + x)[c] : o_.base[c];
+  }
 
-  // Prediction of channel c, whose predecessors at the pixel are known; an encoder looks up what fill_residuals() found.
+  // Prediction of channel c, whose predecessors at the pixel are known; encoders look up what fill_residuals() found.
   int prediction(int y, int x, int c) const {
     if (!predictions.empty()) return predictions[(size_t(y) * w + x) * 3 + c];
     return predict(kn_, ws_.p[ls_.phase(y, x)][c], samples, samples.at(y, x), c);
@@ -122,7 +149,8 @@ class PatchCoder {
     std::memcpy(f + kFeatTrunk, lossy_.trunk.at(Y / 2, X / 2), sizeof(int16_t) * kTrunk);
   }
   void add_position(int y, int x, int32_t* acc) const {
-    std::memcpy(acc, &net_.position[size_t(((y0_ + y) & 7) * 8 + ((x0_ + x) & 7)) * net_.padded], sizeof(int32_t) * net_.padded);
+    std::memcpy(acc, &net_.position[size_t(((y0_ + y) & 7) * 8 + ((x0_ + x) & 7)) * net_.padded],
+                sizeof(int32_t) * net_.padded);
   }
   const PixelNet& net() const { return net_; }
 
@@ -144,7 +172,9 @@ class PatchCoder {
 };
 
 // Decode one patch from its lanes into planes [H][W][channels]; false if a lane is damaged.
-inline bool decode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws, const Lossy& lossy, int y0, int x0, LaneDecoder* lanes, uint8_t* planes) {
+inline bool decode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls,
+                         const WindowStage& ws, const Lossy& lossy, int y0, int x0, LaneDecoder* lanes,
+                         uint8_t* planes) {
   PatchCoder pc(kn, m, o, ls, ws, lossy, y0, x0);
   StepBuffers b(PatchCoder::max_pixels(o), pc.net().padded);
   const int mask = (1 << o.lane_exp) - 1, nl = mask + 1;

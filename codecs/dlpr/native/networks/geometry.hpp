@@ -13,8 +13,8 @@
 
 namespace dlpr {
 
-constexpr int kChannels = 3;   // coding order: 0 = green, 1 = red, 2 = blue
-constexpr int kTaps = 22;      // positions of M_7^3, nearest first
+constexpr int kChannels = 3;  // coding order: 0 = green, 1 = red, 2 = blue
+constexpr int kTaps = 22;     // positions of M_7^3, nearest first
 constexpr int kTapValues = kTaps * kChannels;
 constexpr int kNear = 11;      // positions whose residuals the network sees
 constexpr int kTrunk = 24;     // channels of the synthesis trunk at half resolution
@@ -44,7 +44,8 @@ constexpr int kActMax = 2047;                    // every activation is in -2047
 struct PatchSamples {
   int h, w, stride;
   std::vector<int16_t> data;
-  PatchSamples(int h_, int w_, const uint8_t base[3]) : h(h_), w(w_), stride((w_ + 6) * 3), data(size_t(h_ + 3) * (w_ + 6) * 3 + 33, 0) {
+  PatchSamples(int h_, int w_, const uint8_t base[3])
+      : h(h_), w(w_), stride((w_ + 6) * 3), data(size_t(h_ + 3) * (w_ + 6) * 3 + 33, 0) {
     for (size_t i = 0; i < size_t(h_ + 3) * (w_ + 6) * 3; i += 3)
       for (int c = 0; c < 3; ++c) data[i + c] = base[c];
   }
@@ -91,19 +92,21 @@ struct FeaturePlaces {
   int at[kFeatures];
   FeaturePlaces() {
     for (int i = 0; i < kFeatures; ++i) at[i] = i;
-    constexpr int kTapRow[4] = {57, 42, 21, 0};   // first value of rows 0, -1, -2, -3
-    constexpr int kNearRow[3] = {54, 30, 0};      // of rows 0, -1, -2
+    constexpr int kTapRow[4] = {57, 42, 21, 0};  // first value of rows 0, -1, -2, -3
+    constexpr int kNearRow[3] = {54, 30, 0};     // of rows 0, -1, -2
     for (int t = 0; t < kTaps; ++t)
       for (int c = 0; c < 3; ++c) at[kFeatTaps + 3 * t + c] = kFeatTaps + kTapRow[-kTapDy[t]] + (kTapDx[t] + 3) * 3 + c;
     for (int t = 0; t < kNear; ++t)
-      for (int c = 0; c < 6; ++c) at[kFeatNear + 6 * t + c] = kFeatNear + kNearRow[-kNearDy[t]] + (kNearDx[t] + 2) * 6 + c;
+      for (int c = 0; c < 6; ++c)
+        at[kFeatNear + 6 * t + c] = kFeatNear + kNearRow[-kNearDy[t]] + (kNearDx[t] + 2) * 6 + c;
   }
 };
 inline const FeaturePlaces kFeatPlace;
 
-// The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk), in kernel order.
-// pred0 = the linear stage's prediction for channel 0, in 1/16 level.
-inline void causal_features(const Kernels& kn, const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0, int16_t base[3], int16_t* f) {
+// The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk), in kernel
+// order. pred0 = the linear stage's prediction for channel 0, in 1/16 level.
+inline void causal_features(const Kernels& kn, const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0,
+                            int16_t base[3], int16_t* f) {
   const int16_t* p = s.at(y, x);
   for (int c = 0; c < 3; ++c) base[c] = int16_t((p[-3 + c] + p[-s.stride + c] + 1) >> 1);
   int16_t* taps = f + kFeatTaps;

@@ -15,7 +15,8 @@ void gram8(const int16_t* rows, int32_t* acc) {
 #if defined(__AVX2__)
   alignas(64) int16_t z[4][kCols * 2];  // row pairs interleaved: z[p][2j], z[p][2j+1] = rows 2p, 2p+1 of column j
   for (int p = 0; p < 4; ++p)
-    for (int j = 0; j < kCols; ++j) z[p][2 * j] = rows[(2 * p) * kCols + j], z[p][2 * j + 1] = rows[(2 * p + 1) * kCols + j];
+    for (int j = 0; j < kCols; ++j)
+      z[p][2 * j] = rows[(2 * p) * kCols + j], z[p][2 * j + 1] = rows[(2 * p + 1) * kCols + j];
   for (int i = 0; i < 70; ++i) {
     __m256i b[4];
     for (int p = 0; p < 4; ++p) {
@@ -26,7 +27,8 @@ void gram8(const int16_t* rows, int32_t* acc) {
     int32_t* out = acc + i * kCols;
     for (int j = i / 8 * 8; j < kCols; j += 8) {
       __m256i s = _mm256_loadu_si256((const __m256i*)(out + j));
-      for (int p = 0; p < 4; ++p) s = _mm256_add_epi32(s, _mm256_madd_epi16(b[p], _mm256_load_si256((const __m256i*)&z[p][2 * j])));
+      for (int p = 0; p < 4; ++p)
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(b[p], _mm256_load_si256((const __m256i*)&z[p][2 * j])));
       _mm256_storeu_si256((__m256i*)(out + j), s);
     }
   }
@@ -44,7 +46,8 @@ inline __m512i mac(__m512i s, __m512i a, __m512i b) { return _mm512_dpwssd_epi32
 inline __m512i mac(__m512i s, __m512i a, __m512i b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
 #endif
 template <int NB, int R>
-void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init,
+                 int32_t* acc) {
   __m512i s[R][NB];
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < NB; ++b) s[r][b] = _mm512_loadu_si512(init ? init + b * 16 : acc + r * cout + b * 16);
@@ -64,10 +67,12 @@ void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, in
 constexpr int kWide = 16;
 #elif defined(__AVX2__)
 template <int NB, int R>
-void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense_block(const int16_t* a, int a_stride, const int16_t* w, int pairs, int cout, const int32_t* init,
+                 int32_t* acc) {
   __m256i s[R][NB];
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < NB; ++b) s[r][b] = _mm256_loadu_si256((const __m256i*)(init ? init + b * 8 : acc + r * cout + b * 8));
+    for (int b = 0; b < NB; ++b)
+      s[r][b] = _mm256_loadu_si256((const __m256i*)(init ? init + b * 8 : acc + r * cout + b * 8));
   for (int k = 0; k < pairs; ++k) {
     __m256i wv[NB];
     for (int b = 0; b < NB; ++b) wv[b] = _mm256_loadu_si256((const __m256i*)(w + (size_t(k) * cout + b * 8) * 2));
@@ -87,13 +92,15 @@ constexpr int kWide = 8;
 #if defined(__AVX2__)
 // Columns are taken in groups of NB registers; weights of one group are at w + column*2 with the full cout as stride.
 template <int NB>
-void dense_cols(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense_cols(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init,
+                int32_t* acc) {
   constexpr int R = kWide == 16 ? (NB >= 5 ? 4 : NB == 4 ? 5 : 8) : (NB >= 2 ? 6 : 8);
   int i = 0;
   for (; i + R <= n; i += R) dense_block<NB, R>(a + i * a_stride, a_stride, w, pairs, cout, init, acc + i * cout);
   for (; i < n; ++i) dense_block<NB, 1>(a + i * a_stride, a_stride, w, pairs, cout, init, acc + i * cout);
 }
-void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init,
+               int32_t* acc) {
   int col = 0;
   constexpr int kMaxNb = kWide == 16 ? 5 : 2;
   while (col < cout) {
@@ -110,7 +117,8 @@ void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pair
   }
 }
 #else
-void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init,
+               int32_t* acc) {
   for (int i = 0; i < n; ++i) {
     int32_t* s = acc + i * cout;
     if (init)
@@ -125,18 +133,21 @@ void dense_any(const int16_t* a, int a_stride, int n, const int16_t* w, int pair
 #endif
 
 // With init the sums start there, without at acc.
-void dense(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init, int32_t* acc) {
+void dense(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, const int32_t* init,
+           int32_t* acc) {
   dense_any(a, a_stride, n, w, pairs, cout, init, acc);
 }
 void dense_add(const int16_t* a, int a_stride, int n, const int16_t* w, int pairs, int cout, int32_t* acc) {
   dense_any(a, a_stride, n, w, pairs, cout, nullptr, acc);
 }
 
-void requant(const int32_t* acc, int n, int cout, const int32_t* shift, const int16_t* mult, const int16_t* bias, int limit, int16_t* out) {
+void requant(const int32_t* acc, int n, int cout, const int32_t* shift, const int16_t* mult, const int16_t* bias,
+             int limit, int16_t* out) {
   for (int i = 0; i < n; ++i, acc += cout, out += cout) {
     int c = 0;
 #if defined(__AVX2__)
-    const __m256i one = _mm256_set1_epi32(1), hi = _mm256_set1_epi32(32767), lo = _mm256_set1_epi32(-32768), half = _mm256_set1_epi32(2048);
+    const __m256i one = _mm256_set1_epi32(1), hi = _mm256_set1_epi32(32767), lo = _mm256_set1_epi32(-32768),
+                  half = _mm256_set1_epi32(2048);
     const __m256i top = _mm256_set1_epi32(limit), bottom = _mm256_set1_epi32(-limit);
     for (; c + 8 <= cout; c += 8) {
       __m256i s = _mm256_loadu_si256((const __m256i*)(shift + c));
@@ -180,8 +191,11 @@ void relative(const int16_t* in, const int16_t* base, int count, int16_t* out) {
 int32_t window(const int16_t* p, int stride, const int16_t* coef) {
   const int16_t *a = p - 3 * stride - 9, *b = p - 2 * stride - 9, *c = p - stride - 9, *d = p - 9;
 #if defined(__AVX2__)
-  auto mul = [](const int16_t* x, const int16_t* w) { return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i*)x), _mm256_loadu_si256((const __m256i*)w)); };
-  __m256i s = _mm256_add_epi32(_mm256_add_epi32(mul(a, coef), mul(a + 16, coef + 16)), _mm256_add_epi32(mul(b, coef + 32), mul(b + 16, coef + 48)));
+  auto mul = [](const int16_t* x, const int16_t* w) {
+    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i*)x), _mm256_loadu_si256((const __m256i*)w));
+  };
+  __m256i s = _mm256_add_epi32(_mm256_add_epi32(mul(a, coef), mul(a + 16, coef + 16)),
+                               _mm256_add_epi32(mul(b, coef + 32), mul(b + 16, coef + 48)));
   s = _mm256_add_epi32(s, _mm256_add_epi32(mul(c, coef + 64), mul(d, coef + 80)));
   __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
   t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4E));
@@ -220,7 +234,8 @@ void mixture(const Tables& t, const int16_t* o, int c, int pred, const int* e, c
   for (int k = 1; k < kK; ++k)
     if (logit[k] > logit[top]) top = k;
   __m256i d = _mm256_srai_epi32(_mm256_sub_epi32(_mm256_set1_epi32(logit[top]), row(kLogit + 5 * c)), 3);
-  d = _mm256_max_epi32(_mm256_min_epi32(d, _mm256_set1_epi32(511)), _mm256_setzero_si256());  // slots 5 to 7 may be below 0
+  d = _mm256_max_epi32(_mm256_min_epi32(d, _mm256_set1_epi32(511)),
+                       _mm256_setzero_si256());  // slots 5 to 7 may be below 0
   __m256i w = _mm256_and_si256(_mm256_i32gather_epi32(t.exp, d, 4), _mm256_setr_epi32(-1, -1, -1, -1, -1, 0, 0, 0));
   __m128i q = _mm_add_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
   q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4E));
@@ -260,18 +275,23 @@ void mixture(const Tables& t, const int16_t* o, int c, int pred, const int* e, c
 void cumulative8(const uint32_t* logistic, const Mixture& m, const GridRange& r, int q0, int stride, uint32_t* f) {
   const int n = r.hi - r.lo + 1;
 #if defined(__AVX2__)
-  const __m256i hi = _mm256_set1_epi32(12287), lo = _mm256_set1_epi32(-12288), mid = _mm256_set1_epi32(12288), low5 = _mm256_set1_epi32(31), low16 = _mm256_set1_epi32(0xFFFF);
+  const __m256i hi = _mm256_set1_epi32(12287), lo = _mm256_set1_epi32(-12288), mid = _mm256_set1_epi32(12288),
+                low5 = _mm256_set1_epi32(31), low16 = _mm256_set1_epi32(0xFFFF);
   const __m256i first = _mm256_set1_epi32(r.lo), end = _mm256_set1_epi32(r.hi + 1);
-  const __m256i q = _mm256_add_epi32(_mm256_set1_epi32(q0), _mm256_mullo_epi32(_mm256_set1_epi32(stride), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+  const __m256i q = _mm256_add_epi32(
+      _mm256_set1_epi32(q0), _mm256_mullo_epi32(_mm256_set1_epi32(stride), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
   const __m256i inside = _mm256_max_epi32(_mm256_min_epi32(q, end), first);
-  const __m256i b = _mm256_add_epi32(_mm256_set1_epi32(r.bound0), _mm256_mullo_epi32(inside, _mm256_set1_epi32(r.bound_step)));
+  const __m256i b =
+      _mm256_add_epi32(_mm256_set1_epi32(r.bound0), _mm256_mullo_epi32(inside, _mm256_set1_epi32(r.bound_step)));
   __m256i sum = _mm256_setzero_si256();
   for (int k = 0; k < kK; ++k) {
     __m256i t = _mm256_mullo_epi32(_mm256_sub_epi32(b, _mm256_set1_epi32(m.loc[k])), _mm256_set1_epi32(m.mant[k]));
     t = _mm256_sra_epi32(t, _mm_cvtsi32_si128(m.shift[k]));
     t = _mm256_add_epi32(_mm256_max_epi32(_mm256_min_epi32(t, hi), lo), mid);
     const __m256i e = _mm256_i32gather_epi32((const int*)logistic, _mm256_srli_epi32(t, 5), 4);
-    const __m256i v = _mm256_add_epi32(_mm256_and_si256(e, low16), _mm256_srli_epi32(_mm256_madd_epi16(_mm256_srli_epi32(e, 16), _mm256_and_si256(t, low5)), 5));
+    const __m256i v =
+        _mm256_add_epi32(_mm256_and_si256(e, low16),
+                         _mm256_srli_epi32(_mm256_madd_epi16(_mm256_srli_epi32(e, 16), _mm256_and_si256(t, low5)), 5));
     sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(v, _mm256_set1_epi32(m.weight[k])));
   }
   __m256i out = _mm256_srli_epi32(_mm256_mullo_epi32(_mm256_srli_epi32(sum, 15), _mm256_set1_epi32(65536 - n)), 16);
@@ -288,7 +308,8 @@ void cumulative8(const uint32_t* logistic, const Mixture& m, const GridRange& r,
     }
     uint32_t sum = 0;
     for (int k = 0; k < kK; ++k) {
-      const int32_t t = limit(((r.bound0 + q * r.bound_step - m.loc[k]) * m.mant[k]) >> m.shift[k], -12288, 12287) + 12288;
+      const int32_t t =
+          limit(((r.bound0 + q * r.bound_step - m.loc[k]) * m.mant[k]) >> m.shift[k], -12288, 12287) + 12288;
       const uint32_t e = logistic[t >> 5];
       sum += uint32_t(m.weight[k]) * ((e & 0xFFFF) + (((e >> 16) * uint32_t(t & 31)) >> 5));
     }
@@ -300,7 +321,8 @@ void cumulative8(const uint32_t* logistic, const Mixture& m, const GridRange& r,
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {DLPR_ISA_NAME, gram8, dense, dense_add, requant, leaky, add_clamp, relative, window, mixture, cumulative8};
+const Kernels table = {DLPR_ISA_NAME, gram8,    dense,  dense_add, requant,    leaky,
+                       add_clamp,     relative, window, mixture,   cumulative8};
 
 }  // namespace DLPR_ISA
 }  // namespace dlpr

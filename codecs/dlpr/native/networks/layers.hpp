@@ -40,7 +40,8 @@ struct Layer {
   std::vector<int16_t> mult, bias;
 
   Layer() = default;
-  Layer(const RawLayer& r, bool shuffle2) : in(r.in), out(r.out), padded(round_up(r.out, 16)), k(r.k), shuffled(shuffle2) {
+  Layer(const RawLayer& r, bool shuffle2)
+      : in(r.in), out(r.out), padded(round_up(r.out, 16)), k(r.k), shuffled(shuffle2) {
     int row = r.k * r.in;  // inputs of one kernel row: [kx][channel]
     pairs = (row + 1) / 2;
     weight.assign(size_t(r.k) * pairs * padded * 2, 0);
@@ -52,7 +53,8 @@ struct Layer {
         for (int kx = 0; kx < r.k; ++kx)
           for (int c = 0; c < r.in; ++c) {
             int i = kx * r.in + c;
-            weight[((size_t(ky) * pairs + i / 2) * padded + to) * 2 + (i & 1)] = r.weight[((size_t(o) * r.in + c) * r.k + ky) * r.k + kx];
+            weight[((size_t(ky) * pairs + i / 2) * padded + to) * 2 + (i & 1)] =
+                r.weight[((size_t(o) * r.in + c) * r.k + ky) * r.k + kx];
           }
     }
   }
@@ -60,8 +62,8 @@ struct Layer {
 
 enum class Act { none, leaky, add_leaky };
 
-// out = act(layer(in)); stride 1 or 2; with layer.shuffled the output has twice the sides and a quarter of the channels.
-// add_leaky: out = clamp(in + leaky(layer(in))).
+// out = act(layer(in)); stride 1 or 2; with layer.shuffled the output has twice the sides and a quarter of the
+// channels. add_leaky: out = clamp(in + leaky(layer(in))).
 inline void apply(const Kernels& kn, const Layer& l, const Map& in, int stride, Act act, Map& out) {
   int oh = in.h / stride, ow = in.w / stride, oc = l.shuffled ? l.out / 4 : l.out;
   out = l.shuffled ? Map(2 * oh, 2 * ow, oc) : Map(oh, ow, oc);
@@ -79,7 +81,8 @@ inline void apply(const Kernels& kn, const Layer& l, const Map& in, int stride, 
     for (int x = 0; x < ow; ++x) {
       const int16_t* r = &row[size_t(x) * l.padded];
       if (l.shuffled) {
-        for (int ab = 0; ab < 4; ++ab) std::memcpy(out.at(2 * y + ab / 2, 2 * x + ab % 2), r + ab * oc, sizeof(int16_t) * oc);
+        for (int ab = 0; ab < 4; ++ab)
+          std::memcpy(out.at(2 * y + ab / 2, 2 * x + ab % 2), r + ab * oc, sizeof(int16_t) * oc);
       } else if (act == Act::add_leaky) {
         int16_t* o = out.at(y, x);
         const int16_t* i = in.at(y, x);

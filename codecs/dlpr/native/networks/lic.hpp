@@ -5,8 +5,8 @@
 namespace dlpr {
 
 struct Lossy {
-  Map trunk;     // [32 GH][32 GW][24]
-  Map x_tilde;   // [64 GH][64 GW][3], 0..255
+  Map trunk;    // [32 GH][32 GW][24]
+  Map x_tilde;  // [64 GH][64 GW][3], 0..255
 };
 
 inline void synthesise(const Kernels& kn, const Model& m, const Map& y_hat, Lossy& out) {
@@ -39,12 +39,14 @@ inline void hyper_synthesis(const Kernels& kn, const Model& m, const Map& z_hat,
 }
 
 // Analyse samples [H][W][3] (coding order), code the latents, return what the decoder will see.
-inline std::vector<uint8_t> encode_lossy(const Kernels& kn, const Model& m, const uint8_t* x, int H, int W, Lossy& out) {
+inline std::vector<uint8_t> encode_lossy(const Kernels& kn, const Model& m, const uint8_t* x, int H, int W,
+                                         Lossy& out) {
   const int gh = (H + 63) / 64, gw = (W + 63) / 64, n = m.profile.latent;
   Map in(64 * gh, 64 * gw, 3);
   for (int y = 0; y < in.h; ++y)
     for (int i = 0; i < in.w; ++i)
-      for (int c = 0; c < 3; ++c) in.at(y, i)[c] = int16_t(x[(size_t(y < H ? y : H - 1) * W + (i < W ? i : W - 1)) * 3 + c] - 128);
+      for (int c = 0; c < 3; ++c)
+        in.at(y, i)[c] = int16_t(x[(size_t(y < H ? y : H - 1) * W + (i < W ? i : W - 1)) * 3 + c] - 128);
   Map a = unshuffle(in, 4), b;
   apply(kn, m.ge[0], a, 1, Act::leaky, b);
   apply(kn, m.ge[1], b, 2, Act::leaky, a);
@@ -82,13 +84,15 @@ inline std::vector<uint8_t> encode_lossy(const Kernels& kn, const Model& m, cons
 }
 
 // False if the lane is damaged.
-inline bool decode_lossy(const Kernels& kn, const Model& m, const uint8_t* data, size_t size, int H, int W, Lossy& out) {
+inline bool decode_lossy(const Kernels& kn, const Model& m, const uint8_t* data, size_t size, int H, int W,
+                         Lossy& out) {
   const int gh = (H + 63) / 64, gw = (W + 63) / 64, n = m.profile.latent;
   LaneDecoder lane(data, size);
   Map z_hat(gh, gw, m.profile.hyper);
   for (int c = 0; c < z_hat.c; ++c)
     for (int i = 0; i < gh && !lane.bad(); ++i)
-      for (int j = 0; j < gw; ++j) z_hat.at(i, j)[c] = int16_t(clampi(16 * m.take_latent(lane, m.z_scale[c]) + m.z_mean[c], -kActMax, kActMax));
+      for (int j = 0; j < gw; ++j)
+        z_hat.at(i, j)[c] = int16_t(clampi(16 * m.take_latent(lane, m.z_scale[c]) + m.z_mean[c], -kActMax, kActMax));
   if (lane.bad()) return false;
   Map g;
   hyper_synthesis(kn, m, z_hat, g);
@@ -97,7 +101,8 @@ inline bool decode_lossy(const Kernels& kn, const Model& m, const uint8_t* data,
     for (int i = 0; i < y_hat.h && !lane.bad(); ++i)
       for (int j = 0; j < y_hat.w; ++j) {
         const int16_t* p = g.at(i, j);
-        y_hat.at(i, j)[c] = int16_t(clampi(16 * m.take_latent(lane, clampi(p[n + c], 0, 63)) + p[c], -kActMax, kActMax));
+        y_hat.at(i, j)[c] =
+            int16_t(clampi(16 * m.take_latent(lane, clampi(p[n + c], 0, 63)) + p[c], -kActMax, kActMax));
       }
   if (!lane.finished()) return false;
   synthesise(kn, m, y_hat, out);

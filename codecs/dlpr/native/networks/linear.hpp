@@ -25,7 +25,7 @@ struct LinearStage {
   int phase(int y, int x) const { return classes == 1 ? 0 : classes == 2 ? (x & 1) : ((y & 1) * 2 + (x & 1)); }
 };
 
-// A predictor laid out for the kernels: coefficients in the order of the samples in memory, everything constant in one sum.
+// A predictor laid out for the kernels: coefficients in the order of the samples in memory, constants in one sum.
 struct WindowPredictor {
   int shift = 4;
   int32_t constant = 0;
@@ -62,14 +62,15 @@ inline int predict(const Kernels& kn, const WindowPredictor& q, const PatchSampl
 
 // ---- encoder side: moments, solution, choice of size (free of the format's promise, but deterministic) ----
 
-constexpr int kMomentCols = 72;  // 66 taps (position-major, channels 0 1 2), pixel's channels 0 1 2, constant 1, 2 unused
+constexpr int kMomentCols =
+    72;  // 66 taps (position-major, channels 0 1 2), pixel's channels 0 1 2, constant 1, 2 unused
 struct Moments {
   int64_t n[kMaxClasses] = {0, 0, 0, 0};
   std::vector<int64_t> g = std::vector<int64_t>(size_t(kMaxClasses) * kMomentCols * kMomentCols, 0);
   int64_t* of(int cls) { return g.data() + size_t(cls) * kMomentCols * kMomentCols; }
 };
 
-// Add a patch (all of its samples known) to the moments of the four parity classes. All rows: half of them cost 1 % of size.
+// Add a patch (all of its samples known) to the moments of the four parity classes. Half of the rows cost 1 % of size.
 inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
   constexpr int kBatch = 8;
   std::vector<int16_t> rows(kBatch * kMomentCols), zero(kMomentCols, 0);
@@ -93,7 +94,8 @@ inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
         z[69] = 1, z[70] = 0, z[71] = 0;
         m.n[cls]++;
         if (++fill == kBatch || x + 2 >= s.w) {
-          for (; fill < kBatch; ++fill) std::memcpy(rows.data() + fill * kMomentCols, zero.data(), sizeof(int16_t) * kMomentCols);
+          for (; fill < kBatch; ++fill)
+            std::memcpy(rows.data() + fill * kMomentCols, zero.data(), sizeof(int16_t) * kMomentCols);
           k.gram8(rows.data(), acc.data() + size_t(cls) * kMomentCols * kMomentCols);
           fill = 0, since += kBatch;
         }

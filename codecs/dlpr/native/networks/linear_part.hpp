@@ -36,13 +36,15 @@ inline std::vector<uint8_t> write_linear(const Model& m, const LinearStage& ls, 
       for (int ref = 0; ref <= (k > 0); ++ref)
         for (int off = 8; off <= 48; off += 4) {
           double bits = 0;
-          for (int i = 0; i < c + q.count; ++i) bits += latent_bits(m, coef_scale(m, ls, c, i, off), q.coef[i] - coef_mean(m, ls, k, c, i, ref));
+          for (int i = 0; i < c + q.count; ++i)
+            bits += latent_bits(m, coef_scale(m, ls, c, i, off), q.coef[i] - coef_mean(m, ls, k, c, i, ref));
           if (bits < best_bits) best_bits = bits, best.offset = off, best.reference = ref;
         }
       out.push_back(uint8_t(q.count));
       out.push_back(uint8_t(q.bias8 & 255)), out.push_back(uint8_t((q.bias8 >> 8) & 255));
       out.push_back(uint8_t(best.offset)), out.push_back(uint8_t(best.reference));
-      for (int i = 0; i < c + q.count; ++i) m.put_latent(lane, coef_scale(m, ls, c, i, best.offset), q.coef[i] - coef_mean(m, ls, k, c, i, best.reference));
+      for (int i = 0; i < c + q.count; ++i)
+        m.put_latent(lane, coef_scale(m, ls, c, i, best.offset), q.coef[i] - coef_mean(m, ls, k, c, i, best.reference));
     }
   lane.finish(out);
   return out;

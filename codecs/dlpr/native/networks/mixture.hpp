@@ -24,7 +24,8 @@ struct Grid {
 
 class SymbolModel {
  public:
-  SymbolModel(const Kernels& kn, const Tables& t, const Mixture& m, const Grid& g) : kn_(kn), t_(t), m_(m), r_(g.range()) {}
+  SymbolModel(const Kernels& kn, const Tables& t, const Mixture& m, const Grid& g)
+      : kn_(kn), t_(t), m_(m), r_(g.range()) {}
 
   void cumulative8(int q0, int stride, uint32_t f[8]) const { kn_.cumulative8(t_.logistic, m_, r_, q0, stride, f); }
   void interval(int q, uint32_t& start, uint32_t& freq) const {
@@ -43,7 +44,10 @@ class SymbolModel {
         int q = q0 + i * stride;
         if (q <= a || q >= b) continue;
         if (f[i] <= slot) a = q, fa = f[i];
-        else { b = q, fb = f[i]; break; }
+        else {
+          b = q, fb = f[i];
+          break;
+        }
       }
       if (b - a == 1) break;
       stride = (b - a + 8) / 9;

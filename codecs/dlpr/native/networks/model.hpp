@@ -42,13 +42,20 @@ struct PixelNet {
   PixelNet() = default;
   PixelNet(const TensorSource& t, const std::string& name, const Profile& p, int tau_class);
   // o[n][80] for n rows of features that all have one parity and position
-  void run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* scratch, int32_t* acc, int16_t* out) const;
+  void run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* scratch, int32_t* acc,
+           int16_t* out) const;
 };
 
 inline RawLayer raw_layer(const TensorSource& t, const std::string& n) {
   Tensor w = t(n + ".weight");
-  return {static_cast<const int8_t*>(w.data), int(w.dim(0)), int(w.dim(1)), int(w.dim(2)), static_cast<const int32_t*>(t(n + ".acc_bias").data),
-          static_cast<const uint8_t*>(t(n + ".shift").data), static_cast<const int16_t*>(t(n + ".mult").data), static_cast<const int16_t*>(t(n + ".bias").data)};
+  return {static_cast<const int8_t*>(w.data),
+          int(w.dim(0)),
+          int(w.dim(1)),
+          int(w.dim(2)),
+          static_cast<const int32_t*>(t(n + ".acc_bias").data),
+          static_cast<const uint8_t*>(t(n + ".shift").data),
+          static_cast<const int16_t*>(t(n + ".mult").data),
+          static_cast<const int16_t*>(t(n + ".bias").data)};
 }
 
 inline int16_t sat16(int v) { return int16_t(clampi(v, -32768, 32767)); }
@@ -62,7 +69,8 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
     w.assign(size_t(kPairs) * padded * 2, 0);
     for (int o = 0; o < hidden; ++o)
       for (int i = 0; i < kFeatures; ++i)
-        w[(size_t(kFeatPlace.at[i] / 2) * padded + o) * 2 + (kFeatPlace.at[i] & 1)] = i < kFeatTrunk ? masked[o * kFeatTrunk + i] : u[(hidden * parity + o) * kTrunk + i - kFeatTrunk];
+        w[(size_t(kFeatPlace.at[i] / 2) * padded + o) * 2 + (kFeatPlace.at[i] & 1)] =
+            i < kFeatTrunk ? masked[o * kFeatTrunk + i] : u[(hidden * parity + o) * kTrunk + i - kFeatTrunk];
   }
   const int32_t* pos = static_cast<const int32_t*>(t(name + ".position").data);
   position.assign(size_t(64) * padded, 0);
@@ -75,13 +83,20 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   std::vector<int16_t> unused_mult(256, 0);
   auto plain = [&](const std::string& layer) {
     Tensor w = t(layer + ".weight");
-    return RawLayer{static_cast<const int8_t*>(w.data), int(w.dim(0)), int(w.dim(1)), 1, static_cast<const int32_t*>(t(layer + ".acc_bias").data),
-                    static_cast<const uint8_t*>(t(layer + ".shift").data), unused_mult.data(), unused_mult.data()};
+    return RawLayer{static_cast<const int8_t*>(w.data),
+                    int(w.dim(0)),
+                    int(w.dim(1)),
+                    1,
+                    static_cast<const int32_t*>(t(layer + ".acc_bias").data),
+                    static_cast<const uint8_t*>(t(layer + ".shift").data),
+                    unused_mult.data(),
+                    unused_mult.data()};
   };
   for (int i = 0; i <= blocks; ++i) layers.emplace_back(plain(name + ".hidden." + std::to_string(i)), false);
   layers.emplace_back(plain(name + ".out"), false);
   auto table = [&](const char* what) { return static_cast<const int16_t*>(t(name + "." + what).data); };
-  const int16_t *bm = table("bank_mult"), *bb = table("bank_bias"), *om = table("bank_out_mult"), *ob = table("bank_out_bias");
+  const int16_t *bm = table("bank_mult"), *bb = table("bank_bias"), *om = table("bank_out_mult"),
+                *ob = table("bank_out_bias");
   const bool sq = tau_class >= 0;
   const int16_t *tm = sq ? table("tau_mult") : nullptr, *tb = sq ? table("tau_bias") : nullptr;
   const int16_t *tom = sq ? table("tau_out_mult") : nullptr, *tob = sq ? table("tau_out_bias") : nullptr;
@@ -105,14 +120,14 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   }
 }
 
-inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* s, int32_t* acc, int16_t* out) const {
+inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* s,
+                          int32_t* acc, int16_t* out) const {
   int16_t *h = s, *t = s + size_t(n) * padded;
   kn.requant(acc_first, n, padded, first_shift.data(), c.mult[0].data(), c.bias[0].data(), kActMax, h);
   kn.leaky(h, n * padded, t);
   for (int i = 0; i <= blocks; ++i) {
     const Layer& l = layers[i];
-    if (i == blocks)
-      kn.add_clamp(t, h, n * padded);
+    if (i == blocks) kn.add_clamp(t, h, n * padded);
     kn.dense(t, padded, n, l.weight.data(), padded / 2, padded, l.acc_bias.data(), acc);
     kn.requant(acc, n, padded, l.shift.data(), c.mult[i + 1].data(), c.bias[i + 1].data(), kActMax, t);
     kn.leaky(t, n * padded, t);
@@ -159,7 +174,9 @@ struct Model {
     rc = PixelNet(t, "rc", p, -1);
     for (int j = 0; j < p.tau_classes; ++j) sqrc.emplace_back(t, "sqrc", p, j);
   }
-  const PixelNet& net(int tau) const { return tau == 0 ? rc : sqrc[size_t(tau < profile.tau_classes ? tau : profile.tau_classes) - 1]; }
+  const PixelNet& net(int tau) const {
+    return tau == 0 ? rc : sqrc[size_t(tau < profile.tau_classes ? tau : profile.tau_classes) - 1];
+  }
 
   // latent symbols (docs/format section 10)
   void put_latent(LaneEncoder& e, int scale, int s) const {

@@ -38,7 +38,10 @@ class LaneDecoder {
  public:
   LaneDecoder() = default;
   LaneDecoder(const uint8_t* p, size_t n) : p_(p), end_(p + n) {
-    if (n < 4) { bad_ = true, p_ = end_; return; }
+    if (n < 4) {
+      bad_ = true, p_ = end_;
+      return;
+    }
     x_ = uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24;
     p_ += 4;
     if (x_ < kRansLow || x_ >= 1u << 31) bad_ = true, x_ = kRansLow;
@@ -47,7 +50,10 @@ class LaneDecoder {
   void take(uint32_t start, uint32_t freq) {
     x_ = freq * (x_ >> 16) + (x_ & 0xFFFF) - start;
     while (x_ < kRansLow) {
-      if (p_ == end_) { bad_ = true, x_ |= kRansLow; return; }
+      if (p_ == end_) {
+        bad_ = true, x_ |= kRansLow;
+        return;
+      }
       x_ = x_ << 8 | *p_++;
     }
   }

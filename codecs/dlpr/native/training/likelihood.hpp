@@ -47,17 +47,19 @@ inline __attribute__((always_inline)) void cdf_pdf(float x, float& cdf, float& p
     pdf = 0.5f * exp_fast(-fabsf(x)), cdf = x < 0 ? pdf : 1.f - pdf;
   } else {
     float g = exp_fast(-0.5f * x * x), t = 1.f / (1.f + 0.23164190f * fabsf(x));
-    float tail = 0.5f * g * t * (.254829592f + t * (-.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    float tail =
+        0.5f * g * t * (.254829592f + t * (-.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
     pdf = 0.39894228f * g, cdf = x < 0 ? tail : 1.f - tail;
   }
 }
 
-// Rows of params and grad stand stride >= 75 apart. Planes of parameters in one row: mean 15, log scale 15, mean coefficient 15, scale coefficient 15, logit 15; each 3 x 5.
-// The coefficients of slot 0 carry channel 0 to 1, slot 1 carries 0 to 2, slot 2 carries 1 to 2.
+// Rows of params and grad stand stride >= 75 apart. Planes of parameters in one row: mean 15, log scale 15, mean
+// coefficient 15, scale coefficient 15, logit 15; each 3 x 5. The coefficients of slot 0 carry channel 0 to 1, slot 1
+// carries 0 to 2, slot 2 carries 1 to 2.
 template <int F>
-inline __attribute__((always_inline)) double nll_rows_of(
-    const float* params, const float* e, const float* dn, const float* up, const uint8_t* used, long n, long stride,
-    float* grad, float* per_row) {
+inline __attribute__((always_inline)) double nll_rows_of(const float* params, const float* e, const float* dn,
+                                                         const float* up, const uint8_t* used, long n, long stride,
+                                                         float* grad, float* per_row) {
   constexpr int K = kComponents, NB = kNllBlock;
   double total = 0;
   float P[kOutputs][NB], G[kOutputs][NB], E[3][NB], D[3][NB], U[3][NB], LG[2][NB], bits[NB];
@@ -88,7 +90,9 @@ inline __attribute__((always_inline)) double nll_rows_of(
           w[k][i] /= sm[i];
           float mu = P[c * K + k][i] * 4.f, ls = P[(3 + c) * K + k][i];
           if (c == 1) mu += P[6 * K + k][i] * E[0][i], ls += P[9 * K + k][i] * LG[0][i];
-          if (c == 2) mu += P[7 * K + k][i] * E[0][i] + P[8 * K + k][i] * E[1][i], ls += P[10 * K + k][i] * LG[0][i] + P[11 * K + k][i] * LG[1][i];
+          if (c == 2)
+            mu += P[7 * K + k][i] * E[0][i] + P[8 * K + k][i] * E[1][i],
+                ls += P[10 * K + k][i] * LG[0][i] + P[11 * K + k][i] * LG[1][i];
           float lsc = ls < -4.f ? -4.f : (ls > 6.f ? 6.f : ls);
           float s = exp_fast(-lsc), ca = U[c][i] - mu, cb = D[c][i] - mu;
           float xa = s * ca, xb = s * cb;
@@ -106,7 +110,9 @@ inline __attribute__((always_inline)) double nll_rows_of(
           float g = -w[k][i] / tot[i], gm = g * dm[k][i], gl = g * dl[k][i];
           G[c * K + k][i] = 4.f * gm, G[(3 + c) * K + k][i] = gl;
           if (c == 1) G[6 * K + k][i] = gm * E[0][i], G[9 * K + k][i] = gl * LG[0][i];
-          if (c == 2) G[7 * K + k][i] = gm * E[0][i], G[8 * K + k][i] = gm * E[1][i], G[10 * K + k][i] = gl * LG[0][i], G[11 * K + k][i] = gl * LG[1][i];
+          if (c == 2)
+            G[7 * K + k][i] = gm * E[0][i], G[8 * K + k][i] = gm * E[1][i], G[10 * K + k][i] = gl * LG[0][i],
+                      G[11 * K + k][i] = gl * LG[1][i];
           float q = g * Pk[k][i];
           G[W0 + k][i] = q, sgw[i] += q;
         }

@@ -1,5 +1,5 @@
-// Training only: the per-pixel network of one crop, forward, code length and backward, in blocks that stay in the cache.
-// Float, in the order of dlpr/modes/networks/model/residual.py; the exact integer network is in model.hpp.
+// Training only: the per-pixel network of one crop, forward, code length and backward, in blocks that stay in the
+// cache. Float, in the order of dlpr/modes/networks/model/residual.py; the exact integer network is in model.hpp.
 #pragma once
 #include "training/likelihood.hpp"
 #include <algorithm>
@@ -19,7 +19,8 @@ struct Narrow {
 
 // C[i,:] (+)= sum_l A(i,l) B[l,:] for MI rows and NV vectors of columns; A(i,l) = a[i rs + l cs].
 template <class Lanes, int MI, int NV, bool Add>
-inline __attribute__((always_inline)) void gemm_tile(int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+inline __attribute__((always_inline)) void gemm_tile(int depth, const float* a, long rs, long cs, const float* b,
+                                                     long ldb, float* c, long ldc) {
   typedef typename Lanes::type V;
   constexpr int kLanes = Lanes::kLanes;
   V acc[MI][NV];
@@ -41,7 +42,8 @@ inline __attribute__((always_inline)) void gemm_tile(int depth, const float* a, 
 }
 
 template <class Lanes, int NV, bool Add>
-inline __attribute__((always_inline)) void gemm_columns(int rows, int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+inline __attribute__((always_inline)) void gemm_columns(int rows, int depth, const float* a, long rs, long cs,
+                                                        const float* b, long ldb, float* c, long ldc) {
   int i = 0;
   for (; i + 6 <= rows; i += 6) gemm_tile<Lanes, 6, NV, Add>(depth, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc);
   for (; i + 2 <= rows; i += 2) gemm_tile<Lanes, 2, NV, Add>(depth, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc);
@@ -60,7 +62,8 @@ inline bool many_registers() {
 
 // columns: a multiple of 16.
 template <bool Add>
-inline __attribute__((always_inline)) void gemm(bool wide, int rows, int columns, int depth, const float* a, long rs, long cs, const float* b, long ldb, float* c, long ldc) {
+inline __attribute__((always_inline)) void gemm(bool wide, int rows, int columns, int depth, const float* a, long rs,
+                                                long cs, const float* b, long ldb, float* c, long ldc) {
   int j = 0;
   if (wide) {
     for (; j + 48 <= columns; j += 48) gemm_columns<Wide, 3, Add>(rows, depth, a, rs, cs, b + j, ldb, c + j, ldc);
@@ -69,12 +72,14 @@ inline __attribute__((always_inline)) void gemm(bool wide, int rows, int columns
   for (; j + 16 <= columns; j += 16) gemm_columns<Narrow, 2, Add>(rows, depth, a, rs, cs, b + j, ldb, c + j, ldc);
 }
 
-// Element-wise steps on vectors: compilers leave `y > 0 ? y : slope * y` a branch, which is mispredicted half of the time.
-// Counts n and columns are multiples of 8.
+// Element-wise steps on vectors: compilers leave `y > 0 ? y : slope * y` a branch, which is mispredicted half of the
+// time. Counts n and columns are multiples of 8.
 typedef Narrow::type Floats;
 constexpr float kSlope = 0.125f;
 inline __attribute__((always_inline)) Floats& floats(float* p) { return *reinterpret_cast<Floats*>(p); }
-inline __attribute__((always_inline)) const Floats& floats(const float* p) { return *reinterpret_cast<const Floats*>(p); }
+inline __attribute__((always_inline)) const Floats& floats(const float* p) {
+  return *reinterpret_cast<const Floats*>(p);
+}
 
 inline __attribute__((always_inline)) void leaky(int n, const float* in, float* out) {
   for (int i = 0; i < n; i += Narrow::kLanes) {
@@ -101,9 +106,9 @@ inline __attribute__((always_inline)) void add_columns(int rows, int columns, co
   }
 }
 
-constexpr int kNetCells = 24;              // 2x2 cells in a block
-constexpr int kNetRows = 4 * kNetCells;    // pixels in a block
-constexpr int kOutPad = 80;                // outputs, padded to vectors
+constexpr int kNetCells = 24;            // 2x2 cells in a block
+constexpr int kNetRows = 4 * kNetCells;  // pixels in a block
+constexpr int kOutPad = 80;              // outputs, padded to vectors
 constexpr int kLossyIn = 15;
 
 struct NetSizes {
@@ -114,33 +119,39 @@ struct NetSizes {
 
 // One crop: its inputs, its weights (conditioning folded in) and where the gradients go. Row-major.
 struct NetCrop {
-  const int16_t* causal;   // [4 cells, causal], divided by 64 here
-  const float* lossy;      // [4 cells, 15]
-  const float* trunk;      // [cells, trunk]
-  const int64_t* position; // [4 cells] in 0..63
-  const float *e, *lower, *upper;                          // [4 cells, 3]
-  const float *first, *u, *place, *w, *b, *out, *out_bias; // [causal+15,h] [4,trunk,h] [64,h] [layers,h,h] [layers,h] [h,75] [75]
-  float *g_lossy, *g_trunk;                                // inputs' gradients; null where not wanted
+  const int16_t* causal;           // [4 cells, causal], divided by 64 here
+  const float* lossy;              // [4 cells, 15]
+  const float* trunk;              // [cells, trunk]
+  const int64_t* position;         // [4 cells] in 0..63
+  const float *e, *lower, *upper;  // [4 cells, 3]
+  const float *first, *u, *place, *w, *b, *out,
+      *out_bias;             // [causal+15,h] [4,trunk,h] [64,h] [layers,h,h] [layers,h] [h,75] [75]
+  float *g_lossy, *g_trunk;  // inputs' gradients; null where not wanted
   float *g_first, *g_u, *g_place, *g_w, *g_b, *g_out, *g_out_bias;
 };
 
-__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double net_crop(const NetSizes& z, const NetCrop& n) {
+__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) inline double net_crop(const NetSizes& z,
+                                                                                                     const NetCrop& n) {
   const int H = z.hidden, L = z.layers, C = z.causal, F = C + kLossyIn, T = z.trunk, TP = z.trunk_pad();
   const bool wide = many_registers();
   const uint8_t used[3] = {1, 1, 1};
-  std::vector<float> wt(size_t(L) * H * H), ot(size_t(kOutPad) * H, 0.f), of(size_t(H) * kOutPad, 0.f), lt(size_t(H) * 16, 0.f), ut(size_t(4) * H * TP, 0.f);
+  std::vector<float> wt(size_t(L) * H * H), ot(size_t(kOutPad) * H, 0.f), of(size_t(H) * kOutPad, 0.f),
+      lt(size_t(H) * 16, 0.f), ut(size_t(4) * H * TP, 0.f);
   for (int l = 0; l < L; ++l)
     for (int i = 0; i < H; ++i)
       for (int j = 0; j < H; ++j) wt[(size_t(l) * H + j) * H + i] = n.w[(size_t(l) * H + i) * H + j];
   for (int i = 0; i < H; ++i)
-    for (int j = 0; j < kOutputs; ++j) of[size_t(i) * kOutPad + j] = ot[size_t(j) * H + i] = n.out[size_t(i) * kOutputs + j];
+    for (int j = 0; j < kOutputs; ++j)
+      of[size_t(i) * kOutPad + j] = ot[size_t(j) * H + i] = n.out[size_t(i) * kOutputs + j];
   for (int i = 0; i < kLossyIn; ++i)
     for (int j = 0; j < H; ++j) lt[size_t(j) * 16 + i] = n.first[size_t(C + i) * H + j];
   for (int q = 0; q < 4; ++q)
     for (int i = 0; i < T; ++i)
       for (int j = 0; j < H; ++j) ut[(size_t(q) * H + j) * TP + i] = n.u[(size_t(q) * T + i) * H + j];
-  std::vector<float> f(size_t(kNetRows) * F), a(size_t(L + 1) * kNetRows * H), h(size_t(kNetRows) * H), skip(size_t(kNetRows) * H);
-  std::vector<float> o(size_t(kNetRows) * kOutPad), go(size_t(kNetRows) * kOutPad), d(size_t(kNetRows) * H), d2(size_t(kNetRows) * H);
+  std::vector<float> f(size_t(kNetRows) * F), a(size_t(L + 1) * kNetRows * H), h(size_t(kNetRows) * H),
+      skip(size_t(kNetRows) * H);
+  std::vector<float> o(size_t(kNetRows) * kOutPad), go(size_t(kNetRows) * kOutPad), d(size_t(kNetRows) * H),
+      d2(size_t(kNetRows) * H);
   std::vector<float> gout(size_t(H) * kOutPad, 0.f), gl(size_t(kNetRows) * 16), gt(size_t(kNetCells) * TP);
   float gob[kOutPad] = {0.f};
   double total = 0;
@@ -155,7 +166,8 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
       std::memcpy(h.data() + size_t(i) * H, n.place + n.position[at + i] * H, size_t(H) * sizeof(float));
     }
     gemm<true>(wide, rows, H, F, f.data(), F, 1, n.first, H, h.data(), H);
-    for (int q = 0; q < 4; ++q) gemm<true>(wide, cells, H, T, n.trunk + long(c0) * T, T, 1, n.u + size_t(q) * T * H, H, h.data() + q * H, 4L * H);
+    for (int q = 0; q < 4; ++q)
+      gemm<true>(wide, cells, H, T, n.trunk + long(c0) * T, T, 1, n.u + size_t(q) * T * H, H, h.data() + q * H, 4L * H);
     auto act = [&](int l) { return a.data() + size_t(l) * kNetRows * H; };
     leaky(rows * H, h.data(), act(0));
     for (int l = 0; l < L; ++l) {
@@ -174,7 +186,8 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
       std::fill_n(o.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);
     }
     gemm<true>(wide, rows, kOutPad, H, act(L), H, 1, of.data(), kOutPad, o.data(), kOutPad);
-    total += nll_rows(o.data(), n.e + at * 3, n.lower + at * 3, n.upper + at * 3, used, rows, kOutPad, go.data(), nullptr, z.family);
+    total += nll_rows(o.data(), n.e + at * 3, n.lower + at * 3, n.upper + at * 3, used, rows, kOutPad, go.data(),
+                      nullptr, z.family);
     if (!n.g_first) continue;
     for (int i = 0; i < rows; ++i) std::fill_n(go.data() + size_t(i) * kOutPad + kOutputs, kOutPad - kOutputs, 0.f);
     add_columns(rows, kOutPad, go.data(), gob);
@@ -193,15 +206,20 @@ __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) in
     sum(rows * H, skip.data(), d.data(), d.data());
     for (int i = 0; i < rows; ++i) add_columns(1, H, d.data() + size_t(i) * H, n.g_place + n.position[at + i] * H);
     gemm<true>(wide, F, H, rows, f.data(), 1, F, d.data(), H, n.g_first, H);
-    for (int q = 0; q < 4; ++q) gemm<true>(wide, T, H, cells, n.trunk + long(c0) * T, 1, T, d.data() + q * H, 4L * H, n.g_u + size_t(q) * T * H, H);
+    for (int q = 0; q < 4; ++q)
+      gemm<true>(wide, T, H, cells, n.trunk + long(c0) * T, 1, T, d.data() + q * H, 4L * H, n.g_u + size_t(q) * T * H,
+                 H);
     if (n.g_lossy) {
       gemm<false>(wide, rows, 16, H, d.data(), H, 1, lt.data(), 16, gl.data(), 16);
-      for (int i = 0; i < rows; ++i) std::memcpy(n.g_lossy + (at + i) * kLossyIn, gl.data() + size_t(i) * 16, kLossyIn * sizeof(float));
+      for (int i = 0; i < rows; ++i)
+        std::memcpy(n.g_lossy + (at + i) * kLossyIn, gl.data() + size_t(i) * 16, kLossyIn * sizeof(float));
     }
     if (n.g_trunk) {
       std::fill(gt.begin(), gt.end(), 0.f);
-      for (int q = 0; q < 4; ++q) gemm<true>(wide, cells, TP, H, d.data() + q * H, 4L * H, 1, ut.data() + size_t(q) * H * TP, TP, gt.data(), TP);
-      for (int i = 0; i < cells; ++i) std::memcpy(n.g_trunk + (long(c0) + i) * T, gt.data() + size_t(i) * TP, size_t(T) * sizeof(float));
+      for (int q = 0; q < 4; ++q)
+        gemm<true>(wide, cells, TP, H, d.data() + q * H, 4L * H, 1, ut.data() + size_t(q) * H * TP, TP, gt.data(), TP);
+      for (int i = 0; i < cells; ++i)
+        std::memcpy(n.g_trunk + (long(c0) + i) * T, gt.data() + size_t(i) * TP, size_t(T) * sizeof(float));
     }
   }
   if (n.g_first) {
