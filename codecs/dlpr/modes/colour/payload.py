@@ -11,7 +11,7 @@ from dlpr.frame import FAULTY, HEADER_SIZE, Header, Mode, Stream, truncated
 from dlpr.layout import Axes, Layout
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MATRICES, MAX_STEP, Lattice, Products, Rounding
-from dlpr.modes.networks.payload import CodedPayload, pack_lanes, parse_lanes, parse_varint, varint
+from dlpr.modes.networks.payload import CodedPayload, check_lanes, pack_lanes, parse_lanes, parse_varint, varint
 
 __all__ = [
     "COLOUR_SIZE",
@@ -154,6 +154,7 @@ def _parse_plane(view: memoryview, at: int, header: Header, weights_id: bytes) -
     if len(view) < start + size:
         truncated(f"the linear part ends at byte {start + size}", view)
     lanes, end = parse_lanes(view, start + size, header, patch_exp, lane_exp)
+    check_lanes(lanes, start + size)
     linear = view[start : start + size]
     plane = CodedPayload(
         weights_id, False, False, patch_exp, lane_exp, first, interval, (base, base, base), b"", linear, lanes

@@ -18,6 +18,7 @@ __all__ = [
     "CODED_SIZE",
     "MAX_LOSSY_BLOCKS",
     "CodedPayload",
+    "check_lanes",
     "coded_size",
     "pack",
     "pack_lanes",
@@ -88,6 +89,7 @@ def parse(view: memoryview, header: Header) -> CodedPayload:
     table = start + linear_size
     lanes, end = parse_lanes(view, table, header, payload.patch_exp, payload.lane_exp)
     check_end(view, end)
+    check_lanes(lanes, table)
     return replace(payload, linear_part=view[start:table], lanes=lanes)
 
 
@@ -124,10 +126,14 @@ def parse_lanes(
     cuts = [first, *(first + np.cumsum(sizes, dtype=np.int64)).tolist()]
     if len(view) < cuts[-1]:
         truncated(f"the lanes end at byte {cuts[-1]}", view)
-    if min(sizes) < 4:
-        raise CorruptError(f"a lane below 4 bytes cannot be; {FAULTY}", offset=at)
     lanes = [view[a:b] for a, b in pairwise(cuts)]
     return tuple(tuple(lanes[i : i + per_patch]) for i in range(0, count, per_patch)), cuts[-1]
+
+
+def check_lanes(lanes: Iterable[Iterable[Buffer]], at: int) -> None:
+    """Refuse lanes that are too short to be any; their table stands at ``at``."""
+    if any(len(lane) < 4 for patch in lanes for lane in patch):
+        raise CorruptError(f"a lane below 4 bytes cannot be; {FAULTY}", offset=at)
 
 
 def parse_lossy(view: memoryview, header: Header) -> CodedPayload:

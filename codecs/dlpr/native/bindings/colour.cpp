@@ -173,7 +173,7 @@ static nb::object residual_decode(Samples made, nb::bytes part, int tau) {
     for (size_t i = 0; i < out.size(); ++i) out[i] = jpeg_clamp8(out[i] + symbols[i] * step);
   }
   if (out.empty()) return nb::none();
-  return copied(out.data(), {made.shape(0), made.shape(1), 3});
+  return nb::cast(copied(out.data(), {made.shape(0), made.shape(1), 3}));
 }
 
 }  // namespace dlpr

@@ -5,7 +5,7 @@
 #pragma once
 #include "colour/chroma.hpp"
 #include "colour/detect.hpp"
-#include "networks/prediction_cost.hpp"
+#include "common/prediction_cost.hpp"
 
 namespace dlpr {
 
@@ -253,20 +253,23 @@ class ColourAnalysis {
     plane_[1] = full[0], plane_[2] = full[1];
   }
 
-  // Whether smaller planes and a residual cost less than planes at full size. The networks see what upsampling did and
-  // need less than the simple predictor for those.
+  // Whether smaller planes and a residual cost less than planes at full size. Where next to nothing is missed they do;
+  // else neither what the simple predictor needs for planes at full size, nor the multiple of the smaller planes that
+  // the networks need for upsampled ones, may be exceeded.
   bool pays(const ColourPlanes& p, const std::vector<uint8_t>* whole) const {
     size_t wrong = 0;
     for (size_t i = 0; i < n_; ++i)
       wrong += !inverse_->lattice().gives(p.luma[i], plane_[1][i], plane_[2][i], x_ + 3 * i);
-    double small = kBitsOfMiss * double(wrong), full = 0;
+    if (200 * wrong < n_) return true;
+    double small = 0, full = 0;
     for (int c = 0; c < 2; ++c) {
       small += prediction_bits(p.chroma[c].data(), p.shape.rows(H_), p.shape.cols(W_), 1, 0);
-      full += kUpsampled * prediction_bits(whole[c].data(), H_, W_, 1, 0);
+      full += prediction_bits(whole[c].data(), H_, W_, 1, 0);
     }
-    return small < full;
+    const double total = small + kBitsOfMiss * double(wrong), often = p.shape.v * p.shape.h == 4 ? 2.2 : 1.4;
+    return total < std::min(0.75 * full, often * small);
   }
-  static constexpr double kBitsOfMiss = 9, kUpsampled = 0.75;
+  static constexpr double kBitsOfMiss = 9;
 
   void set_luma(ColourPlanes& out) {
     out.luma.resize(n_);
