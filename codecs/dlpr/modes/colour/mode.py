@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,20 @@ from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
 from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream, finished
-from dlpr.layout import CODING_ORDER, from_planes
+from dlpr.layout import CODING_ORDER, from_planes, to_planes
 from dlpr.modes.colour import payload as fields
 from dlpr.modes.colour.chroma import Filter
 from dlpr.modes.colour.find import Planes, find_batch, pixels_batch
-from dlpr.modes.colour.payload import COLOUR_SIZE, ColourPayload, Plane, payload_of, plane_headers, plane_streams
+from dlpr.modes.colour.payload import (
+    COLOUR_SIZE,
+    ColourPayload,
+    Plane,
+    joint_image,
+    payload_of,
+    plane_headers,
+    plane_streams,
+    three_planes,
+)
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.mode import NetworksMode
 from dlpr.modes.networks.payload import CodedPayload
@@ -50,14 +59,11 @@ class ColourMode(ChunkMode):
     def describe(self, stream: Stream, size: int) -> Description:
         """Header, luma, chroma, residual."""
         p = payload_of(stream)
-        sizes = [_plane_size(plane) for plane in p.planes]
+        sizes = [_plane_size(plane, p.joint) for plane in p.planes]
         residual = len(p.residual_part)
-        parts = {
-            "header": size - sum(sizes) - residual,
-            "luma": sizes[0],
-            "chroma": sizes[1] + sizes[2],
-            "residual": residual,
-        }
+        parts = {"header": size - sum(sizes) - residual}
+        parts |= {"planes": sizes[0]} if p.joint else {"luma": sizes[0], "chroma": sizes[1] + sizes[2]}
+        parts["residual"] = residual
         luma = p.planes[0]
         if isinstance(luma, int):
             return Description(parts, False, size, weights_id=p.weights_id.hex())
@@ -90,41 +96,32 @@ class ColourMode(ChunkMode):
         plans = {i: _plan(chunks[i], f) for i, f in zip(work, found, strict=True) if f is not None}
         chosen = {i: plan for i, plan in plans.items() if plan is not None}
         plain = replace(options, lossy_layer=False, anchor="base")
-        jobs = [(i, k) for i, plan in chosen.items() for k in range(3) if plan.constants[k] is None]
-        grey = [Chunk(chosen[i].headers[k], chosen[i].found.planes[k][..., None]) for i, k in jobs]
-        coded = dict(zip(jobs, NETWORKS.encode_batch(grey, plain, threads), strict=True)) if grey else {}
+        jobs = [(i, part) for i, plan in chosen.items() for part in enumerate(plan.parts)]
+        jobs = [(i, (k, part)) for i, (k, part) in jobs if not isinstance(part, int)]
+        inner = [Chunk(chosen[i].headers[k], part) for i, (k, part) in jobs if not isinstance(part, int)]
+        coded = NETWORKS.encode_batch(inner, plain, threads) if inner else []
+        payloads = {(i, k): coded_payload_of(s) for (i, (k, _)), s in zip(jobs, coded, strict=True) if s is not None}
         weights_id = options.weights_id or weights_store.default_id()
         for i, plan in chosen.items():
-            planes: list[Plane] = []
-            for k in range(3):
-                constant, stream = plan.constants[k], coded.get((i, k))
-                planes.append(coded_payload_of(stream) if stream is not None else constant or 0)
+            planes = [part if isinstance(part, int) else payloads[i, k] for k, part in enumerate(plan.parts)]
             out[i] = _stream(chunks[i], plan, tuple(planes), weights_id)
         return out
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively, the planes of all streams together."""
-        planes = [plane_streams(s) for s in streams]
-        jobs = [(i, k) for i, three in enumerate(planes) for k in range(3) if not isinstance(three[k], int)]
-        coded = [x for three in planes for x in three if isinstance(x, Stream)]
-        decoded = dict(zip(jobs, NETWORKS.decode_batch(coded, threads), strict=True)) if coded else {}
+        parts = [plane_streams(s) for s in streams]
+        coded = [part for three in parts for part in three if isinstance(part, Stream)]
+        decoded = iter(NETWORKS.decode_batch(coded, threads) if coded else [])
         out: dict[int, Decoded] = {}
         whole: dict[int, Planes] = {}
         for i, stream in enumerate(streams):
-            three: list[Bytes8] = []
-            for k, header in enumerate(_headers(stream)):
-                constant = planes[i][k]
-                plane = decoded.get((i, k))
-                if isinstance(plane, CorruptError):
-                    out[i] = CorruptError(f"a plane is damaged: {plane.message}", offset=COLOUR_SIZE)
-                    break
-                if plane is None:
-                    assert isinstance(constant, int)
-                    plane = np.full((header.height, header.width), constant, np.uint8)
-                three.append(plane)
-            else:
-                p = payload_of(stream)
-                whole[i] = Planes(p.lattice, p.shape, (three[0], three[1], three[2]))
+            arrays = [_array(part, decoded) for part in parts[i]]
+            bad = [a for a in arrays if isinstance(a, CorruptError)]
+            if bad:
+                out[i] = CorruptError(f"a plane is damaged: {bad[0].message}", offset=COLOUR_SIZE)
+                continue
+            p = payload_of(stream)
+            whole[i] = Planes(p.lattice, p.shape, three_planes([a for a in arrays if not isinstance(a, CorruptError)]))
         for i, made in zip(whole, pixels_batch(list(whole.values()), threads), strict=True):
             out[i] = _with_residual(streams[i], made)
         return [out[i] for i in range(len(streams))]
@@ -136,10 +133,13 @@ class ColourMode(ChunkMode):
         return from_planes(reference.decode_planes(stream, weights), stream.header.layout)
 
 
-def _headers(stream: Stream) -> tuple[Header, Header, Header]:
-    """Headers of a stream's planes."""
-    p = payload_of(stream)
-    return plane_headers(stream.header, p.shape, p.taus)
+def _array(part: Stream | tuple[Header, int], decoded: Iterator[Decoded]) -> Decoded:
+    """A plane's samples [H, W, channels], coding order, or what is wrong with them."""
+    if isinstance(part, Stream):
+        array = next(decoded)
+        return array if isinstance(array, CorruptError) else to_planes(array, part.header.layout)
+    header, value = part
+    return np.full((header.height, header.width, 1), value, np.uint8)
 
 
 def _with_residual(stream: Stream, made: Bytes8) -> Decoded:
@@ -151,10 +151,10 @@ def _with_residual(stream: Stream, made: Bytes8) -> Decoded:
     return from_planes(whole, stream.header.layout)
 
 
-def _plane_size(plane: Plane) -> int:
+def _plane_size(plane: Plane, joint: bool) -> int:
     """Bytes of a packed plane."""
     out = bytearray()
-    fields.pack_plane(out, plane)
+    fields.pack_plane(out, plane, joint)
     return len(out)
 
 
@@ -177,8 +177,9 @@ class _Plan:
 
     found: Planes
     taus: tuple[int, int]
-    headers: tuple[Header, Header, Header]
-    constants: tuple[int | None, int | None, int | None]
+    headers: list[Header]
+    parts: list[Bytes8 | int]
+    """Arrays [H, W, channels] to code, coding order, or the value of all samples."""
 
 
 def _plan(chunk: Chunk, found: Planes) -> _Plan | None:
@@ -192,9 +193,11 @@ def _plan(chunk: Chunk, found: Planes) -> _Plan | None:
     price += BITS_OF_A_MISS * int(differ.any(-1).sum())
     if price > MOST_OF_PIXELS * _price(chunk.planes, tau):
         return None
-    constants = [int(p.flat[0]) if (p == p.flat[0]).all() else None for p in found.planes]
-    headers = plane_headers(chunk.header, found.shape, taus)
-    return _Plan(found, taus, headers, (constants[0], constants[1], constants[2]))
+    parts: list[Bytes8 | int] = [int(p.flat[0]) if (p == p.flat[0]).all() else p[..., None] for p in found.planes]
+    joint = found.shape.filter is Filter.NONE and not any(isinstance(part, int) for part in parts)
+    if joint:
+        parts = [joint_image(found.planes)]
+    return _Plan(found, taus, plane_headers(chunk.header, found.shape, taus, joint), parts)
 
 
 def _price(planes: Bytes8, tau: int) -> float:
@@ -218,10 +221,13 @@ def _cheapest_bounds(found: Planes, tau: int) -> tuple[float, tuple[int, int]]:
 def _stream(chunk: Chunk, plan: _Plan, planes: tuple[Plane, ...], weights_id: bytes) -> Stream:
     """Fields of a chunk, with a residual for what its planes lack."""
     h = chunk.header
-    decoded = [
-        _decoded(p, plane, header.tau) for p, plane, header in zip(plan.found.planes, planes, plan.headers, strict=True)
-    ]
-    (made,) = pixels_batch([Planes(plan.found.lattice, plan.found.shape, (decoded[0], decoded[1], decoded[2]))])
+    decoded = []
+    for part, plane, header in zip(plan.parts, planes, plan.headers, strict=True):
+        if isinstance(part, int):
+            decoded.append(np.full((header.height, header.width, 1), part, np.uint8))
+        else:
+            decoded.append(_decoded(part, plane, header.tau))
+    (made,) = pixels_batch([Planes(plan.found.lattice, plan.found.shape, three_planes(decoded))])
     residual, samples, _ = _native.residual_encode(np.ascontiguousarray(chunk.planes), made, h.tau)
     payload = ColourPayload(plan.found.lattice, plan.found.shape, plan.taus, weights_id, planes, residual)
     return Stream(finished(h, Mode.COLOUR, from_planes(samples, h.layout)), payload)
@@ -231,4 +237,4 @@ def _decoded(plane: Bytes8, coded: Plane, tau: int) -> Bytes8:
     """What a decoder will have of a plane."""
     if tau == 0 or not isinstance(coded, CodedPayload):
         return plane
-    return quantise(plane, np.array(coded.base[0]), tau)[0]
+    return quantise(plane, np.array(coded.base[: plane.shape[2]]), tau)[0]

@@ -16,10 +16,11 @@ from dlpr.arrays import Bytes8
 from dlpr.errors import CorruptError
 from dlpr.frame import Stream
 from dlpr.layout import CODING_ORDER
-from dlpr.modes.colour.payload import payload_of, plane_headers, plane_streams
+from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_streams, three_planes
 from dlpr.modes.jpeg.residual import decode_residual
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact import reference
+from dlpr.modes.networks.payload import payload_of as coded_payload_of
 
 __all__ = ["decode_planes", "pixels"]
 
@@ -41,15 +42,17 @@ def decode_planes(stream: Stream, weights: weights_store.Weights | None = None) 
     """
     p = payload_of(stream)
     known = weights or weights_store.find(p.weights_id)
-    planes = []
-    for header, plane in zip(plane_headers(stream.header, p.shape, p.taus), plane_streams(stream), strict=True):
-        if isinstance(plane, int):
-            planes.append(np.full((header.height, header.width), plane, np.uint8))
-        elif plane.payload.bank_entry >= known.sizes.bank:  # type: ignore[attr-defined]
-            raise CorruptError(f"bank entry {plane.payload.bank_entry} does not exist")  # type: ignore[attr-defined]
-        else:
-            planes.append(reference.decode_payload(plane, known)[..., 0])
-    made = pixels(stream, planes)
+    decoded = []
+    for plane in plane_streams(stream):
+        if not isinstance(plane, Stream):
+            header, value = plane
+            decoded.append(np.full((header.height, header.width, 1), value, np.uint8))
+            continue
+        entry = coded_payload_of(plane).bank_entry
+        if entry >= known.sizes.bank:
+            raise CorruptError(f"bank entry {entry} does not exist", offset=COLOUR_SIZE)
+        decoded.append(reference.decode_payload(plane, known))
+    made = pixels(stream, three_planes(decoded))
     symbols = decode_residual(p.residual_part, made, (0, 0))
     sums = made.astype(np.int64) + symbols * (2 * stream.header.tau + 1)
     return np.asarray(np.clip(sums, 0, 255), np.uint8)

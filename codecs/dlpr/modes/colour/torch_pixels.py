@@ -15,7 +15,7 @@ from dlpr.frame import Stream
 from dlpr.layout import CODING_ORDER
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MAX_INNER, Lattice, Products, Rounding
-from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_headers, plane_streams
+from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_streams, three_planes
 from dlpr.modes.networks.exact import torch_decoder
 from dlpr.modes.networks.weights import Weights
 
@@ -51,11 +51,14 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     out = []
     for i, stream in enumerate(streams):
         p, h = payload_of(stream), stream.header
-        three = []
-        for header, plane in zip(plane_headers(h, p.shape, p.taus), planes[i], strict=True):
-            constant = isinstance(plane, int)
-            array = np.full((header.height, header.width), plane, np.uint8) if constant else next(decoded)[..., 0]
-            three.append(torch.from_numpy(np.ascontiguousarray(array)).to(where, torch.int32))
+        arrays = []
+        for plane in planes[i]:
+            if isinstance(plane, Stream):
+                arrays.append(next(decoded))
+            else:
+                header, value = plane
+                arrays.append(np.full((header.height, header.width, 1), value, np.uint8))
+        three = [torch.from_numpy(x).to(where, torch.int32) for x in three_planes(arrays)]
         full = [upsample(p.shape, plane, h.height, h.width) for plane in three[1:]]
         made = pixels(p.lattice, three[0], full[0], full[1])[..., list(CODING_ORDER)]
         array = np.ascontiguousarray(made.to(torch.uint8).cpu().numpy())

@@ -202,6 +202,17 @@ def test_decoders_agree(lattice, shape):
         assert (array == image).all()
 
 
+@pytest.mark.parametrize("tau", [0, 1])
+def test_decoders_agree_on_one_image(tau):
+    """Planes at full size are coded together, luma first."""
+    image = through_jpeg(99, 0, crop=(3, 5, 22, 21))
+    stream = bitstream.parse(colour_stream(image))
+    assert payload_of(stream).joint
+    header = replace(stream.header, tau=tau)
+    for array in all_decoders(bitstream.pack(replace(stream, header=header))):
+        assert (array == image).all()
+
+
 @pytest.mark.parametrize("tau", [1, 2, 5, 40])
 def test_bound(tau):
     image = through_jpeg()
@@ -294,7 +305,9 @@ def test_fields_survive(stream):
     [
         (24, 0xC1, "unsupported", 24),
         (24, 0x0F, "unsupported", 24),
-        (25, 0x40, "unsupported", 25),
+        (25, 0x80, "unsupported", 25),
+        (25, 0x41, "corrupt", 25),
+        (25, 0x4D, "corrupt", 25),
         (25, 0x00 | 4, "corrupt", 25),
         (25, 0x01, "corrupt", 25),
         (25, 0x01 | 8 | 16, "corrupt", 25),
