@@ -12,7 +12,7 @@ BIN     := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
            $(shell find codecs/dlpr dlpr_wsi -type f -not -name '*.pyc' -not -name '*.so')
 
-NATIVE  := $(shell find codecs/dlpr/native -name '*.hpp' -o -name '*.cpp')
+NATIVE  := $(shell find codecs/dlpr/native -name '*.hpp' -o -name '*.cpp' -o -name '*.inl')
 
 .PHONY: help demo test lint format types pytest check-full asan check-zarr2 bench results venv clean
 help:

@@ -22,7 +22,7 @@ from dlpr.modes.table import MODES
 __all__ = ["HEADER_SIZE", "Header", "Mode", "Stream", "check_pixels", "crc32c", "pack", "parse", "parse_lossy"]
 
 MAGIC = b"DLPR"
-VERSION = 2
+VERSION = 3
 
 _HEADER = struct.Struct("<4sBBBBIIII")
 

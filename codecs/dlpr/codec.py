@@ -1,4 +1,4 @@
-"""Encode and decode: the public API over bytes and arrays (specification: docs/format/dlpr-v2.md).
+"""Encode and decode: the public API over bytes and arrays (specification: docs/format/dlpr-v3.md).
 
 Everything works on batches; the single forms are batches of one. A batch may mix sizes, layouts and modes. What a mode
 does stands in its room under ``modes/``; here the smallest of the modes' streams is chosen.
@@ -21,6 +21,7 @@ from dlpr.bitstream import Header, Mode, Stream
 from dlpr.config import EncoderOptions
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS, Layout, to_planes
+from dlpr.modes.jpeg.prior import Prior, remember
 from dlpr.modes.protocol import Chunk, Decoded
 from dlpr.modes.table import MODES, Source
 
@@ -149,8 +150,12 @@ def encode(
     return encode_batch([image], tau, threads=threads, options=options, source_jpegs=[source_jpeg], **kwargs)[0]
 
 
-def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> list[U8]:
+def decode_batch(
+    streams: Sequence[Buffer], *, threads: int | None = None, prior: Prior | bytes | None = None
+) -> list[U8]:
     """Decode several streams; each result has the shape and layout that was encoded.
+
+    ``prior`` is the slide's (see `dlpr.Prior`) where streams name one; this process remembers it.
 
     Raises
     ------
@@ -158,8 +163,12 @@ def decode_batch(streams: Sequence[Buffer], *, threads: int | None = None) -> li
         If a stream is damaged, truncated or of an unknown version; the message names its place in the batch.
     dlpr.errors.WeightsError
         If the weights a stream names are not installed.
+    dlpr.errors.PriorError
+        If a stream names a prior that is not at hand.
     """
     n_threads = usable_threads(threads)
+    if prior is not None:
+        remember(prior)
     parsed: list[Stream] = []
     for i, s in enumerate(streams):
         try:
@@ -188,7 +197,13 @@ def _decode_parsed(parsed: Sequence[Stream], threads: int) -> list[Decoded]:
     return [out[i] for i in range(len(parsed))]
 
 
-def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "lossy"] = "full") -> U8:
+def decode(
+    data: Buffer,
+    *,
+    threads: int | None = None,
+    layer: Literal["full", "lossy"] = "full",
+    prior: Prior | bytes | None = None,
+) -> U8:
     """Decode one stream.
 
     Parameters
@@ -200,6 +215,8 @@ def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "
     layer
         "full" gives the image; "lossy" the lossy layer alone (no error bound): x~, a preview at a fraction of the
         cost, or in mode jpeg the JPEG's pixels. Constant and stored streams give their samples either way.
+    prior
+        The slide's (see `dlpr.Prior`), where the stream names one; this process remembers it.
 
     Returns
     -------
@@ -212,7 +229,11 @@ def decode(data: Buffer, *, threads: int | None = None, layer: Literal["full", "
         If the stream is damaged, truncated or of an unknown version, or has no lossy layer though one was asked for.
     dlpr.errors.WeightsError
         If the weights the stream names are not installed.
+    dlpr.errors.PriorError
+        If the stream names a prior that is not at hand.
     """
+    if prior is not None:
+        remember(prior)
     if layer == "full":
         return decode_batch([data], threads=threads)[0]
     if layer != "lossy":

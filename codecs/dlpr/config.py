@@ -94,6 +94,8 @@ class EncoderOptions:
     source is given, "given" takes a given source only, "never" codes pixels."""
     colour: str = "auto"
     """Code the planes Y, Cb, Cr that pixels were made from: "auto" where they are found, "never" red, green, blue."""
+    prior: Any = None
+    """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""

@@ -9,6 +9,7 @@
     |   +-- UnsupportedError          not a kind we read    magic, version, unsupported
     |   +-- CorruptError              an impossible value   corrupt
     |   +-- WeightsError              no such weights       weights
+    |   +-- PriorError                no such prior         prior
     +-- UnsupportedInputError(TypeError, ValueError)        input
     +-- PluginError(ImportError)      a library changed     plugin
 
@@ -26,6 +27,7 @@ __all__ = [
     "CorruptError",
     "DlprError",
     "PluginError",
+    "PriorError",
     "TruncatedError",
     "UnsupportedError",
     "UnsupportedInputError",
@@ -109,6 +111,12 @@ class WeightsError(BitstreamError):
     """The weights that a stream names are not installed, or a weights file is damaged."""
 
     reason = "weights"
+
+
+class PriorError(BitstreamError):
+    """The slide's prior that a stream names is not at hand."""
+
+    reason = "prior"
 
 
 class UnsupportedInputError(DlprError, TypeError, ValueError):

@@ -2,8 +2,8 @@
 
 ::
 
-    contexts --slots: adaptive probabilities--> 8 predictions --two mixers--> one probability --> bit
-                     ^----------------------- bit ------------------^
+    contexts --slots: adaptive probabilities--> 8 predictions --two sets of weights--> one probability --> bit
+                     ^------------------------------- bit ----------------------------------^
 """
 
 from __future__ import annotations
@@ -15,40 +15,67 @@ from functools import lru_cache
 from dlpr.arrays import Buffer
 from dlpr.errors import CorruptError
 
-__all__ = ["INPUTS", "BitDecoder", "MixedDecoder", "adapt_table", "learn_table", "squash_table", "stretch_table"]
+__all__ = [
+    "FRESH_SLOT",
+    "INPUTS",
+    "UNARY",
+    "BitDecoder",
+    "MixedDecoder",
+    "learn_table",
+    "odds",
+    "squash_table",
+]
 
 INPUTS = 8
 """Predictions that are mixed for one bit."""
-SLOTS = 16
-"""Slots of a context: zero, sign, 7 of the magnitude when the sign is as expected, 7 when it is not."""
 UNARY = 7
-WEIGHT_MAX = 1 << 20
-
-
-@lru_cache(maxsize=1)
-def stretch_table() -> list[int]:
-    """round(256 ln(p / (1 - p))) at p = (2 i + 1) / 8192, i = 0..4095."""
-    return [round(256 * math.log((2 * i + 1) / (8191 - 2 * i))) for i in range(4096)]
+"""Bits of a magnitude before the Exp-Golomb code."""
+FRESH_SLOT = (32767, 26000)
+"""Probability of a 1 in 1/65536, and weight of the next bit in 1/65536."""
+SLOWEST, DECAY = 200, 50000
+FRESH_WEIGHT = 1024
+LEARN_MAX = 4095
+PRIOR_USES = 512
+"""Uses that a set of weights of a prior counts as."""
 
 
 @lru_cache(maxsize=1)
 def squash_table() -> list[int]:
-    """round(65536 / (1 + exp(-x / 256))) at x = -2047..2047, limited to 32..65504."""
-    values = [round(65536 / (1 + math.exp(-x / 256))) for x in range(-2047, 2048)]
+    """round(65536 / (1 + 2^(-x / 128))) at x = -2047..2047, limited to 32..65504."""
+    values = [round(65536 / (1 + 2 ** (-x / 128))) for x in range(-2047, 2048)]
     return [min(max(v, 32), 65504) for v in values]
-
-
-def adapt_table() -> list[int]:
-    """Weight of a bit for a slot that has seen n, in 1/65536."""
-    return [131072 // (2 * n + 3) for n in range(256)]
 
 
 def learn_table() -> list[int]:
     """Learning rate of a set of weights that has been used n times."""
-    return [8 + 2048 // (16 + n) for n in range(1024)]
+    return [4 + 4096 // (32 + n) for n in range(LEARN_MAX + 1)]
 
 
-_ADAPT, _LEARN = adapt_table(), learn_table()
+_LEARN = learn_table()
+
+
+def _line(x: int) -> int:
+    """256 log2 of x by straight lines between powers of two."""
+    k = x.bit_length() - 1
+    return k << 8 | ((x - (1 << k)) << 8 >> k)
+
+
+def odds(p: int) -> int:
+    """Return log2 of the odds of a probability in 1/65536, in 1/256: what is mixed."""
+    return _line(2 * p + 1) - _line(131071 - 2 * p)
+
+
+def _sat16(v: int) -> int:
+    """Limit to 16 bits."""
+    return min(max(v, -32768), 32767)
+
+
+def learnt(slot: tuple[int, int], bit: int) -> tuple[int, int]:
+    """Return a slot that has seen a bit."""
+    p, rate = slot
+    q = (65535 - p if bit else p) * (65535 - rate) >> 16
+    slower = rate * (65535 - (rate * DECAY >> 16)) >> 16
+    return (65535 - q if bit else q), max(slower, SLOWEST)
 
 
 class BitDecoder:
@@ -87,103 +114,94 @@ class BitDecoder:
             raise CorruptError("a lane does not end with its symbols; fetch the stream again")
 
 
-class _Slot:
-    """An adaptive probability of a 1."""
-
-    __slots__ = ("n", "one")
-
-    def __init__(self) -> None:
-        self.one, self.n = 32768, 0
-
-    def see(self, bit: int, limit: int) -> None:
-        """Learn from a bit."""
-        self.one += ((65535 if bit else 0) - self.one) * _ADAPT[self.n] >> 16
-        self.n = min(self.n + 1, limit)
-
-
 class _Weights:
     """A set of weights of a mixer."""
 
     __slots__ = ("n", "w")
 
-    def __init__(self) -> None:
-        self.w, self.n = [8192] * INPUTS, 0
+    def __init__(self, w: Sequence[int] | None) -> None:
+        self.w, self.n = ([FRESH_WEIGHT] * INPUTS, 0) if w is None else (list(w), PRIOR_USES)
 
     def learn(self, x: list[int], error: int) -> None:
         """Move against the error of a bit."""
-        rate = error * _LEARN[self.n]
-        self.n = min(self.n + 1, 1023)
-        for i in range(INPUTS):
-            w = self.w[i] + (x[i] * rate + (1 << 19) >> 20)
-            self.w[i] = min(max(w, -WEIGHT_MAX), WEIGHT_MAX)
+        e = min(max(error * _LEARN[self.n] >> 8, -32767), 32767)
+        self.n = min(self.n + 1, LEARN_MAX)
+        self.w = [_sat16(w + (v * e + (1 << 14) >> 15)) for w, v in zip(self.w, x, strict=True)]
 
 
 class MixedDecoder:
-    """Numbers and counts by 8 contexts each. Slots and weights come to be when they are first used."""
+    """Bits and numbers by the slots of 8 inputs each. Slots and weights come to be when they are first used.
 
-    def __init__(self, bits: BitDecoder) -> None:
+    Parameters
+    ----------
+    bits : BitDecoder
+    slots, weights : sequence, optional
+        A prior's state: (p, rate) of each slot; weights of each set, the first family before the second.
+    first_sets : int
+        Sets of the first family.
+    """
+
+    def __init__(
+        self,
+        bits: BitDecoder,
+        first_sets: int,
+        slots: Sequence[tuple[int, int]] | None = None,
+        weights: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.bits = bits
-        self.context: Sequence[int] = [0] * INPUTS
-        """Context of each input."""
-        self.mirror = [False] * INPUTS
-        """Inputs that expect a negative number."""
-        self._slots: dict[tuple[int, int], _Slot] = {}
-        self._weights: dict[tuple[int, int], _Weights] = {}
-        self._golomb: dict[tuple[int, int], _Slot] = {}
+        self._first_sets, self._slots_before, self._weights_before = first_sets, slots, weights
+        self._slots: dict[int, tuple[int, int]] = {}
+        self._weights: dict[int, _Weights] = {}
 
-    def number(self, may_be_zero: bool, first: int, second: int, kind: int) -> int:
-        """Read a number; its Exp-Golomb code, for large ones, is that of ``kind``."""
-        none = [False] * INPUTS
-        if may_be_zero and not self._bit([0] * INPUTS, none, first, second):
-            return 0
-        negative = bool(self._bit([1] * INPUTS, self.mirror, first + 1, second))
-        at = [2 + UNARY if negative != m else 2 for m in self.mirror]
-        n = 1
-        while n <= UNARY and self._bit([a + n - 1 for a in at], none, first + 1 + n, second):
-            n += 1
-        if n > UNARY:
-            n += self.golomb(kind)
-        return -n if negative else n
+    def _slot(self, i: int) -> tuple[int, int]:
+        """Return the state of a slot."""
+        start = FRESH_SLOT if self._slots_before is None else self._slots_before[i]
+        return self._slots.get(i, start)
 
-    def count(self, depth: int, first: int, second: int) -> int:
-        """Read a number of ``depth`` bits."""
-        node = 1
-        for _ in range(depth):
-            node = node << 1 | self._bit([node] * INPUTS, [False] * INPUTS, first + node, second)
-        return node - (1 << depth)
+    def _set(self, i: int) -> _Weights:
+        """Return a set of weights."""
+        if i not in self._weights:
+            self._weights[i] = _Weights(None if self._weights_before is None else self._weights_before[i])
+        return self._weights[i]
 
-    def flag(self, first: int, second: int) -> int:
-        """Read a bit."""
-        return self._bit([0] * INPUTS, [False] * INPUTS, first, second)
-
-    def golomb(self, kind: int) -> int:
-        """Read a number >= 0, Exp-Golomb."""
-        bits, r = 0, 1
-        while bits < 13 and self._plain(kind, bits):
-            bits += 1
-        for i in reversed(range(bits)):
-            r = r << 1 | self._plain(kind, 16 + i)
-        return r - 1
-
-    def _bit(self, at: Sequence[int], turned: Sequence[bool], first: int, second: int) -> int:
-        """Read a bit from slot ``at`` of each input's context."""
-        slots = [self._slots.setdefault((i, SLOTS * self.context[i] + at[i]), _Slot()) for i in range(INPUTS)]
-        a = self._weights.setdefault((0, first), _Weights())
-        b = self._weights.setdefault((1, second), _Weights())
-        stretch = stretch_table()
-        x = [-stretch[s.one >> 4] if t else stretch[s.one >> 4] for s, t in zip(slots, turned, strict=True)]
-        dot = sum((a.w[i] + b.w[i]) * x[i] for i in range(INPUTS)) >> 16
-        p = squash_table()[min(max(dot, -2047), 2047) + 2047]
-        bit = self.bits.bit(p)
+    def bit(self, at: Sequence[int], first: int, second: int, mirror: Sequence[bool] = (False,) * INPUTS) -> int:
+        """Read a bit from slot ``at`` of each input; those in ``mirror`` expect the other bit."""
+        slots = [self._slot(i) for i in at]
+        a, b = self._set(first), self._set(self._first_sets + second)
+        x = [odds(65535 - p if m else p) for (p, _), m in zip(slots, mirror, strict=True)]
+        dot = sum(_sat16(a.w[i] + b.w[i]) * x[i] for i in range(INPUTS)) >> 14
+        one = squash_table()[min(max(dot, -2047), 2047) + 2047]
+        bit = self.bits.bit(one)
         for w in (a, b):
-            w.learn(x, (bit << 16) - p)
-        for s, t in zip(slots, turned, strict=True):
-            s.see(bit ^ int(t), 255)
+            w.learn(x, (bit << 16) - one)
+        for i, slot, m in zip(at, slots, mirror, strict=True):
+            self._slots[i] = learnt(slot, bit ^ int(m))
         return bit
 
-    def _plain(self, kind: int, index: int) -> int:
-        """Read a bit from a slot of its own."""
-        slot = self._golomb.setdefault((kind, index), _Slot())
-        bit = self.bits.bit(min(max(slot.one, 32), 65504))
-        slot.see(bit, 60)
+    def unary(self, at: Sequence[int], top: int, first: int, second: int) -> int:
+        """Read a number 0..top from the slots at ``at`` and behind."""
+        n = 0
+        while n < top and self.bit([i + n for i in at], first + n, second):
+            n += 1
+        return n
+
+    def magnitude(self, at: Sequence[int], first: int, second: int, rest: int) -> int:
+        """Read a number >= 1; large ones go on with the slots at ``rest``."""
+        n = 1 + self.unary(at, UNARY, first, second)
+        return n + self.golomb(rest) if n > UNARY else n
+
+    def golomb(self, at: int) -> int:
+        """Read a number >= 0, Exp-Golomb."""
+        bits, r = 0, 1
+        while bits < 13 and self._plain(at + bits):
+            bits += 1
+        for i in reversed(range(bits)):
+            r = r << 1 | self._plain(at + 16 + i)
+        return r - 1
+
+    def _plain(self, i: int) -> int:
+        """Read a bit from a slot alone."""
+        slot = self._slot(i)
+        bit = self.bits.bit(min(max(slot[0], 32), 65504))
+        self._slots[i] = learnt(slot, bit)
         return bit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,23 +16,62 @@ from dlpr.modes.jpeg.image import COEFFICIENT_MAX, JpegImage, Table
 from dlpr.modes.jpeg.synthesis import inverse_pass
 from dlpr.modes.jpeg.tables import TABLE_AGAIN, TABLE_EXPLICIT, ZIGZAG, standard_table
 
-__all__ = ["decode_coefficients", "level", "limited"]
+if TYPE_CHECKING:
+    from dlpr.modes.jpeg.prior import Prior
 
-# contexts of each kind and input, for one of the classes
-COUNT = (4, 200, 200, 576, 576, 576, 200, 200)
-EDGE_COUNT = (24, 128, 192, 128, 192, 128, 256, 384)
-INTERIOR = (768, 768, 768, 144, 416, 1152, 1024, 768)
-EDGE = (192, 192, 192, 144, 416, 192, 84, 96)
-DC = (12, 144, 144, 156, 3, 12, 144, 12)
-KINDS = (COUNT, EDGE_COUNT, INTERIOR, EDGE, DC)
+__all__ = ["COMPONENT_SLOTS", "FIRST_SETS", "SECOND_SETS", "decode_coefficients", "level", "limited"]
 
-GAIN = (8192, 11363, 10703, 9633, 8192, 6437, 4433, 2260)
-"""round(8192 sqrt(2) cos(j pi / 16)), 8192 for j = 0."""
+# A kind of bits: slots of a context, contexts by input (for one component), first set of weights of the first family.
+Kind = tuple[int, tuple[int, ...], int]
+COUNT: Kind = (48, (1, 50, 50, 144, 144, 144, 50, 50), 0)
+EDGE_COUNT: Kind = (8, (24, 128, 192, 128, 192, 128, 256, 384), 48)
+ZERO: Kind = (1, (588, 588, 588, 144, 416, 1152, 144, 588), 64)
+SIGN: Kind = (1, (588, 588, 416, 40, 588, 588, 288, 588), 65)
+SIZE: Kind = (8, (588, 588, 588, 144, 416, 1152, 144, 588), 66)
+EDGE_ZERO: Kind = (1, (192, 192, 192, 96, 416, 192, 84, 96), 73)
+EDGE_SIGN: Kind = (1, (192, 192, 416, 192, 84, 96, 96, 192), 81)
+EDGE_SIZE: Kind = (8, (192, 192, 192, 96, 416, 192, 168, 96), 82)
+DC_ZERO: Kind = (1, (12, 144, 144, 156, 3, 12, 144, 12), 89)
+DC_SIGN: Kind = (1, (3, 12, 156, 12, 12, 36, 1, 1), 90)
+DC_SIZE: Kind = (8, (12, 144, 144, 156, 3, 12, 144, 12), 91)
+KINDS = (COUNT, EDGE_COUNT, ZERO, SIGN, SIZE, EDGE_ZERO, EDGE_SIGN, EDGE_SIZE, DC_ZERO, DC_SIGN, DC_SIZE)
+FIRST_SETS, SECOND_SETS = 98, 69
+SECOND_EDGE_COUNT, SECOND_INTERIOR, SECOND_EDGE, SECOND_DC = 1, 3, 52, 68
+GOLOMB_SLOTS = 96
+COMPONENT_SLOTS = sum(slots * sum(contexts) for slots, contexts, _ in KINDS) + GOLOMB_SLOTS
+"""Slots of a component: kinds, inputs and contexts in order, then those of the Exp-Golomb codes."""
+
+INTERIOR = tuple(z for z in ZIGZAG if z % 8 and z // 8)
+"""Places of rows and columns 1..7 in zigzag order."""
+FOLD = (
+    (2048, 0, 0, 0),
+    (1856, 851, -153, 47),
+    (0, 2048, 0, 0),
+    (-652, 1620, 1051, -200),
+    (0, 0, 2048, 0),
+    (435, -722, 1573, 1004),
+    (0, 0, 0, 2048),
+    (-369, 569, -769, 1773),
+)
+"""Coefficients at half the resolution from the first four of two neighbours."""
 
 
 def level(v: int) -> int:
     """Magnitude to 12 levels: 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-20, 21-32, 33-63, 64 and above."""
     return sum(v > top for top in (0, 1, 2, 3, 4, 6, 8, 12, 20, 32, 63))
+
+
+def fine_level(v: int) -> int:
+    """Magnitude to 40 levels: 0..7, then four for each doubling."""
+    if v < 8:
+        return v
+    k = v.bit_length() - 1
+    return min(39, 4 * (k - 1) + (v >> (k - 2) & 3))
+
+
+def divided(a: int, b: int) -> int:
+    """a / b towards zero."""
+    return a // b if a >= 0 else -(-a // b)
 
 
 def limited(v: int, top: int) -> int:
@@ -43,6 +84,7 @@ class _Block:
     """What later blocks and components need of a block."""
 
     q: list[int] = field(default_factory=lambda: [0] * 64)
+    last: int = 0
     interior: int = 0
     edge: list[int] = field(default_factory=lambda: [0, 0])
     dc_error: int = 0
@@ -56,30 +98,35 @@ _NONE = _Block()
 class _Component:
     """Decodes the blocks of one component."""
 
-    def __init__(self, mix: MixedDecoder, cls: int, components: int, table: Table) -> None:
-        self.mix, self.cls, self.components = mix, cls, components
+    def __init__(self, mix: MixedDecoder, cls: int, table: Table) -> None:
+        self.mix, self.cls = mix, cls
         self.table = [int(v) for v in table.ravel()]
         self.up: _Block | None = None
         self.left: _Block | None = None
         self.up_left = self.up_right = self.one = self.two = _NONE
+        self.golomb = (cls + 1) * COMPONENT_SLOTS - GOLOMB_SLOTS
 
-    def place(self, kind: tuple[int, ...], context: tuple[int, ...]) -> None:
-        """Set the contexts of all inputs."""
-        before = KINDS[: KINDS.index(kind)]
-        self.mix.context = [
-            self.components * sum(k[i] for k in before) + self.cls * kind[i] + context[i] for i in range(INPUTS)
-        ]
+    def slots(self, kind: Kind, context: tuple[int, ...]) -> list[int]:
+        """Return the slots of a kind's contexts."""
+        at = self.cls * COMPONENT_SLOTS
+        for slots, contexts, _ in KINDS[: KINDS.index(kind)]:
+            at += slots * sum(contexts)
+        slots, contexts, _ = kind
+        return [at + slots * (sum(contexts[:i]) + context[i]) for i in range(INPUTS)]
 
-    def mirror(self, *inputs: tuple[int, bool]) -> None:
-        """Name the inputs that expect a negative number."""
-        self.mix.mirror = [False] * INPUTS
-        for i, negative in inputs:
-            self.mix.mirror[i] = negative
+    def first(self, kind: Kind, i: int = 0) -> int:
+        """Return the set of the first family of a kind's bit i."""
+        return self.cls * FIRST_SETS + kind[2] + i
+
+    def second(self, i: int) -> int:
+        """Return the set of the second family of a place."""
+        return self.cls * SECOND_SETS + i
 
     def block(self) -> _Block:
         """Decode a block; its neighbours are set."""
         self.me = _Block()
-        self.interior_count()
+        self.interior_last()
+        self.expect()
         self.interior()
         for side in (0, 1):
             self.edge_count(side)
@@ -87,11 +134,11 @@ class _Component:
         self.dc()
         return self.me
 
-    def interior_count(self) -> None:
-        """Decode how many of rows and columns 1..7 are not zero."""
-        a, b = self.up.interior if self.up else 0, self.left.interior if self.left else 0
+    def interior_last(self) -> None:
+        """Decode how far rows and columns 1..7 reach in zigzag order."""
+        a, b = self.up.last if self.up else 0, self.left.last if self.left else 0
         both = (a + b + 1) >> 1 if self.up and self.left else a + b
-        n1, n2 = self.one.interior, self.two.interior
+        n1, n2 = self.one.last, self.two.last
         context = (
             0,
             both,
@@ -102,10 +149,31 @@ class _Component:
             max(a, b),
             min(49, (n1 + n2 + both) >> 1),
         )
-        self.place(COUNT, tuple(4 * c for c in context))
-        self.me.interior = self.mix.count(6, 27 + 64 * self.cls, self.cls)
-        if self.me.interior > 49:
+        self.me.last = self.classed(self.slots(COUNT, context), self.first(COUNT), self.second(0))
+        if self.me.last > 49:
             raise CorruptError("a count of coefficients out of range; fetch the stream again")
+
+    def classed(self, at: list[int], first: int, second: int) -> int:
+        """Read 0..63: how many bits it has, then those below the first."""
+        bits = self.mix.unary(at, 6, first, second)
+        if bits < 2:
+            return bits
+        r, group = 1, 8 * (bits - 2)
+        for depth in range(bits - 1):
+            node = (1 << depth) - 1 + (r & ((1 << depth) - 1)) if depth < 3 else 7
+            r = r << 1 | self.mix.bit([i + 8 + group + node for i in at], first + 6 + group + node, second)
+        return r
+
+    def expect(self) -> None:
+        """Sum up what columns and rows lack at the border to the neighbours, in 1/256 of a cosine's height there."""
+        self.column, self.row = [0] * 8, [0] * 8
+        for v in range(8):
+            for u in range(8):
+                z = 8 * v + u
+                if self.up:
+                    self.column[u] += (182, -256, 256)[(v > 0) + (v > 0 and v % 2 == 0)] * self.table[z] * self.up.q[z]
+                if self.left:
+                    self.row[v] += (182, -256, 256)[(u > 0) + (u > 0 and u % 2 == 0)] * self.table[z] * self.left.q[z]
 
     def weighed(self, z: int) -> int:
         """Level of a coefficient in the blocks around."""
@@ -119,40 +187,53 @@ class _Component:
         q2 = limited(-q2 if negative else q2, 6)
         return (min(abs(q1), 7) * 13 + q2 + 6) * 4 + min(3, weighed >> 1), negative
 
-    def coefficient(self, z: int, may_be_zero: bool, second: int) -> int:
-        """Decode a coefficient."""
-        v = self.mix.number(may_be_zero, 9 * self.cls, second, self.cls)
+    def put(self, z: int, v: int) -> None:
+        """Keep a coefficient."""
         if abs(v) > COEFFICIENT_MAX:
             raise CorruptError("a coefficient out of range; fetch the stream again")
         self.me.q[z] = v
-        return int(v != 0)
 
     def interior(self) -> None:
-        """Decode rows and columns 1..7."""
-        q, rest, places = self.me.q, self.me.interior, 49
-        for k, z in enumerate(ZIGZAG):
+        """Decode rows and columns 1..7, backwards from the last that is not zero."""
+        q, last, seen = self.me.q, self.me.last, 0
+        for i in reversed(range(last)):
+            z = INTERIOR[i]
             v, u = divmod(z, 8)
-            if rest == 0 or v == 0 or u == 0:
-                continue
-            near = (2 * abs(q[z - 1]) if u > 1 else 0) + (2 * abs(q[z - 8]) if v > 1 else 0)
-            near += abs(q[z - 9]) if u > 1 and v > 1 else 0
-            w, f, r, q1 = self.weighed(z), level(near), level(rest), self.one.q[z]
+            near = (2 * abs(q[z + 1]) if u < 7 else 0) + (2 * abs(q[z + 8]) if v < 7 else 0)
+            near += abs(q[z + 9]) if u < 7 and v < 7 else 0
+            w, f, r, q1, q2 = self.weighed(z), level(near), level(seen), self.one.q[z], self.two.q[z]
+            ea, eb = divided(self.column[u], 128 * self.table[z]), divided(self.row[v], 128 * self.table[z])
+            both, l1, la, lb = ea + eb, level(abs(q1)), level(abs(ea)), level(abs(eb))
+            share = (12 * w + f) * 8 + min(7, seen * 8 // last)
             cross, negative = self.across(z, w)
-            a, b = abs((self.up or _NONE).q[z]), abs((self.left or _NONE).q[z])
+            shared = (12 * i + r, 12 * i + w, 12 * i + l1, 12 * r + f, cross, share)
+            second = self.second(SECOND_INTERIOR + i)
+            if i != last - 1:
+                at = self.slots(ZERO, (*shared, 12 * la + lb, 12 * i + f))
+                if not self.mix.bit(at, self.first(ZERO), second):
+                    continue
+            seen += 1
             context = (
-                12 * k + r,
-                12 * k + w,
-                12 * k + level(abs(q1)),
-                12 * r + f,
+                12 * i + l1,
+                12 * i + level(abs(q2)),
                 cross,
-                (12 * w + f) * 8 + min(7, rest * 8 // places),
-                (4 * k + min(3, a)) * 4 + min(3, b),
-                12 * k + f,
+                fine_level(abs(both)),
+                12 * i + la,
+                12 * i + lb,
+                (12 * la + lb) * 2 + ((ea < 0) != (eb < 0) and eb != 0),
+                12 * i + level(abs(both)),
             )
-            self.place(INTERIOR, context)
-            self.mirror((2, q1 < 0), (4, negative))
-            rest -= self.coefficient(z, rest < places, 9 + 65 * self.cls + k)
-            places -= 1
+            mirror = (q1 < 0, q2 < 0, negative, both < 0, ea < 0, eb < 0, ea < 0, both < 0)
+            minus = self.mix.bit(self.slots(SIGN, context), self.first(SIGN), second, mirror)
+            sign = -1 if minus else 1
+            ma, mb, ms = (level(max(sign * e, 0)) for e in (ea, eb, both))
+            at = self.slots(SIZE, (*shared, 12 * ma + mb, 12 * i + ms))
+            self.put(z, sign * self.mix.magnitude(at, self.first(SIZE), second, self.golomb))
+            if self.up:
+                self.column[u] -= 256 * self.table[z] * q[z]
+            if self.left:
+                self.row[v] -= 256 * self.table[z] * q[z]
+        self.me.interior = seen
 
     def edge_count(self, side: int) -> None:
         """Decode how many of row 0 (side 0) or column 0 (side 1) are not zero, DC aside."""
@@ -169,22 +250,8 @@ class _Component:
             (16 * side + a + b) * 8 + other,
             (16 * side + n1 + n2) * 12 + inner,
         )
-        self.place(EDGE_COUNT, context)
-        self.me.edge[side] = self.mix.count(3, 219 + 16 * self.cls + 8 * side, 3 + 2 * self.cls + side)
-
-    def continued(self, side: int, i: int) -> int:
-        """Value that lets the block go on where its neighbour ends, in half steps."""
-        neighbour = self.left if side else self.up
-        if neighbour is None:
-            return 0
-        step, along = (8, 1) if side else (1, 8)
-        total = 0
-        for j in range(8):
-            z = i * step + j * along
-            other = -neighbour.q[z] if j & 1 else neighbour.q[z]
-            total += GAIN[j] * self.table[z] * (other - (self.me.q[z] if j else 0))
-        d = 4096 * self.table[i * step]
-        return (total + (d >> 1)) // d
+        at, first = self.slots(EDGE_COUNT, context), self.first(EDGE_COUNT, 8 * side)
+        self.me.edge[side] = self.mix.unary(at, 7, first, self.second(SECOND_EDGE_COUNT + side))
 
     def edge(self, side: int) -> None:
         """Decode row 0 or column 0, DC aside."""
@@ -193,23 +260,38 @@ class _Component:
         for i in range(1, 8):
             if rest == 0:
                 break
-            z, k, expected = i * step, 8 * side + i, self.continued(side, i)
-            w, e, q1 = self.weighed(z), level(abs(expected)), self.one.q[z]
+            z, k = i * step, 8 * side + i
+            d = 91 * self.table[z]
+            expected = ((self.row if side else self.column)[i] + (d >> 1)) // d
+            w, e, q1, q2 = self.weighed(z), level(abs(expected)), self.one.q[z], self.two.q[z]
             near = (2 * abs(q[z - step]) if i > 1 else 0) + abs(q[z + along]) + (abs(q[i]) if side else 0)
+            f, l1 = level(near), level(abs(q1))
+            joint = 7 * e + (-1 if expected < 0 else 1) * limited(q1, 3) + 3
             cross, negative = self.across(z, w)
+            shared, second = (12 * k + rest, 12 * k + w, 12 * k + l1, 12 * rest + f, cross), self.second(SECOND_EDGE + k)
+            if rest < 8 - i:
+                at = self.slots(EDGE_ZERO, (*shared, 12 * k + e, joint, 8 * e + rest))
+                if not self.mix.bit(at, self.first(EDGE_ZERO, rest), second):
+                    continue
             context = (
-                12 * k + rest,
+                12 * k + l1,
                 12 * k + w,
-                12 * k + level(abs(q1)),
-                12 * rest + level(near),
                 cross,
                 12 * k + e,
-                7 * e + (-1 if expected < 0 else 1) * limited(q1, 3) + 3,
+                joint,
                 8 * e + rest,
+                12 * rest + f,
+                12 * k + level(abs(q2)),
             )
-            self.place(EDGE, context)
-            self.mirror((2, q1 < 0), (4, negative), *((j, expected < 0) for j in (5, 6, 7)))
-            rest -= self.coefficient(z, rest < 8 - i, 204 + 16 * self.cls + k)
+            less = expected < 0
+            mirror = (q1 < 0, False, negative, less, less, less, False, q2 < 0)
+            minus = self.mix.bit(self.slots(EDGE_SIGN, context), self.first(EDGE_SIGN), second, mirror)
+            against = bool(minus) != less
+            high = 0 if against else e
+            at = self.slots(EDGE_SIZE, (*shared, 12 * k + high, 84 * against + joint, 8 * high + rest))
+            size = self.mix.magnitude(at, self.first(EDGE_SIZE), second, self.golomb)
+            self.put(z, -size if minus else size)
+            rest -= 1
 
     def dc(self) -> None:
         """Decode the mean by what goes on smoothly at the edges."""
@@ -229,23 +311,19 @@ class _Component:
         x1, x2 = self.one.dc_error, self.two.dc_error
         lead, l1, s = x1 or x2, level(abs(x1)), level(spread // step)
         near = level((abs(self.up.dc_error) if self.up else 0) + (abs(self.left.dc_error) if self.left else 0))
-        context = (
-            s,
-            12 * s + near,
-            12 * l1 + s,
-            13 * l1 + (-1 if lead < 0 else 1) * limited(x2, 6) + 6,
-            min(2, 4 * abs(part) // step),
-            level(self.me.interior),
-            12 * level(abs(x2)) + near,
-            level(abs(x1 + x2)),
-        )
-        self.place(DC, context)
-        self.mirror((2, x1 < 0), (3, lead < 0), (4, part < 0), (6, x2 < 0), (7, x1 + x2 < 0))
-        error = self.mix.number(True, 9 * self.cls, 9 + 65 * self.cls, 3 + self.cls)
+        pair = 13 * l1 + (-1 if lead < 0 else 1) * limited(x2, 6) + 6
+        l2, l3, p2 = level(abs(x2)), level(abs(x1 + x2)), min(2, 4 * abs(part) // step)
+        shared = (s, 12 * s + near, 12 * l1 + s, pair, p2, level(self.me.interior), 12 * l2 + near, l3)
+        second, error = self.second(SECOND_DC), 0
+        if self.mix.bit(self.slots(DC_ZERO, shared), self.first(DC_ZERO), second):
+            at = self.slots(DC_SIGN, (p2, l1, pair, l2, l3, 3 * s + p2, 0, 0))
+            mirror = (part < 0, x1 < 0, lead < 0, x2 < 0, x1 + x2 < 0, part < 0, False, False)
+            minus = self.mix.bit(at, self.first(DC_SIGN), second, mirror)
+            size = self.mix.magnitude(self.slots(DC_SIZE, shared), self.first(DC_SIZE), second, self.golomb + 32)
+            error = -size if minus else size
         value = whole + error
-        if abs(value) > COEFFICIENT_MAX:
-            raise CorruptError("a coefficient out of range; fetch the stream again")
-        self.me.q[0], self.me.dc_error = value, error
+        self.put(0, value)
+        self.me.dc_error = error
         lines = (p[7], p[6], p[:, 7], p[:, 6])
         self.me.border = [[limited(int(v) + value * step, 32767) for v in line] for line in lines]
 
@@ -265,7 +343,28 @@ class _Component:
         return inverse_pass(columns.T, 15).T
 
 
-def decode_coefficients(image: JpegImage, part: Buffer) -> JpegImage:
+def _folded(luma: dict[tuple[int, int], _Block], y: int, x: int, image: JpegImage, tables: Sequence[Table]) -> _Block:
+    """Component 0 at a block of the others, at their size."""
+    (v, h), t0, t1 = image.sampling, tables[0].astype(np.int64), tables[1].astype(np.int64)
+    fold = np.array(FOLD, np.int64)
+    signs = np.array([[(-1) ** (a + b) for b in range(4)] for a in range(8)])
+    blocks = [[luma.get((v * y + i, h * x + j), _NONE) for j in range(h)] for i in range(v)]
+    parts = [[np.clip(np.array(b.q).reshape(8, 8) * t0, -16383, 16383) for b in row] for row in blocks]
+    halves = [
+        (row[0][:, :4] @ fold.T + row[1][:, :4] @ (fold * signs).T + 2048) >> 12 if h == 2 else row[0] for row in parts
+    ]
+    whole = (fold @ halves[0][:4] + (fold * signs) @ halves[1][:4] + 2048) >> 12 if v == 2 else halves[0]
+    steps = np.minimum((np.abs(whole) + t1 // 2) // t1, COEFFICIENT_MAX) * np.sign(whole)
+    steps[0, 0] = 0
+    error = divided(sum(b.dc_error for row in blocks for b in row) * int(t0[0, 0]), v * h)
+    mean = min((abs(error) + int(t1[0, 0]) // 2) // int(t1[0, 0]), COEFFICIENT_MAX)
+    q = [int(value) for value in steps.ravel()]
+    places = [i for i, z in enumerate(INTERIOR) if q[z]]
+    edge = [int(np.count_nonzero(steps[0, 1:])), int(np.count_nonzero(steps[1:, 0]))]
+    return _Block(q, max(places, default=-1) + 1, len(places), edge, -mean if error < 0 else mean)
+
+
+def decode_coefficients(image: JpegImage, part: Buffer, prior: Prior | None = None) -> JpegImage:
     """Decode a lossy part.
 
     Parameters
@@ -274,6 +373,8 @@ def decode_coefficients(image: JpegImage, part: Buffer) -> JpegImage:
         Fields of the stream's header, with tables and coefficients of any content. The arrays are replaced.
     part : bytes-like
         The lossy part.
+    prior : Prior, optional
+        The one that the stream names.
 
     Returns
     -------
@@ -290,22 +391,27 @@ def decode_coefficients(image: JpegImage, part: Buffer) -> JpegImage:
     if any(code > TABLE_EXPLICIT for code in codes) or codes[0] == TABLE_AGAIN:
         raise CorruptError("an unknown quantisation table; fetch the stream again")
     bits = BitDecoder(part[n:])
-    mix = MixedDecoder(bits)
+    slots, weights = (None, None) if prior is None else prior.expanded(n)
+    mix = MixedDecoder(bits, n * FIRST_SETS, slots, weights)
     tables: list[Table] = []
     for code in codes:
         again = tables[-1] if code == TABLE_AGAIN else None
         tables.append(
-            _explicit(mix) if code == TABLE_EXPLICIT else again if again is not None else standard_table(code)
+            _explicit(mix, COMPONENT_SLOTS - 32) if code == TABLE_EXPLICIT else again if again is not None else standard_table(code)
         )
     order = [1, 0, 2] if n == 3 and image.transform is ColourTransform.NONE else list(range(n))
     grids: list[dict[tuple[int, int], _Block]] = []
     same = image.sampling == (1, 1)
+    luma: dict[tuple[int, int], _Block] = {}
     for cls, c in enumerate(order):
-        component = _Component(mix, cls, n, tables[c])
+        component = _Component(mix, cls, tables[c])
         blocks: dict[tuple[int, int], _Block] = {}
         rows, columns = _seen(image, c)
-        one = grids[cls - 1] if cls == 2 or (cls == 1 and same) else {}
-        two = grids[0] if cls == 2 and same else {}
+        if cls == 1 and not same:
+            luma = {(y, x): _folded(grids[0], y, x, image, tables) for y in rows for x in columns}
+        elif cls == 1:
+            luma = grids[0]
+        one, two = [({}, {}), (luma, {}), (grids[-1] if grids else {}, luma)][cls]
         for y in rows:
             for x in columns:
                 component.up, component.left = blocks.get((y - 1, x)), blocks.get((y, x - 1))
@@ -343,11 +449,11 @@ def _seen(image: JpegImage, c: int) -> tuple[range, range]:
     return range(y // 8, -(-(y + h) // 8)), range(x // 8, -(-(x + w) // 8))
 
 
-def _explicit(mix: MixedDecoder) -> Table:
+def _explicit(mix: MixedDecoder, slots: int) -> Table:
     """Decode the steps of a table."""
     table, before = np.zeros(64, np.uint16), 16
     for z in ZIGZAG:
-        m = mix.golomb(7)
+        m = mix.golomb(slots)
         before += -(m + 1) // 2 if m & 1 else m // 2
         if not 1 <= before <= 255:
             raise CorruptError("a quantisation step out of range; fetch the stream again")

@@ -7,8 +7,8 @@ from dlpr._native import jpeg_coefficients
 from dlpr.arrays import Buffer
 from dlpr.errors import CorruptError
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload
-from dlpr.modes.jpeg.stream import job_fields
+from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.stream import job_fields, start_of
 
 __all__ = ["stored_jpeg"]
 
@@ -19,15 +19,15 @@ def stored_jpeg(data: Buffer) -> JpegImage | None:
     Raises
     ------
     BitstreamError
-        The stream is damaged.
+        The stream is damaged, or names a prior that this process does not know.
     """
     s = bitstream.parse(data)
     h, p = s.header, s.payload
     if not isinstance(p, JpegPayload):
         return None
-    error, tables, coefficients = jpeg_coefficients(job_fields(h, p), bytes(p.lossy_part))
+    error, tables, coefficients = jpeg_coefficients(job_fields(h, p), bytes(p.lossy_part), start_of(h, p))
     if error:
-        raise CorruptError(error, offset=JPEG_SIZE)
+        raise CorruptError(error, offset=p.lossy_start)
     return JpegImage(
         h.height,
         h.width,

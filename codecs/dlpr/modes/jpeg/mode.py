@@ -16,6 +16,7 @@ from dlpr.modes.jpeg import payload as fields
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import SourceJpeg
 from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
+from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.recover import recover_batch
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
@@ -47,9 +48,9 @@ class JpegMode(ChunkMode):
 
     def describe(self, stream: Stream, size: int) -> Description:
         """Header, coefficients with their tables, residual."""
-        a = len(payload_of(stream).lossy_part)
-        parts = {"header": JPEG_SIZE, "coefficients": a, "residual": size - JPEG_SIZE - a}
-        return Description(parts, True, JPEG_SIZE + a)
+        p = payload_of(stream)
+        a, head = len(p.lossy_part), p.lossy_start
+        return Description({"header": head, "coefficients": a, "residual": size - head - a}, True, head + a)
 
     def can_beat(self, chunk: Chunk, size: int) -> bool:
         """Compare with the smallest stream there is."""
@@ -60,11 +61,12 @@ class JpegMode(ChunkMode):
         out: list[Stream | None] = [None] * len(chunks)
         if options.jpeg == "never":
             return out
+        prior = None if options.prior is None else remember(options.prior)
         named = [i for i, chunk in enumerate(chunks) if chunk.source is not None]
         with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
             images = list(pool.map(lambda i: _given(chunks[i]), named))
         given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
-        for i, stream in zip(given, jpeg_streams(_candidates(chunks, given), threads), strict=True):
+        for i, stream in zip(given, jpeg_streams(_candidates(chunks, given), threads, prior=prior), strict=True):
             out[i] = stream
         if options.jpeg != "auto":
             return out
@@ -72,7 +74,7 @@ class JpegMode(ChunkMode):
         found = recover_batch([_rgb(chunks[i].planes) for i in unknown], threads)
         searched = {i: r.image for i, r in zip(unknown, found, strict=True) if r is not None}
         candidates = _candidates(chunks, searched)
-        streams = jpeg_streams(candidates, threads, most_residual=MOST_RESIDUAL_SEARCHED)
+        streams = jpeg_streams(candidates, threads, most_residual=MOST_RESIDUAL_SEARCHED, prior=prior)
         for i, stream in zip(searched, streams, strict=True):
             out[i] = stream
         return out

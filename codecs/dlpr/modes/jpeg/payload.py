@@ -13,7 +13,8 @@ from dlpr.modes.jpeg.fields import ColourTransform, Upsampling
 __all__ = ["JPEG_SIZE", "JpegPayload", "pack", "parse", "parse_lossy", "payload_of"]
 
 JPEG_SIZE = 34
-"""Bytes before the lossy part of a stream of mode jpeg."""
+"""Bytes before the lossy part of a stream of mode jpeg, the name of a prior aside."""
+PRIOR_SIZE = 8
 
 _JPEG = struct.Struct("<BBII")
 
@@ -32,6 +33,13 @@ class JpegPayload:
     lossy_part: Buffer
     """Tables and coefficients."""
     residual_part: Buffer
+    prior: bytes = b""
+    """Name of the prior, 8 bytes; empty where there is none."""
+
+    @property
+    def lossy_start(self) -> int:
+        """First byte of the lossy part in the stream."""
+        return JPEG_SIZE + len(self.prior)
 
 
 def payload_of(stream: Stream) -> JpegPayload:
@@ -63,12 +71,13 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[JpegPayload, int]:
     if len(view) < JPEG_SIZE:
         truncated(f"a stream of mode jpeg has at least {JPEG_SIZE} bytes", view)
     kind, at, a, crc = _JPEG.unpack_from(view, HEADER_SIZE)
-    end = JPEG_SIZE + a
+    start = JPEG_SIZE + (PRIOR_SIZE if kind & 32 else 0)
+    end = start + a
     if len(view) < end:
         truncated(f"the lossy part ends at byte {end}", view)
-    if lossy_crc(view, JPEG_SIZE, a) != crc:
+    if lossy_crc(view, JPEG_SIZE, end - JPEG_SIZE) != crc:
         raise ChecksumError(f"the JPEG differs from its checksum, it is damaged; {AGAIN}", offset=30)
-    if kind & 0xE0:
+    if kind & 0xC0:
         raise UnsupportedError(f"kind {kind:#04x} of JPEG is unknown; update dlpr-wsi", offset=24)
     sampling, phase, channels = (1 + (kind >> 1 & 1), 1 + (kind >> 2 & 1)), (at >> 4, at & 15), header.layout.channels
     impossible: list[tuple[bool, int, str]] = [
@@ -87,8 +96,9 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[JpegPayload, int]:
         Upsampling(kind >> 3 & 1),
         bool(kind & 16),
         phase,
-        view[JPEG_SIZE:end],
+        view[start:end],
         b"",
+        bytes(view[JPEG_SIZE:start]),
     )
     return payload, end
 
@@ -96,7 +106,9 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[JpegPayload, int]:
 def pack(out: bytearray, p: JpegPayload) -> None:
     """Append section 15 to a stream's header."""
     kind = p.transform | (p.sampling[0] - 1) << 1 | (p.sampling[1] - 1) << 2 | p.upsampling << 3 | p.crop_edges << 4
+    kind |= 32 if p.prior else 0
     out += _JPEG.pack(kind, p.phase[0] << 4 | p.phase[1], len(p.lossy_part), 0)
+    out += p.prior
     out += p.lossy_part
-    struct.pack_into("<I", out, 30, lossy_crc(memoryview(bytes(out)), JPEG_SIZE, len(p.lossy_part)))
+    struct.pack_into("<I", out, 30, lossy_crc(memoryview(bytes(out)), JPEG_SIZE, len(p.prior) + len(p.lossy_part)))
     out += p.residual_part

@@ -16,6 +16,7 @@ from dlpr.layout import CODING_ORDER
 from dlpr.modes.jpeg.coefficients import decode_coefficients
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.payload import payload_of
+from dlpr.modes.jpeg.prior import find
 from dlpr.modes.jpeg.residual import decode_residual
 from dlpr.modes.jpeg.synthesis import synthesise_reference
 
@@ -40,7 +41,7 @@ def decode_image(stream: Stream) -> JpegImage:
         (np.ones((8, 8), np.uint16),) * n,
         tuple(np.zeros((*shape, 8, 8), np.int16) for shape in shapes),
     )
-    return decode_coefficients(fields, payload.lossy_part)
+    return decode_coefficients(fields, payload.lossy_part, find(payload.prior) if payload.prior else None)
 
 
 def decode_planes(stream: Stream, *, lossy: bool = False) -> Bytes8:

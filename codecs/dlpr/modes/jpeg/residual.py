@@ -6,13 +6,18 @@ import numpy as np
 
 from dlpr.arrays import Buffer, Bytes8, Ints
 from dlpr.errors import CorruptError
-from dlpr.modes.jpeg.arithmetic import INPUTS, BitDecoder, MixedDecoder
+from dlpr.modes.jpeg.arithmetic import INPUTS, UNARY, BitDecoder, MixedDecoder
 from dlpr.modes.jpeg.coefficients import level, limited
 
 __all__ = ["decode_residual"]
 
 FLAG = (1, 4, 16, 64, 5, 4, 16, 1)
 """Contexts of the flags of blocks, for each input; those of the samples follow."""
+SAMPLE = (36, 147, 36, 468, 144, 144, 192, 108)
+SLOTS = 16
+"""Of a context: zero, sign, 7 of the magnitude when the sign is as expected, 7 when it is not."""
+START = tuple(SLOTS * (sum(FLAG[:i]) + sum(SAMPLE[:i])) for i in range(INPUTS + 1))
+"""First slot of each input, and of the Exp-Golomb codes."""
 
 
 def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
@@ -37,7 +42,7 @@ def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
     if len(part) == 0:
         return q[1:, 1:]
     bits = BitDecoder(part)
-    mix = MixedDecoder(bits)
+    mix = MixedDecoder(bits, 28)
     flags: dict[tuple[int, int], int] = {}
     for by in range(phase[0] // 8, (phase[0] + height + 7) // 8):
         y0, y1 = max(8 * by - phase[0], 0), min(8 * by + 8 - phase[0], height)
@@ -47,8 +52,8 @@ def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
             al, ar = flags.get((by - 1, bx - 1), 0), flags.get((by - 1, bx + 1), 0)
             sides = (y0 == 0) | (x0 == 0) << 1 | (y1 == height) << 2 | (x1 == width) << 3
             near = 2 * b + a
-            mix.context = [0, near, sides, 4 * sides + near, a + b + al + ar, 2 * al + ar, 4 * near + 2 * al + ar, 0]
-            flags[by, bx] = mix.flag(27, 16)
+            context = (0, near, sides, 4 * sides + near, a + b + al + ar, 2 * al + ar, 4 * near + 2 * al + ar, 0)
+            flags[by, bx] = mix.bit([START[i] + SLOTS * context[i] for i in range(INPUTS)], 27, 16)
             if flags[by, bx]:
                 for y in range(y0, y1):
                     for x in range(x0, x1):
@@ -77,10 +82,15 @@ def _symbol(mix: MixedDecoder, q: Ints, jpeg: Bytes8, phase: tuple[int, int], y:
         64 * c + 8 * ((phase[0] + y) & 7) + ((phase[1] + x) & 7),
         (3 * c + end) * 12 + l1,
     )
-    mix.context = [FLAG[i] + context[i] for i in range(INPUTS)]
-    mirrored = {1: lead < 0, 2: p1 < 0, 3: other < 0, 5: w + n < 0}
-    mix.mirror = [mirrored.get(i, False) for i in range(INPUTS)]
-    value = mix.number(True, 9 * c, min(3, l2) + 4 * min(3, m), c)
+    at = [START[i] + SLOTS * (FLAG[i] + context[i]) for i in range(INPUTS)]
+    mirror = (False, lead < 0, p1 < 0, other < 0, False, w + n < 0, False, False)
+    first, second = 9 * c, min(3, l2) + 4 * min(3, m)
+    if not mix.bit(at, first, second):
+        return 0
+    minus = mix.bit([i + 1 for i in at], first + 1, second, mirror)
+    places = [i + 2 + UNARY * (bool(minus) != less) for i, less in zip(at, mirror, strict=True)]
+    size = mix.magnitude(places, first + 2, second, START[INPUTS] + 32 * c)
+    value = -size if minus else size
     if abs(value) > 255:
         raise CorruptError("a residual out of range; fetch the stream again")
     return value

@@ -15,10 +15,11 @@ from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
-from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
+from dlpr.modes.jpeg.payload import JpegPayload, payload_of
+from dlpr.modes.jpeg.prior import Prior, find
 from dlpr.modes.jpeg.synthesis import native_fields
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams"]
+__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams", "start_of"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -67,7 +68,11 @@ def image_of(source: object, height: int, width: int) -> JpegImage | None:
 
 
 def jpeg_streams(
-    candidates: Sequence[JpegCandidate], threads: int = 1, *, most_residual: float = MOST_RESIDUAL
+    candidates: Sequence[JpegCandidate],
+    threads: int = 1,
+    *,
+    most_residual: float = MOST_RESIDUAL,
+    prior: Prior | None = None,
 ) -> list[Stream | None]:
     """Code chunks as JPEG and residual.
 
@@ -78,6 +83,8 @@ def jpeg_streams(
         Threads to use; the bytes do not depend on it.
     most_residual : float
         Share of samples with a residual above which pixels are taken not to come from the JPEG.
+    prior : Prior, optional
+        What the coder starts from, where it has as many components as the JPEG.
 
     Returns
     -------
@@ -89,8 +96,9 @@ def jpeg_streams(
     jobs = []
     for i in fit:
         c = candidates[i]
+        start = prior.native(c.image.components) if prior and prior.components == c.image.components else None
         arrays = [np.ascontiguousarray(q) for q in c.image.coefficients]
-        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual))
+        jobs.append((_fields(c.image), arrays, np.ascontiguousarray(c.planes), c.header.tau, most_residual, start))
     out: list[Stream | None] = [None] * len(candidates)
     for i, part in zip(fit, jpeg_encode_batch(jobs, threads), strict=True):
         if part is None:
@@ -107,6 +115,7 @@ def jpeg_streams(
             image.phase,
             lossy,
             residual,
+            prior.id if prior and prior.components == image.components else b"",
         )
         out[i] = Stream(header, payload)
     return out
@@ -141,16 +150,28 @@ def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = 
     -------
     list of numpy.ndarray or CorruptError
         uint8 [H, W, channels] each, coding order; the error for a lane or table that no encoder writes.
+
+    Raises
+    ------
+    PriorError
+        A stream names a prior that this process does not know.
     """
     jobs = []
     for s in streams:
         h, p = s.header, payload_of(s)
-        jobs.append((job_fields(h, p), h.tau, bytes(p.lossy_part), None if lossy else bytes(p.residual_part)))
+        residual = None if lossy else bytes(p.residual_part)
+        jobs.append((job_fields(h, p), h.tau, bytes(p.lossy_part), residual, start_of(h, p)))
     out: list[U8 | CorruptError] = []
-    for (_, _, lossy_part, _), (planes, error) in zip(jobs, jpeg_decode_batch(jobs, threads), strict=True):
-        at = JPEG_SIZE + ("residual" in error and len(lossy_part))
+    for s, (planes, error) in zip(streams, jpeg_decode_batch(jobs, threads), strict=True):
+        p = payload_of(s)
+        at = p.lossy_start + ("residual" in error and len(p.lossy_part))
         out.append(CorruptError(error, offset=at) if error else planes)
     return out
+
+
+def start_of(h: Header, p: JpegPayload) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]] | None:
+    """Return the state that the native decoder starts from; None: nothing learnt."""
+    return find(p.prior).native(h.layout.channels) if p.prior else None
 
 
 def job_fields(h: Header, p: JpegPayload) -> tuple[int, ...]:

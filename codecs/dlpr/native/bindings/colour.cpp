@@ -144,11 +144,7 @@ static nb::tuple residual_encode(Samples x, Samples made, int tau) {
       symbols[i] = int16_t(r < 0 ? -a : a), count += a != 0;
     }
     if (count) {
-      const JpegFields f = residual_fields(x);
-      BitEncoder lane;
-      ResidualCoder<BitEncoder> coder(lane, f, made.data());
-      coder.run(symbols.data());
-      bytes = lane.finish();
+      bytes = jpeg_coder().encode_residual(residual_fields(x), made.data(), symbols.data());
       for (size_t i = 0; i < n; ++i) out[i] = jpeg_clamp8(out[i] + symbols[i] * step);
     }
   }
@@ -165,10 +161,9 @@ static nb::object residual_decode(Samples made, nb::bytes part, int tau) {
   if (part.size()) {
     nb::gil_scoped_release free_gil;
     std::vector<int16_t> symbols(n, 0);
-    const JpegFields f = residual_fields(made);
-    BitDecoder lane(reinterpret_cast<const uint8_t*>(part.c_str()), part.size());
-    ResidualCoder<BitDecoder> coder(lane, f, made.data());
-    if (!coder.run(symbols.data()) || !lane.finished()) out.clear();
+    const auto* lane = reinterpret_cast<const uint8_t*>(part.c_str());
+    if (!jpeg_coder().decode_residual(residual_fields(made), made.data(), lane, part.size(), symbols.data()))
+      out.clear();
     const int step = 2 * tau + 1;
     for (size_t i = 0; i < out.size(); ++i) out[i] = jpeg_clamp8(out[i] + symbols[i] * step);
   }

@@ -81,16 +81,35 @@ nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
                         nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
 }
 
+// A prior for the coder, kept alive: (slots uint32, weights int16 [sets, 8]) as jpeg_prior_learn gives them, or None.
+struct JpegStart {
+  std::vector<In<uint32_t>> slots;
+  std::vector<In<int16_t>> weights;
+  MixState state;
+  JpegStart(const JpegFields& f, nb::handle given) {
+    if (given.is_none()) return;
+    nb::tuple t = nb::cast<nb::tuple>(given);
+    slots.push_back(nb::cast<In<uint32_t>>(t[0])), weights.push_back(nb::cast<In<int16_t>>(t[1]));
+    jpeg_coder().state_size(f.components, &state.slot_count, &state.set_count);
+    if (slots[0].size() != state.slot_count || weights[0].size() != state.set_count * kInputs)
+      throw nb::value_error("JPEG prior of another size");
+    state.slots = slots[0].data(), state.weights = weights[0].data();
+  }
+  const MixState* get() const { return state.slots ? &state : nullptr; }
+};
+
 nb::bytes as_bytes(const std::vector<uint8_t>& v) {
   return nb::bytes(reinterpret_cast<const char*>(v.data()), v.size());
 }
 
-// jobs: list of (fields, coefficients, planes uint8 [H,W,components] in coding order, tau, most) -> list of
+// jobs: list of (fields, coefficients, planes uint8 [H,W,components] in coding order, tau, most, prior) -> list of
 // (lossy part, residual part, reconstruction), or None where more than `most` of the samples have a residual.
 nb::list jpeg_encode_batch(nb::list jobs, int threads) {
   std::vector<JpegEncodeJob> work(jobs.size());
   std::vector<JpegArrays> arrays;
   std::vector<In<uint8_t>> planes;
+  std::vector<JpegStart> starts;
+  starts.reserve(work.size());
   arrays.reserve(work.size());
   for (size_t i = 0; i < work.size(); ++i) {
     nb::tuple t = nb::cast<nb::tuple>(jobs[i]);
@@ -100,6 +119,8 @@ nb::list jpeg_encode_batch(nb::list jobs, int threads) {
     planes.push_back(nb::cast<In<uint8_t>>(t[2]));
     const auto& x = planes.back();
     j.tau = nb::cast<int>(t[3]), j.most = nb::cast<double>(t[4]);
+    starts.emplace_back(j.f, t[5]);
+    j.start = starts.back().get();
     if (x.ndim() != 3 || int(x.shape(0)) != j.f.H || int(x.shape(1)) != j.f.W || int(x.shape(2)) != j.f.components ||
         j.tau < 0 || j.tau > 255)
       throw nb::value_error("JPEG planes");
@@ -124,17 +145,21 @@ nb::list jpeg_encode_batch(nb::list jobs, int threads) {
   return out;
 }
 
-// jobs: list of (fields with the number of components, tau, lossy part, residual part or None for the JPEG alone)
+// jobs: list of (fields with the number of components, tau, lossy part, residual part or None for the JPEG alone, prior)
 // -> list of (planes uint8 [H,W,components] in coding order, "") or (None, error text).
 nb::list jpeg_decode_batch(nb::list jobs, int threads) {
   std::vector<JpegDecodeJob> work(jobs.size());
   std::vector<const char*> errors(jobs.size(), "");
   std::vector<nb::bytes> keep;
+  std::vector<JpegStart> starts;
+  starts.reserve(work.size());
   for (size_t i = 0; i < work.size(); ++i) {
     nb::tuple t = nb::cast<nb::tuple>(jobs[i]);
     JpegDecodeJob& j = work[i];
     j.f = jpeg_fields(nb::cast<nb::tuple>(t[0]), false);
     j.tau = nb::cast<int>(t[1]), j.lossy_only = t[3].is_none();
+    starts.emplace_back(j.f, t[4]);
+    j.start = starts.back().get();
     if (j.tau < 0 || j.tau > 255) throw nb::value_error("tau");
     auto view = [&](nb::handle h, const uint8_t*& p, size_t& n) {
       keep.push_back(nb::cast<nb::bytes>(h));
@@ -158,13 +183,14 @@ nb::list jpeg_decode_batch(nb::list jobs, int threads) {
 }
 
 // Coefficients of a lossy part: (error text, tables, coefficients); the fields as in jpeg_decode_batch.
-nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy) {
+nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy, nb::object prior) {
   JpegFields f = jpeg_fields(fields, false);
+  const JpegStart start(f, prior);
   std::vector<int16_t> q[3];
   const char* wrong;
   {
     nb::gil_scoped_release free_gil;
-    wrong = jpeg_read_coefficients(f, reinterpret_cast<const uint8_t*>(lossy.c_str()), lossy.size(), q);
+    wrong = jpeg_read_coefficients(f, reinterpret_cast<const uint8_t*>(lossy.c_str()), lossy.size(), start.get(), q);
   }
   nb::list tables, coefficients;
   for (int c = 0; !*wrong && c < f.components; ++c) {
@@ -178,6 +204,39 @@ nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy) {
   return nb::make_tuple(wrong, tables, coefficients);
 }
 
+// What the coder has learnt after images, a list of (fields, coefficients) with equal numbers of components, one after
+// the other: (slots uint32, weights int16 [sets, 8]).
+nb::tuple jpeg_prior_learn(nb::list images) {
+  std::vector<JpegFields> fields;
+  std::vector<JpegArrays> arrays;
+  arrays.reserve(images.size());
+  for (nb::handle image : images) {
+    nb::tuple t = nb::cast<nb::tuple>(image);
+    fields.push_back(jpeg_fields(nb::cast<nb::tuple>(t[0])));
+    arrays.emplace_back(fields.back(), nb::cast<nb::list>(t[1]));
+    if (fields.back().components != fields[0].components) throw nb::value_error("JPEG components");
+  }
+  if (fields.empty()) throw nb::value_error("no images");
+  MixState state;
+  jpeg_coder().state_size(fields[0].components, &state.slot_count, &state.set_count);
+  std::unique_ptr<uint32_t[]> slots(new uint32_t[state.slot_count]);
+  std::unique_ptr<int16_t[]> weights(new int16_t[state.set_count * kInputs]);
+  {
+    nb::gil_scoped_release free_gil;
+    for (size_t i = 0; i < fields.size(); ++i) {
+      JpegFields& f = fields[i];
+      uint8_t codes[3];
+      for (int c = 0; c < f.components; ++c) codes[c] = uint8_t(table_code(f.tables[c], c ? f.tables[c - 1] : nullptr));
+      int16_t* at[3] = {};
+      for (int c = 0; c < f.components; ++c) at[c] = const_cast<int16_t*>(arrays[i].q[c]);  // only a decoder writes
+      jpeg_coder().encode(f, codes, at, i ? &state : nullptr, slots.get(), weights.get());
+      state.slots = slots.get(), state.weights = weights.get();
+    }
+  }
+  return nb::make_tuple(adopt(slots.release(), {state.slot_count}),
+                        adopt(weights.release(), {state.set_count, size_t(kInputs)}));
+}
+
 }  // namespace dlpr
 
 void bind_jpeg(nb::module_& m) {
@@ -185,6 +244,8 @@ void bind_jpeg(nb::module_& m) {
   m.def("jpeg_synthesise", &jpeg_synthesise_array, "fields"_a, "coefficients"_a);
   m.def("jpeg_encode_batch", &jpeg_encode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_decode_batch", &jpeg_decode_batch, "jobs"_a, "threads"_a);
-  m.def("jpeg_coefficients", &jpeg_coefficients, "fields"_a, "lossy"_a);
+  m.def("jpeg_coefficients", &jpeg_coefficients, "fields"_a, "lossy"_a, "prior"_a.none());
+  m.def("jpeg_prior_learn", &jpeg_prior_learn, "images"_a);
+  m.def("jpeg_simd", [] { return jpeg_coder().name; });
   m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);
 }

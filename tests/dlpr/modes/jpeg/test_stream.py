@@ -18,7 +18,7 @@ from dlpr.bitstream import Header, Mode, Stream
 from dlpr.errors import BitstreamError, CorruptError, UnsupportedError, UnsupportedInputError
 from dlpr.layout import Layout, from_planes, to_planes
 from dlpr.modes.jpeg import reference as jpeg_reference
-from dlpr.modes.jpeg.arithmetic import squash_table, stretch_table
+from dlpr.modes.jpeg.arithmetic import learn_table, odds, squash_table
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.payload import JpegPayload
