@@ -47,6 +47,7 @@ ALLOWED = [
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),
     # slides hold JPEGs: reading, comparing and writing them back
     (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|parse|synthesis|write)"),
+    (r"dlpr_wsi\..*", r"dlpr\.modes\.colour\.(payload|torch_pixels)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.(payload|weights|exact\.torch_decoder)"),
 ]
 """Who, beside a room itself, imports what of a room."""
