@@ -108,6 +108,12 @@ class ChromaFit {
     upsample_sums(s_, p_.data(), H_, W_, sums_.data());
   }
 
+  // Only single steps, each sample at most twice: enough to tell filters apart.
+  void glance() {
+    single();
+    single();
+  }
+
   void run(int sweeps) {
     for (int i = 0; i < sweeps; ++i) {
       size_t moved = 0;

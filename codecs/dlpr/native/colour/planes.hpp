@@ -180,7 +180,7 @@ class ColourAnalysis {
     return out;
   }
 
-  // Share of the known samples of a window that a shape cannot give; `sweeps` 0 only begins.
+  // Share of the known samples of a window that a shape cannot give; `sweeps` 0 only glances.
   double misses(const ChromaShape& s, const Window& w, int c, int sweeps) const {
     std::vector<uint8_t> target(size_t(w.h) * w.w), weight(target.size());
     for (int y = 0; y < w.h; ++y) {
@@ -188,7 +188,7 @@ class ColourAnalysis {
       std::copy_n(weight_.data() + size_t(w.y + y) * W_ + w.x, w.w, weight.data() + size_t(y) * w.w);
     }
     ChromaFit f(s, target.data(), weight.data(), w.h, w.w);
-    f.run(sweeps);
+    sweeps ? f.run(sweeps) : f.glance();
     size_t wrong, all;
     f.differing(kKnown, wrong, all);
     return all ? double(wrong) / double(all) : 0;
@@ -211,13 +211,13 @@ class ColourAnalysis {
             for (int px = 0; px < h; ++px)
               if (v * h > 1) guesses.push_back({{Filter(f), v, h, py, px}, 0});
     for (Guess& g : guesses)
-      for (int c = 1; c < 3; ++c) g.cost += cost(g.s, misses(g.s, windows_[0], c, 1)) / 2;
+      for (int c = 1; c < 3; ++c) g.cost += cost(g.s, misses(g.s, windows_[0], c, 0)) / 2;
     std::stable_sort(guesses.begin(), guesses.end(), [](const Guess& a, const Guess& b) { return a.cost < b.cost; });
-    guesses.resize(4);
+    guesses.resize(3);
     for (Guess& g : guesses) {
       g.cost = 0;
       for (const Window& w : windows_)
-        for (int c = 1; c < 3; ++c) g.cost += cost(g.s, misses(g.s, w, c, 6)) / double(2 * windows_.size());
+        for (int c = 1; c < 3; ++c) g.cost += cost(g.s, misses(g.s, w, c, 4)) / double(2 * windows_.size());
     }
     const auto best = std::min_element(guesses.begin(), guesses.end(),
                                        [](const Guess& a, const Guess& b) { return a.cost < b.cost; });
@@ -229,7 +229,7 @@ class ColourAnalysis {
     std::vector<uint8_t> target[2] = {plane_[1], plane_[2]}, weight = weight_, full[2];
     ChromaFit u(s, target[0].data(), weight.data(), H_, W_), v(s, target[1].data(), weight.data(), H_, W_);
     for (int round = 0; round < 3; ++round) {
-      u.run(round ? 4 : 12), v.run(round ? 4 : 12);
+      u.run(round ? 3 : 8), v.run(round ? 3 : 8);
       for (int c = 0; c < 2; ++c) {
         out.chroma[c].resize(size_t(u.rows()) * u.cols());
         (c ? v : u).plane(out.chroma[c].data());
