@@ -38,6 +38,9 @@ __all__ = ["ColourMode"]
 NETWORKS = NetworksMode()
 MOST_OF_PIXELS = 0.95
 """Share of what a simple predictor needs for the pixels up to which it must be content with planes and residual."""
+SMALL = 0.55
+"""Share of what a simple predictor needs for the pixels below which the networks on pixels have no chance: they need
+0.53 to 0.75 of it where pixels lie on a lattice, and planes 0.37 to 0.7."""
 BITS_OF_A_MISS = 9.0
 """What a pixel costs that the planes do not give."""
 SMALLEST_SIDE = 8
@@ -82,9 +85,10 @@ class ColourMode(ChunkMode):
         """As for the networks, which code the planes."""
         return size > COLOUR_SIZE and chunk.header.layout.channels == 3 and NETWORKS.can_beat(chunk, size)
 
-    def supersedes(self, stream: Stream) -> frozenset[Mode]:
-        """The networks on pixels are a rival where a bound is given: both are tried then."""
-        return frozenset({Mode.CODED}) if stream.header.tau == 0 else frozenset()
+    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+        """The networks on pixels are a rival where a bound is given or the residual is large: both are tried then."""
+        small = chunk.header.tau == 0 and 8 * size < SMALL * _price(chunk.planes, 0)
+        return frozenset({Mode.CODED}) if small else frozenset()
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
         """Code chunks whose colours lie on a lattice."""

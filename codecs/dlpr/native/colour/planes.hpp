@@ -27,7 +27,7 @@ class ColourAnalysis {
     inverse_ = &inverse;
     triples();
     fill();
-    resolve(0);
+    resolve();
     out.shape = sizes && H_ >= 16 && W_ >= 16 ? find_shape() : ChromaShape();
     if (out.shape.filter != Filter::kNone) {
       const std::vector<uint8_t> whole[2] = {plane_[1], plane_[2]};
@@ -106,11 +106,15 @@ class ColourAnalysis {
     });
   }
 
-  // The feasible triple of pixel i nearest to chroma (u, v); false if there is none near.
-  bool feasible(size_t i, int u, int v, int wish, int reach, int t[3]) const {
+  // The feasible triple of pixel i nearest to chroma (u, v); false if there is none near, or too much was tried.
+  bool feasible(size_t i, int u, int v, int wish, int reach, int t[3]) {
     const uint8_t* p = x_ + 3 * i;
+    const uint32_t key = uint32_t(p[0]) << 16 | uint32_t(p[1]) << 8 | p[2];
+    uint32_t& hopeless = hopeless_[key * 2654435761u >> 24];
+    if (hopeless == key) return false;
     auto at = [&](int a, int b) {
-      if (a < 0 || b < 0 || a > 255 || b > 255) return false;
+      if (a < 0 || b < 0 || a > 255 || b > 255 || tries_ == 0) return false;
+      --tries_;
       const int y = inverse_->luma_for(p, a, b, wish);
       if (y >= 0) t[0] = y, t[1] = a, t[2] = b;
       return y >= 0;
@@ -121,30 +125,28 @@ class ColourAnalysis {
         const int o = r - k;
         if (at(u + o, v + k) || at(u - k, v + o) || at(u - o, v - k) || at(u + k, v - o)) return true;
       }
+    hopeless = key;  // a colour drawn by hand: it would cost as much at each of its pixels
     return false;
   }
 
   // Triples for pixels that were cut off, near what surrounds them.
-  void resolve(int) {
-    size_t budget = n_ / 2 + 4096;  // pixels with a search of their own
+  void resolve() {
+    tries_ = 16 * n_ + 65536;
+    hopeless_.assign(256, UINT32_MAX);
     int last[3] = {0, 0, 0};
     size_t last_at = n_;
     for (size_t i = 0; i < n_; ++i) {
       if (!cut(i)) continue;
       int t[3];
-      const int wish = plane_[0][i];
-      if (last_at < i && std::equal(x_ + 3 * i, x_ + 3 * i + 3, x_ + 3 * last_at) && i - last_at < 4) {
-        std::copy_n(last, 3, t);  // like its neighbour
-      } else if (!inverse_->lattice().good() || budget == 0 || !feasible(i, plane_[1][i], plane_[2][i], wish, 40, t)) {
-        continue;
-      } else {
-        --budget;
-      }
+      const bool like = last_at < i && i - last_at < 4 && std::equal(x_ + 3 * i, x_ + 3 * i + 3, x_ + 3 * last_at);
+      if (like) std::copy_n(last, 3, t);
+      else if (!feasible(i, plane_[1][i], plane_[2][i], plane_[0][i], kReach, t)) continue;
       for (int c = 0; c < 3; ++c) plane_[c][i] = uint8_t(t[c]);
       weight_[i] = kSoft;
       std::copy_n(t, 3, last), last_at = i;
     }
   }
+  static constexpr int kReach = 40;  // farthest that chroma of a pixel that was cut off is sought
 
   // ---- the size of chroma ----
 
@@ -225,6 +227,8 @@ class ColourAnalysis {
   }
 
   void fit(ColourPlanes& out) {
+    tries_ += 4 * n_;
+    hopeless_.assign(256, UINT32_MAX);
     const ChromaShape& s = out.shape;
     std::vector<uint8_t> target[2] = {plane_[1], plane_[2]}, weight = weight_, full[2];
     ChromaFit u(s, target[0].data(), weight.data(), H_, W_), v(s, target[1].data(), weight.data(), H_, W_);
@@ -244,7 +248,7 @@ class ColourAnalysis {
         int t[3];
         weight[i] = 0;
         if (inverse_->luma_for(x_ + 3 * i, full[0][i], full[1][i], plane_[0][i]) >= 0) continue;
-        if (!feasible(i, full[0][i], full[1][i], plane_[0][i], 12, t)) continue;
+        if (!feasible(i, full[0][i], full[1][i], plane_[0][i], kReach / 3, t)) continue;
         target[0][i] = uint8_t(t[1]), target[1][i] = uint8_t(t[2]), weight[i] = 2, ++open;
       }
       if (!open) break;
@@ -291,6 +295,8 @@ class ColourAnalysis {
   size_t n_;
   const LatticeInverse* inverse_ = nullptr;
   std::vector<uint8_t> plane_[3], weight_;
+  size_t tries_ = 0;                // left of the searches for pixels that were cut off
+  std::vector<uint32_t> hopeless_;  // colours, by hash, that had no triple
 };
 
 // The pixels of planes, in coding order [H][W][3]: green, red, blue.

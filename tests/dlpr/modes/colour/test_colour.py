@@ -370,3 +370,15 @@ def test_many_damaged_streams(stream):
             continue
         with pytest.raises(DlprError):
             dlpr.decode(reseal(data))
+
+
+def test_wild_pixels_do_not_hurt():
+    """Colours drawn over the picture: never larger than without the layer, and found out quickly."""
+    image = through_jpeg().copy()
+    rng = np.random.default_rng(12)
+    image[10:50, 8:52] = (255, 0, 0)
+    wild = rng.random(image.shape[:2]) < 0.3
+    image[wild] = np.stack([rng.integers(0, 256, wild.sum()), np.zeros(wild.sum()), np.full(wild.sum(), 255)], -1)
+    data = dlpr.encode(image, jpeg="never")
+    assert (dlpr.decode(data) == image).all()
+    assert len(data) <= len(dlpr.encode(image, jpeg="never", colour="never"))
