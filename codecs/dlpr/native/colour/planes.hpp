@@ -110,13 +110,14 @@ class ColourAnalysis {
   bool feasible(size_t i, int u, int v, int wish, int reach, int t[3]) {
     const uint8_t* p = x_ + 3 * i;
     const uint32_t key = uint32_t(p[0]) << 16 | uint32_t(p[1]) << 8 | p[2];
-    uint32_t& hopeless = hopeless_[key * 2654435761u >> 24];
-    if (hopeless == key) return false;
+    Failures& failures = failures_[key * 2654435761u >> 24];
+    if (failures.key != key) failures = {key, 0};
+    if (failures.count >= kFailures) return false;
     auto at = [&](int a, int b) {
       if (a < 0 || b < 0 || a > 255 || b > 255 || tries_ == 0) return false;
       --tries_;
       const int y = inverse_->luma_for(p, a, b, wish);
-      if (y >= 0) t[0] = y, t[1] = a, t[2] = b;
+      if (y >= 0) t[0] = y, t[1] = a, t[2] = b, failures.count = 0;
       return y >= 0;
     };
     if (at(u, v)) return true;
@@ -125,14 +126,14 @@ class ColourAnalysis {
         const int o = r - k;
         if (at(u + o, v + k) || at(u - k, v + o) || at(u - o, v - k) || at(u + k, v - o)) return true;
       }
-    hopeless = key;  // a colour drawn by hand: it would cost as much at each of its pixels
+    ++failures.count;  // a colour drawn by hand: it would cost as much at each of its pixels
     return false;
   }
 
   // Triples for pixels that were cut off, near what surrounds them.
   void resolve() {
     tries_ = 16 * n_ + 65536;
-    hopeless_.assign(256, UINT32_MAX);
+    failures_.assign(256, Failures());
     int last[3] = {0, 0, 0};
     size_t last_at = n_;
     for (size_t i = 0; i < n_; ++i) {
@@ -146,6 +147,11 @@ class ColourAnalysis {
       std::copy_n(t, 3, last), last_at = i;
     }
   }
+  struct Failures {
+    uint32_t key = UINT32_MAX;
+    int count = 0;
+  };
+  static constexpr int kFailures = 16;
   static constexpr int kReach = 40;  // farthest that chroma of a pixel that was cut off is sought
 
   // ---- the size of chroma ----
@@ -228,7 +234,7 @@ class ColourAnalysis {
 
   void fit(ColourPlanes& out) {
     tries_ += 4 * n_;
-    hopeless_.assign(256, UINT32_MAX);
+    failures_.assign(256, Failures());
     const ChromaShape& s = out.shape;
     std::vector<uint8_t> target[2] = {plane_[1], plane_[2]}, weight = weight_, full[2];
     ChromaFit u(s, target[0].data(), weight.data(), H_, W_), v(s, target[1].data(), weight.data(), H_, W_);
@@ -296,7 +302,7 @@ class ColourAnalysis {
   const LatticeInverse* inverse_ = nullptr;
   std::vector<uint8_t> plane_[3], weight_;
   size_t tries_ = 0;                // left of the searches for pixels that were cut off
-  std::vector<uint32_t> hopeless_;  // colours, by hash, that had no triple
+  std::vector<Failures> failures_;  // in a row, by colour
 };
 
 // The pixels of planes, in coding order [H][W][3]: green, red, blue.
