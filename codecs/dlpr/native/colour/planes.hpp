@@ -132,7 +132,7 @@ class ColourAnalysis {
 
   // Triples for pixels that were cut off, near what surrounds them.
   void resolve() {
-    tries_ = 16 * n_ + 65536;
+    tries_ = 400 * n_ + 65536;
     failures_.assign(256, Failures());
     int last[3] = {0, 0, 0};
     size_t last_at = n_;
@@ -151,7 +151,7 @@ class ColourAnalysis {
     uint32_t key = UINT32_MAX;
     int count = 0;
   };
-  static constexpr int kFailures = 16;
+  static constexpr int kFailures = 1000;
   static constexpr int kReach = 40;  // farthest that chroma of a pixel that was cut off is sought
 
   // ---- the size of chroma ----
@@ -233,7 +233,7 @@ class ColourAnalysis {
   }
 
   void fit(ColourPlanes& out) {
-    tries_ += 4 * n_;
+    tries_ += 40 * n_;
     failures_.assign(256, Failures());
     const ChromaShape& s = out.shape;
     std::vector<uint8_t> target[2] = {plane_[1], plane_[2]}, weight = weight_, full[2];
