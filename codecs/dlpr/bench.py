@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import dlpr
+from dlpr.config import EncoderOptions
 from dlpr.evaluation.measure import NETWORK, OWN
 from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
 from dlpr.modes.jpeg.bench import compare, slide_jpegs
@@ -79,7 +80,7 @@ def ratios(
         peers = {name: peer for name, peer in peers.items() if not any(s in name for s in skip)}
         rows = {OWN: sizes(tiles, _dlpr_sizes(tau, threads, options))}
         if options.get("jpeg") != "never":
-            rows[NETWORK] = sizes(tiles, _dlpr_sizes(tau, threads, options | {"jpeg": "never"}))
+            rows[NETWORK] = sizes(tiles, _dlpr_sizes(tau, threads, options | {"jpeg": "never", "colour": "never"}))
         rows |= {name: sizes(tiles, _peer_sizes(peer.encode, threads)) for name, peer in peers.items()}
         for r in rows.values():
             r["macro"] = statistics.fmean(r.values())
@@ -96,12 +97,14 @@ def _median_seconds(f: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def _own_speed(batch: list[U8], tau: int, jpeg: str, threads: int, repeats: int) -> dict[str, float]:
+def _own_speed(batch: list[U8], tau: int, layers: str, threads: int, repeats: int) -> dict[str, float]:
     mp = sum(a.shape[0] * a.shape[1] for a in batch) / 1e6
-    streams = dlpr.encode_batch(batch, tau, threads=threads, jpeg=jpeg)
+    options = EncoderOptions(jpeg=layers, colour=layers)
+    streams = dlpr.encode_batch(batch, tau, threads=threads, options=options)
     one = streams[0]
     return {
-        "encode": mp / _median_seconds(lambda: dlpr.encode_batch(batch, tau, threads=threads, jpeg=jpeg), repeats),
+        "encode": mp
+        / _median_seconds(lambda: dlpr.encode_batch(batch, tau, threads=threads, options=options), repeats),
         "decode": mp / _median_seconds(lambda: dlpr.decode_batch(streams, threads=threads), repeats),
         "one tile ms": 1000 * _median_seconds(lambda: dlpr.decode(one, threads=threads), 3 * repeats),
     }
@@ -122,8 +125,8 @@ def speed(tiles: Tiles, threads: int, repeats: int = 3, count: int = 64) -> dict
     full.sort(key=lambda a: -float(a.std()))  # tissue first
     batch = (full * (count // max(1, len(full)) + 1))[:count]
     out = {
-        f"{name} tau {tau}": _own_speed(batch, tau, jpeg, threads, repeats)
-        for name, jpeg in ((OWN, "auto"), (NETWORK, "never"))
+        f"{name} tau {tau}": _own_speed(batch, tau, layers, threads, repeats)
+        for name, layers in ((OWN, "auto"), (NETWORK, "never"))
         for tau in (0, 1)
     }
     with ThreadPoolExecutor(threads) as pool:

@@ -114,12 +114,16 @@ def encode_batch(
     chunks = [_as_chunk(image, tau, source) for image, source in zip(images, sources, strict=True)]
     n_threads = usable_threads(threads)
     out = [b""] * len(chunks)
+    settled: list[frozenset[Mode]] = [frozenset()] * len(chunks)
     for door in MODES.values():
-        members = [i for i, chunk in enumerate(chunks) if not out[i] or door.can_beat(chunk, len(out[i]))]
+        open_ = [i for i in range(len(chunks)) if door.mode not in settled[i]]
+        members = [i for i in open_ if not out[i] or door.can_beat(chunks[i], len(out[i]))]
         if not members:
             continue
         for i, stream in zip(members, door.encode_batch([chunks[i] for i in members], o, n_threads), strict=True):
             data = b"" if stream is None else bitstream.pack(stream)
+            if data:
+                settled[i] |= door.supersedes(chunks[i], len(data))
             if data and (not out[i] or len(data) < len(out[i])):
                 out[i] = data
     return out

@@ -93,6 +93,8 @@ class EncoderOptions:
     jpeg: str = "auto"
     """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
     source is given, "given" takes a given source only, "never" codes pixels."""
+    colour: str = "auto"
+    """Code the planes Y, Cb, Cr that pixels were made from: "auto" where they are found, "never" red, green, blue."""
     prior: Any = None
     """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
 
@@ -121,6 +123,8 @@ class EncoderOptions:
             raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
         if self.jpeg not in ("auto", "given", "never"):
             raise UnsupportedInputError(f'jpeg must be "auto", "given" or "never", not {self.jpeg!r}', reason="input")
+        if self.colour not in ("auto", "never"):
+            raise UnsupportedInputError(f'colour must be "auto" or "never", not {self.colour!r}', reason="input")
         if self.patch not in (None, 32, 64, 128, 256):
             raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
         if self.lanes not in (1, 2, 4, 8, 16, 32):

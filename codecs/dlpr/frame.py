@@ -52,6 +52,7 @@ class Mode(IntEnum):
     CONSTANT = 1
     STORED = 2
     JPEG = 3
+    COLOUR = 4
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr import bitstream
 from dlpr.layout import from_planes
+from dlpr.modes.colour.payload import ColourPayload
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.payload import CodedPayload
 from dlpr_wsi.errors import MissingDependencyError, UsageError
@@ -32,29 +33,36 @@ def require_device(device: str) -> None:
 
 
 def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> list[NDArray[np.uint8]]:
-    """Decode streams, coded ones on the device, in batches that fit into its memory; others on the CPU."""
+    """Decode streams of the networks on the device, in batches that fit into its memory; others on the CPU."""
+    from dlpr.modes.colour import torch_pixels
     from dlpr.modes.networks.exact import torch_decoder
+
+    decoders = {CodedPayload: torch_decoder.decode_batch, ColourPayload: torch_pixels.decode_batch}
 
     out: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(streams)
     parsed = [bitstream.parse(stream) for stream in streams]
-    coded = [i for i, stream in enumerate(parsed) if isinstance(stream.payload, CodedPayload)]
+    coded = [i for i, stream in enumerate(parsed) if type(stream.payload) in decoders]
     rest = [i for i in range(len(streams)) if i not in set(coded)]
     for i, image in zip(rest, dlpr.decode_batch([streams[i] for i in rest], threads=threads), strict=True):
         out[i] = image
     with _lock:
         while coded:
-            payload = parsed[coded[0]].payload
-            weights_id = payload.weights_id if isinstance(payload, CodedPayload) else b""
+            kind, weights_id = _kind(parsed[coded[0]])
             header = parsed[coded[0]].header
             limit = max(1, _free_bytes(device) // (_BYTES_PER_PIXEL * header.height * header.width))
-            batch = [i for i in coded if getattr(parsed[i].payload, "weights_id", b"") == weights_id][:limit]
-            images = torch_decoder.decode_batch([parsed[i] for i in batch], weights_store.find(weights_id), device)
+            batch = [i for i in coded if _kind(parsed[i]) == (kind, weights_id)][:limit]
+            images = decoders[kind]([parsed[i] for i in batch], weights_store.find(weights_id), device)
             for i, planes in zip(batch, images, strict=True):
                 header = parsed[i].header
                 out[i] = from_planes(planes, header.layout)
                 bitstream.check_pixels(header, out[i])
             coded = [i for i in coded if i not in set(batch)]
     return out
+
+
+def _kind(stream: bitstream.Stream) -> tuple[type, bytes]:
+    """What is decoded together: one mode, one set of weights."""
+    return type(stream.payload), getattr(stream.payload, "weights_id", b"")
 
 
 def _free_bytes(device: str) -> int:

@@ -73,6 +73,30 @@ def picture(rng: Any, np: Any) -> Any:
     return np.moveaxis(image, -1, 0) if rng.random() < 0.3 else image
 
 
+def coloured(rng: Any, np: Any) -> Any:
+    """A small image made from Y, Cb, Cr by some lattice and filter, some of its pixels changed."""
+    from dataclasses import replace
+
+    from dlpr.modes.colour.chroma import ChromaShape, Filter
+    from dlpr.modes.colour.lattice import MATRICES, Products, Rounding
+
+    height, width = (int(v) for v in rng.choice([8, 9, 16, 17, 31, 33, 48, 65, 90], 2))
+    v, h = ((1, 1), (1, 2), (2, 1), (2, 2))[int(rng.integers(4))]
+    kind = Filter.NONE if v * h == 1 else Filter(int(rng.integers(1, 4)))
+    shape = ChromaShape(kind, v, h, int(rng.integers(v)), int(rng.integers(h)))
+    y, x = np.mgrid[: height + 4, : width + 4]
+    waves = [128 + rng.uniform(0, 140) * np.sin(y / rng.uniform(2, 20) + x / rng.uniform(2, 20)) for _ in range(3)]
+    planes = [np.clip(w + rng.normal(0, rng.choice([0, 1, 5]), w.shape), 0, 255).astype(np.uint8) for w in waves]
+    rows, columns = shape.size(height, width)
+    full = [shape.upsample(p[:rows, :columns], height, width) for p in planes[1:]]
+    matrix = MATRICES[int(rng.integers(len(MATRICES)))]
+    lattice = replace(matrix, rounding=Rounding(int(rng.integers(4))), products=Products(int(rng.integers(3))))
+    image = lattice.pixels(planes[0][:height, :width], *full)
+    changed = rng.random((height, width)) < rng.choice([0, 0.01, 0.2])
+    image[changed] = rng.integers(0, 256, (int(changed.sum()), 3))
+    return image
+
+
 def options(rng: Any, bank: int) -> dict[str, Any]:
     """Random options."""
     return {
@@ -149,7 +173,10 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     while time.monotonic() - start < seconds:
         model = models[rounds % len(models)]
         networks_mode.native_model = lambda *_, model=model: model  # type: ignore[assignment]
-        image, tau = picture(rng, np), int(rng.choice([0, 0, 1, 2, 5, 15, 60, 200, 255]))
+        image, tau = (
+            (coloured if rng.random() < 0.4 else picture)(rng, np),
+            int(rng.choice([0, 0, 1, 2, 5, 15, 60, 200, 255])),
+        )
         chosen, threads = options(rng, bank), int(rng.integers(1, 4))
         data = dlpr.encode(image, tau, threads=threads, **chosen)
         back = dlpr.decode(data, threads=threads)

@@ -13,6 +13,7 @@ import pytest
 import dlpr
 from dlpr import _native, bitstream, reference
 from dlpr.layout import from_planes
+from dlpr.modes.colour.payload import ColourPayload
 from dlpr.modes.networks import mode as networks_mode
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact import reference as networks_reference
@@ -114,6 +115,7 @@ def check_native(
 def check_torch(chosen: list[Tile], streams: list[bytes], expected: list[np.ndarray]) -> None:
     torch = pytest.importorskip("torch")
     torch_decoder = pytest.importorskip("dlpr.modes.networks.exact.torch_decoder")
+    torch_pixels = pytest.importorskip("dlpr.modes.colour.torch_pixels")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -121,6 +123,10 @@ def check_torch(chosen: list[Tile], streams: list[bytes], expected: list[np.ndar
         coded = [i for i, s in enumerate(parsed) if isinstance(s.payload, CodedPayload)]
         weights = weights_store.find(weights_store.default_id())
         for i, planes in zip(coded, torch_decoder.decode_batch([parsed[i] for i in coded], weights), strict=True):
+            out = from_planes(planes, parsed[i].header.layout)
+            assert np.array_equal(out, expected[i]), f"torch differs from the reference: {chosen[i].name}"
+        colour = [i for i, s in enumerate(parsed) if isinstance(s.payload, ColourPayload)]
+        for i, planes in zip(colour, torch_pixels.decode_batch([parsed[i] for i in colour], weights), strict=True):
             out = from_planes(planes, parsed[i].header.layout)
             assert np.array_equal(out, expected[i]), f"torch differs from the reference: {chosen[i].name}"
     finally:
@@ -138,7 +144,7 @@ def test_decoders_agree(slide: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> N
     assert {info.patch for info in coded} == {32, 64, 128, 256}
     assert {info.lanes for info in coded} == {1, 2, 4, 8, 16, 32}
     assert {info.lossy_layer for info in coded} == {True, False}
-    assert len(coded) > 30
+    assert len(coded) > 25
 
 
 @pytest.mark.full

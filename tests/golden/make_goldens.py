@@ -29,6 +29,8 @@ import numpy as np
 import dlpr
 from dlpr.bitstream import Mode, crc32c
 from dlpr.errors import DlprError
+from dlpr.modes.colour.chroma import ChromaShape, Filter
+from dlpr.modes.colour.lattice import MATRICES, Lattice, Products, Rounding
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import standard_table
@@ -62,6 +64,32 @@ def ramp(height: int, width: int) -> Image:
     return np.clip(wave[..., None] + rng.normal(0, 2, (height, width, 3)) - [0, 25, 50], 0, 255).astype(np.uint8)
 
 
+def colour_cases() -> dict[str, Case]:
+    """Pixels made from Y, Cb, Cr: every filter, a few matrices, joint planes, constant chroma, a bound."""
+    photo = replace(MATRICES[8], rounding=Rounding.FLOOR, products=Products.GREEN_OF_ROUNDED)
+    down = replace(MATRICES[0], rounding=Rounding.FLOOR)
+
+    def made(lattice: Lattice, shape: ChromaShape, height: int, width: int) -> Image:
+        rows, columns = shape.size(height, width)
+        chroma = ramp(2 * rows, 2 * columns)[::2, ::2]
+        full = [shape.upsample(chroma[..., c] // 3 + 80, height, width) for c in (0, 1)]
+        image = lattice.pixels(ramp(height, width)[..., 2], *full)
+        image[3, 5] = 255, 0, 9
+        return image
+
+    chw = made(MATRICES[1], ChromaShape(Filter.MEAN, 2, 1, 1), 40, 41)
+    return {
+        "colour-420": (made(MATRICES[0], ChromaShape(Filter.TRIANGLE, 2, 2, 1, 0), 61, 54), 0, {}),
+        "colour-422-floor": (made(down, ChromaShape(Filter.REPETITION, 1, 2, 0, 1), 50, 47), 0, {}),
+        "colour-444": (made(MATRICES[0], ChromaShape(), 48, 50), 0, {}),
+        "colour-bt601-video": (made(MATRICES[4], ChromaShape(Filter.TRIANGLE, 1, 2), 40, 44), 0, {}),
+        "colour-photoycc": (made(photo, ChromaShape(Filter.MEAN, 2, 2), 52, 50), 0, {}),
+        "colour-grey": (np.repeat(ramp(40, 36)[..., :1], 3, -1), 0, {}),
+        "colour-420-tau1": (made(MATRICES[0], ChromaShape(Filter.TRIANGLE, 2, 2), 56, 58), 1, {}),
+        "colour-chw": (np.ascontiguousarray(np.moveaxis(chw, -1, 0)[None]), 0, {}),
+    }
+
+
 def golden_cases() -> dict[str, Case]:
     """Input, tau and options by name."""
     tissue, edge = slide(900, 1200, 72, 68), slide(60, 300, 64, 64)
@@ -87,6 +115,7 @@ def golden_cases() -> dict[str, Case]:
         "constant-within-tau": (np.clip(noise // 64 + 240, 0, 255).astype(np.uint8), 2, {}),
         "stored": (noise, 0, {}),
         **jpeg_cases(),
+        **colour_cases(),
     }
     # The slide is a JPEG inside, which an encoder finds; here its pixels are to be coded.
     return {name: (image, tau, {"jpeg": "given", **options}) for name, (image, tau, options) in cases.items()}

@@ -20,7 +20,7 @@ U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
 OWN = "dlpr"
 NETWORK = "dlpr, networks only"
-"""This package's codec without its JPEG layer: what the networks alone reach."""
+"""This package's codec without JPEG and colour layer: what the networks alone reach."""
 PARTS = ("lanes", "lossy", "linear", "coefficients", "residual")
 """Parts of a stream besides its header (`dlpr.StreamInfo.bytes_by_part`)."""
 
@@ -76,7 +76,7 @@ def codecs(tau: int, options: dict[str, Any], skip: tuple[str, ...], peers: bool
     others = (lossless_peers() if tau == 0 else near_lossless_peers(tau)) if peers else {}
     own = {OWN: own_codec(tau, options)}
     if options.get("jpeg") != "never":
-        own[NETWORK] = own_codec(tau, options | {"jpeg": "never"})
+        own[NETWORK] = own_codec(tau, options | {"jpeg": "never", "colour": "never"})
     return own | {k: p for k, p in others.items() if not any(s in k for s in skip)}
 
 

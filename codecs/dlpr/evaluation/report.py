@@ -116,7 +116,8 @@ def markdown(results: Sequence[Result], about: dict[str, str], unseen: Sequence[
         "Real bytes, headers included; every stream was decoded and compared. All codecs in one run on the same tiles.",
         "Speed: median over tiles, one thread for each tile, as many tiles at once as threads.",
         "*As JPEG*: tiles whose pixels were found to be a decoded JPEG, and that are kept as its coefficients and what"
-        ' they lack. *Networks only* is the same codec with that turned off (`jpeg="never"`).',
+        " they lack. *Networks only* is the same codec with that and the colour layer turned off"
+        ' (`jpeg="never"`, `colour="never"`).',
         "",
         *(f"- {k}: {v}" for k, v in about.items()),
         *(f"- [{name}]({name})" for name in links),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dlpr.frame import Mode
+from dlpr.modes.colour.mode import ColourMode
 from dlpr.modes.constant import ConstantMode
 from dlpr.modes.jpeg.mode import JpegMode, Source
 from dlpr.modes.networks.mode import NetworksMode
@@ -17,6 +18,7 @@ _DOORS: tuple[ChunkMode, ...] = (
     ConstantMode(),
     JpegMode(),
     StoredMode(),
+    ColourMode(),
     NetworksMode(),
 )
 MODES: Final[dict[Mode, ChunkMode]] = {door.mode: door for door in _DOORS}

@@ -27,7 +27,7 @@ U8 = npt.NDArray[np.uint8]
 def learned_only(**options: Any) -> EncoderOptions:
     """Encoder options under which every chunk goes through the networks, whatever its pixels were decoded from."""
     if "jpeg" in {f.name for f in fields(EncoderOptions)}:
-        options = {"jpeg": "never", **options}
+        options = {"jpeg": "never", "colour": "never", **options}
     return EncoderOptions(**options)
 
 

@@ -18,12 +18,17 @@ __all__ = [
     "CODED_SIZE",
     "MAX_LOSSY_BLOCKS",
     "CodedPayload",
+    "check_lanes",
     "coded_size",
     "pack",
+    "pack_lanes",
     "parse",
+    "parse_lanes",
     "parse_lossy",
+    "parse_varint",
     "patch_grid",
     "payload_of",
+    "varint",
 ]
 
 CODED_SIZE = 52
@@ -82,21 +87,53 @@ def parse(view: memoryview, header: Header) -> CodedPayload:
     payload, linear_size = _parse_fields(view, header)
     start = CODED_SIZE + len(payload.lossy_part)
     table = start + linear_size
-    rows, columns = patch_grid(header, payload.patch_exp)
-    count, per_patch = rows * columns << payload.lane_exp, 1 << payload.lane_exp
-    if len(view) < table + 5 * count:  # each lane: at least one byte in the table and four of its own
-        truncated(f"the linear part and {count} lanes need {table + 5 * count} bytes at least", view)
-    sizes, first = _lane_table(view, table, count)
+    lanes, end = parse_lanes(view, table, header, payload.patch_exp, payload.lane_exp)
+    check_end(view, end)
+    check_lanes(lanes, table)
+    return replace(payload, linear_part=view[start:table], lanes=lanes)
+
+
+def parse_lanes(
+    view: memoryview, at: int, header: Header, patch_exp: int, lane_exp: int
+) -> tuple[tuple[tuple[Buffer, ...], ...], int]:
+    """Read a lane table and its lanes.
+
+    Parameters
+    ----------
+    view : memoryview
+        The stream.
+    at : int
+        Where the table begins.
+    header : Header
+        Height and width of what was coded.
+    patch_exp, lane_exp : int
+
+    Returns
+    -------
+    tuple
+        Lanes of each patch, slices of ``view``; where they end.
+
+    Raises
+    ------
+    BitstreamError
+        The view is too short, or a length that no encoder writes.
+    """
+    rows, columns = patch_grid(header, patch_exp)
+    count, per_patch = rows * columns << lane_exp, 1 << lane_exp
+    if len(view) < at + 5 * count:  # each lane: at least one byte in the table and four of its own
+        truncated(f"{count} lanes need {at + 5 * count} bytes at least", view)
+    sizes, first = _lane_table(view, at, count)
     cuts = [first, *(first + np.cumsum(sizes, dtype=np.int64)).tolist()]
-    check_end(view, cuts[-1])
-    if min(sizes) < 4:
-        raise CorruptError(f"a lane below 4 bytes cannot be; {FAULTY}", offset=table)
+    if len(view) < cuts[-1]:
+        truncated(f"the lanes end at byte {cuts[-1]}", view)
     lanes = [view[a:b] for a, b in pairwise(cuts)]
-    return replace(
-        payload,
-        linear_part=view[start:table],
-        lanes=tuple(tuple(lanes[i : i + per_patch]) for i in range(0, count, per_patch)),
-    )
+    return tuple(tuple(lanes[i : i + per_patch]) for i in range(0, count, per_patch)), cuts[-1]
+
+
+def check_lanes(lanes: Iterable[Iterable[Buffer]], at: int) -> None:
+    """Refuse lanes that are too short to be any; their table stands at ``at``."""
+    if any(len(lane) < 4 for patch in lanes for lane in patch):
+        raise CorruptError(f"a lane below 4 bytes cannot be; {FAULTY}", offset=at)
 
 
 def parse_lossy(view: memoryview, header: Header) -> CodedPayload:
@@ -149,17 +186,23 @@ def _lane_table(view: memoryview, at: int, count: int) -> tuple[list[int], int]:
     """Read `count` varints; also where they end."""
     sizes: list[int] = []
     for _ in range(count):
-        size, shift, byte = 0, 0, 128
-        while byte & 128:
-            if at >= len(view):
-                truncated("the lane table goes on", view)
-            byte = view[at]
-            size |= (byte & 127) << shift
-            at, shift = at + 1, shift + 7
-            if size >> 32 or shift > 35 or (byte == 0 and shift > 7):
-                raise CorruptError(f"a lane length beyond 32 bits or with redundant bytes; {FAULTY}", offset=at - 1)
+        size, at = parse_varint(view, at)
         sizes.append(size)
     return sizes, at
+
+
+def parse_varint(view: memoryview, at: int) -> tuple[int, int]:
+    """Read a number of 32 bits at most in LEB128; also where it ends."""
+    size, shift, byte = 0, 0, 128
+    while byte & 128:
+        if at >= len(view):
+            truncated("a length goes on", view)
+        byte = view[at]
+        size |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if size >> 32 or shift > 35 or (byte == 0 and shift > 7):
+            raise CorruptError(f"a length beyond 32 bits or with redundant bytes; {FAULTY}", offset=at - 1)
+    return size, at
 
 
 def pack(out: bytearray, p: CodedPayload) -> None:
@@ -168,12 +211,18 @@ def pack(out: bytearray, p: CodedPayload) -> None:
     out += _CODED.pack(p.weights_id, flags, p.patch_exp, p.lane_exp, p.bank_entry, p.interval, bytes(p.base), a, b, 0)
     out += p.lossy_part
     struct.pack_into("<I", out, 48, lossy_crc(memoryview(bytes(out)), CODED_SIZE, a))
-    lanes = [lane for patch in p.lanes for lane in patch]
-    out += b"".join([p.linear_part, *map(_varint, map(len, lanes)), *lanes])
+    out += p.linear_part
+    pack_lanes(out, p.lanes)
 
 
-def _varint(value: int) -> bytes:
-    """LEB128."""
+def pack_lanes(out: bytearray, lanes: Iterable[Iterable[Buffer]]) -> None:
+    """Append a lane table and the lanes of each patch."""
+    flat = [lane for patch in lanes for lane in patch]
+    out += b"".join([*map(varint, map(len, flat)), *flat])
+
+
+def varint(value: int) -> bytes:
+    """Write a number as LEB128."""
     digits = bytearray()
     rest = value
     while rest > 127:

@@ -5,6 +5,7 @@
 
 void bind_jpeg(nb::module_& m);
 void bind_jpeg_recover(nb::module_& m);
+void bind_colour(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
@@ -12,6 +13,7 @@ NB_MODULE(_native, m) {
   bind_networks(m);
   bind_jpeg(m);
   bind_jpeg_recover(m);
+  bind_colour(m);
   m.def(
       "crc32c",
       [](nb::object buffer, uint32_t value) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "bindings/arrays.hpp"
 #include "networks/batch.hpp"
-#include "networks/prediction_cost.hpp"
+#include "common/prediction_cost.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <map>

@@ -68,16 +68,22 @@ class PatchCoder {
     const int xpar = (x0_ + s) & 1;  // x = s - 2y keeps its parity
     for (int r = 0; r < b.n; ++r) gather(b.ys[r], s - 2 * b.ys[r], &b.features[size_t(r) * kFeatures], b.pred0[r]);
     for (int r = 0; r < b.n; ++r) add_position(b.ys[r], s - 2 * b.ys[r], &b.acc_first[size_t(r) * net_.padded]);
+    const bool grey = o_.channels == 1;
+    // Without lossy layer its features are zeros, the last ones: left out.
+    const int pairs = grey ? (o_.lossy ? PixelNet::kGreyPairs : kGreyLossy / 2)
+                           : (o_.lossy ? PixelNet::kPairs : (kFeatLossy + 1) / 2);
     const auto dense = [&](int first, int count, int ypar) {
+      const auto& w = (grey ? net_.grey_first : net_.first)[2 * ypar + xpar];
       if (count)
-        kn_.dense_add(&b.features[size_t(first) * kFeatures], kFeatures, count, net_.first[2 * ypar + xpar].data(),
-                      PixelNet::kPairs, net_.padded, &b.acc_first[size_t(first) * net_.padded]);
+        kn_.dense_add(&b.features[size_t(first) * kFeatures], kFeatures, count, w.data(), pairs, net_.padded,
+                      &b.acc_first[size_t(first) * net_.padded]);
     };
     dense(0, even, 0);
     dense(even, b.n - even, 1);
   }
   void network(StepBuffers& b, int bank) const {
-    net_.run(kn_, net_.bank[bank], b.n, b.acc_first.data(), b.scratch.data(), b.acc.data(), b.out.data());
+    net_.run(kn_, net_.bank[bank], b.n, b.acc_first.data(), b.scratch.data(), b.acc.data(), b.out.data(),
+             o_.channels == 1);
   }
 
   int anchor(int y, int x, int c) const {
@@ -135,18 +141,24 @@ class PatchCoder {
   void gather(int y, int x, int16_t* f, int& pred0) const {
     int16_t base[3];
     pred0 = prediction(y, x, 0);
-    causal_features(kn_, samples, residuals, y, x, pred0, base, f);
+    int16_t *around = f + kFeatLossy, *trunk = f + kFeatTrunk;
+    if (o_.channels == 1) {
+      grey_features(samples, residuals, y, x, pred0, base, f);
+      base[1] = base[2] = base[0], around = f + kGreyLossy, trunk = f + kGreyTrunk, trunk[kTrunk] = 0;
+    } else {
+      causal_features(kn_, samples, residuals, y, x, pred0, base, f);
+    }
     if (!o_.lossy) {
-      std::memset(f + kFeatLossy, 0, sizeof(int16_t) * (kFeatures - kFeatLossy));
+      around[0] = 0;  // fills up the last pair
       return;
     }
     const int Y = y0_ + y, X = x0_ + x;
     for (int t = 0; t < kLossyTaps; ++t) {
       int yy = std::min(Y + kLossyDy[t], o_.H - 1), xx = clampi(X + kLossyDx[t], 0, o_.W - 1);
       const int16_t* v = lossy_.x_tilde.at(yy, xx);
-      for (int c = 0; c < 3; ++c) f[kFeatLossy + 3 * t + c] = int16_t(4 * (v[c] - base[c]));
+      for (int c = 0; c < 3; ++c) around[3 * t + c] = int16_t(4 * (v[c] - base[c]));
     }
-    std::memcpy(f + kFeatTrunk, lossy_.trunk.at(Y / 2, X / 2), sizeof(int16_t) * kTrunk);
+    std::memcpy(trunk, lossy_.trunk.at(Y / 2, X / 2), sizeof(int16_t) * kTrunk);
   }
   void add_position(int y, int x, int32_t* acc) const {
     std::memcpy(acc, &net_.position[size_t(((y0_ + y) & 7) * 8 + ((x0_ + x) & 7)) * net_.padded],

@@ -121,4 +121,42 @@ inline void causal_features(const Kernels& kn, const PatchSamples& s, const Patc
   f[kFeatPred] = int16_t(clampi(4 * pred0 - 64 * base[0], -kActMax, kActMax));
 }
 
+// With one channel the features of all three are copies: the kernels see each once, and weights are the copies' sums.
+// Order: taps, near positions (residual, log), prediction, a zero, x~, trunk, a zero; the first part alone without
+// lossy layer.
+constexpr int kGreyNear = kTaps, kGreyPred = kGreyNear + 2 * kNear, kGreyLossy = kGreyPred + 2;
+constexpr int kGreyTrunk = kGreyLossy + kLossyTaps * kChannels, kGreyFeatures = kGreyTrunk + kTrunk + 1;
+static_assert(kGreyLossy % 2 == 0 && kGreyFeatures % 2 == 0, "features are taken in pairs");
+
+// Where feature i of the format's order stands with one channel.
+inline int grey_place(int i) {
+  if (i >= kFeatTrunk) return kGreyTrunk + i - kFeatTrunk;
+  if (i >= kFeatLossy) return kGreyLossy + i - kFeatLossy;
+  if (i == kFeatPred) return kGreyPred;
+  const int at = kFeatPlace.at[i];
+  if (at < kFeatNear) return at / 3;
+  return kGreyNear + (at - kFeatNear) / 6 * 2 + ((at - kFeatNear) % 6 >= 3);
+}
+
+// causal_features with one channel.
+inline void grey_features(const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0, int16_t* base,
+                          int16_t* f) {
+  const int16_t* p = s.at(y, x);
+  const int b = (p[-3] + p[-s.stride] + 1) >> 1;
+  *base = int16_t(b);
+  constexpr int kPositions[4] = {7, 7, 5, 3};  // of rows -3 .. 0
+  for (int row = 0; row < 4; ++row) {
+    const int16_t* a = p - (3 - row) * s.stride - 9;
+    for (int k = 0; k < kPositions[row]; ++k) *f++ = int16_t(4 * (a[3 * k] - b));
+  }
+  const int16_t* e = r.at(y, x);
+  constexpr int kNearPositions[3] = {5, 4, 2};  // of rows -2 .. 0
+  for (int row = 0; row < 3; ++row) {
+    const int16_t* a = e - (2 - row) * r.stride - 12;
+    for (int k = 0; k < kNearPositions[row]; ++k) *f++ = a[6 * k], *f++ = a[6 * k + 3];
+  }
+  *f++ = int16_t(clampi(4 * pred0 - 64 * b, -kActMax, kActMax));
+  *f = 0;
+}
+
 }  // namespace dlpr

@@ -26,7 +26,8 @@ struct Profile {
 
 // Multipliers and biases of every conditioned layer for one bank entry (and tau class).
 struct Conditioning {
-  std::vector<std::vector<int16_t>> mult, bias;  // [layer][channel padded]
+  std::vector<std::vector<int16_t>> mult, bias;      // [layer][channel padded]
+  std::array<int16_t, 16> grey_mult{}, grey_bias{};  // of the outputs that one channel needs
 };
 
 // Per-pixel network: first layer (masked context, x~, u head by pixel parity), hidden layers, output.
@@ -38,12 +39,18 @@ struct PixelNet {
   std::vector<int32_t> first_shift;
   std::vector<Layer> layers;  // hidden.0 .. hidden.blocks, out
   std::vector<Conditioning> bank;
+  // The same with one channel: folded inputs, and the outputs of channel 0 alone (mean, log scale, logit).
+  static constexpr int kGreyPairs = kGreyFeatures / 2, kGreyOutputs = 3 * kK;
+  std::array<std::vector<int16_t>, 4> grey_first;
+  std::vector<int16_t> grey_out;
+  std::array<int32_t, 16> grey_out_acc{}, grey_out_shift{};
+  static constexpr int grey_output(int i) { return (i < kK ? kMean : i < 2 * kK ? kLogScale : kLogit) + i % kK; }
 
   PixelNet() = default;
   PixelNet(const TensorSource& t, const std::string& name, const Profile& p, int tau_class);
   // o[n][80] for n rows of features that all have one parity and position
   void run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* scratch, int32_t* acc,
-           int16_t* out) const;
+           int16_t* out, bool grey = false) const;
 };
 
 inline RawLayer raw_layer(const TensorSource& t, const std::string& n) {
@@ -71,6 +78,14 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
       for (int i = 0; i < kFeatures; ++i)
         w[(size_t(kFeatPlace.at[i] / 2) * padded + o) * 2 + (kFeatPlace.at[i] & 1)] =
             i < kFeatTrunk ? masked[o * kFeatTrunk + i] : u[(hidden * parity + o) * kTrunk + i - kFeatTrunk];
+    auto& grey = grey_first[parity];
+    grey.assign(size_t(kGreyPairs) * padded * 2, 0);
+    for (int o = 0; o < hidden; ++o)
+      for (int i = 0; i < kFeatures; ++i) {
+        const int from = kFeatPlace.at[i], to = grey_place(i);
+        int16_t& sum = grey[(size_t(to / 2) * padded + o) * 2 + (to & 1)];
+        sum = int16_t(sum + w[(size_t(from / 2) * padded + o) * 2 + (from & 1)]);
+      }
   }
   const int32_t* pos = static_cast<const int32_t*>(t(name + ".position").data);
   position.assign(size_t(64) * padded, 0);
@@ -94,6 +109,15 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   };
   for (int i = 0; i <= blocks; ++i) layers.emplace_back(plain(name + ".hidden." + std::to_string(i)), false);
   layers.emplace_back(plain(name + ".out"), false);
+  const Layer& last = layers.back();
+  grey_out.assign(size_t(last.pairs) * 16 * 2, 0);
+  for (int i = 0; i < kGreyOutputs; ++i) {
+    const int o = grey_output(i);
+    grey_out_acc[i] = last.acc_bias[o], grey_out_shift[i] = last.shift[o];
+    for (int k = 0; k < last.pairs; ++k)
+      for (int j = 0; j < 2; ++j)
+        grey_out[(size_t(k) * 16 + i) * 2 + j] = last.weight[(size_t(k) * last.padded + o) * 2 + j];
+  }
   auto table = [&](const char* what) { return static_cast<const int16_t*>(t(name + "." + what).data); };
   const int16_t *bm = table("bank_mult"), *bb = table("bank_bias"), *om = table("bank_out_mult"),
                 *ob = table("bank_out_bias");
@@ -117,11 +141,13 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
     }
     size_t at = size_t(k) * kNetOutputs, ta = sq ? size_t(tau_class) * kNetOutputs : 0;
     combine(om + at, ob + at, sq ? tom + ta : nullptr, sq ? tob + ta : nullptr, kNetOutputs);
+    for (int i = 0; i < kGreyOutputs; ++i)
+      c.grey_mult[i] = c.mult.back()[grey_output(i)], c.grey_bias[i] = c.bias.back()[grey_output(i)];
   }
 }
 
 inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* s,
-                          int32_t* acc, int16_t* out) const {
+                          int32_t* acc, int16_t* out, bool grey) const {
   int16_t *h = s, *t = s + size_t(n) * padded;
   kn.requant(acc_first, n, padded, first_shift.data(), c.mult[0].data(), c.bias[0].data(), kActMax, h);
   kn.leaky(h, n * padded, t);
@@ -133,6 +159,13 @@ inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const
     kn.leaky(t, n * padded, t);
   }
   const Layer& l = layers[blocks + 1];
+  if (grey) {
+    kn.dense(t, padded, n, grey_out.data(), l.pairs, 16, grey_out_acc.data(), acc);
+    kn.requant(acc, n, 16, grey_out_shift.data(), c.grey_mult.data(), c.grey_bias.data(), 8191, h);
+    for (int i = 0; i < n; ++i)
+      for (int k = 0; k < kGreyOutputs; ++k) out[size_t(i) * kOutPadded + grey_output(k)] = h[16 * i + k];
+    return;
+  }
   kn.dense(t, padded, n, l.weight.data(), padded / 2, kOutPadded, l.acc_bias.data(), acc);
   kn.requant(acc, n, kOutPadded, l.shift.data(), c.mult[blocks + 2].data(), c.bias[blocks + 2].data(), 8191, out);
 }

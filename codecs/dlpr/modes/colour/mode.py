@@ -1,0 +1,244 @@
+"""Mode colour: a chunk as the planes Y, Cb, Cr that its pixels were made from, and a residual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dlpr import _native
+from dlpr.arrays import Bytes8
+from dlpr.config import EncoderOptions
+from dlpr.errors import CorruptError
+from dlpr.frame import Header, Mode, Stream, finished
+from dlpr.layout import CODING_ORDER, from_planes, to_planes
+from dlpr.modes.colour import payload as fields
+from dlpr.modes.colour.chroma import Filter
+from dlpr.modes.colour.find import Planes, find_batch, pixels_batch
+from dlpr.modes.colour.payload import (
+    COLOUR_SIZE,
+    ColourPayload,
+    Plane,
+    joint_image,
+    payload_of,
+    plane_headers,
+    plane_streams,
+    three_planes,
+)
+from dlpr.modes.networks import weights as weights_store
+from dlpr.modes.networks.mode import NetworksMode
+from dlpr.modes.networks.payload import CodedPayload
+from dlpr.modes.networks.payload import payload_of as coded_payload_of
+from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
+from dlpr.quantise import quantise
+
+__all__ = ["ColourMode"]
+
+NETWORKS = NetworksMode()
+MOST_OF_PIXELS = 0.95
+"""Share of what a simple predictor needs for the pixels up to which it must be content with planes and residual."""
+SMALL = 0.55
+"""Share of what a simple predictor needs for the pixels below which the networks on pixels have no chance: they need
+0.53 to 0.75 of it where pixels lie on a lattice, and planes 0.37 to 0.7."""
+BITS_OF_A_MISS = 9.0
+"""What a pixel costs that the planes do not give."""
+SMALLEST_SIDE = 8
+
+
+class ColourMode(ChunkMode):
+    """The door of ``modes/colour``."""
+
+    mode = Mode.COLOUR
+
+    def pack(self, out: bytearray, payload: ColourPayload) -> None:
+        """Append C1."""
+        fields.pack(out, payload)
+
+    def parse(self, view: memoryview, header: Header) -> ColourPayload:
+        """Read C1."""
+        return fields.parse(view, header)
+
+    def describe(self, stream: Stream, size: int) -> Description:
+        """Header, luma, chroma, residual."""
+        p = payload_of(stream)
+        sizes = [_plane_size(plane, p.joint) for plane in p.planes]
+        residual = len(p.residual_part)
+        parts = {"header": size - sum(sizes) - residual}
+        parts |= {"planes": sizes[0]} if p.joint else {"luma": sizes[0], "chroma": sizes[1] + sizes[2]}
+        parts["residual"] = residual
+        luma = p.planes[0]
+        if isinstance(luma, int):
+            return Description(parts, False, size, weights_id=p.weights_id.hex())
+        return Description(
+            parts,
+            False,
+            size,
+            weights_id=p.weights_id.hex(),
+            patch=1 << luma.patch_exp,
+            lanes=1 << luma.lane_exp,
+            bank_entry=luma.bank_entry,
+            interval=luma.interval,
+        )
+
+    def can_beat(self, chunk: Chunk, size: int) -> bool:
+        """As for the networks, which code the planes."""
+        return size > COLOUR_SIZE and chunk.header.layout.channels == 3 and NETWORKS.can_beat(chunk, size)
+
+    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+        """The networks on pixels are a rival where a bound is given or the residual is large: both are tried then."""
+        small = chunk.header.tau == 0 and 8 * size < SMALL * _price(chunk.planes, 0)
+        return frozenset({Mode.CODED}) if small else frozenset()
+
+    def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
+        """Code chunks whose colours lie on a lattice."""
+        out: list[Stream | None] = [None] * len(chunks)
+        if options.colour == "never":
+            return out
+        work = [i for i, chunk in enumerate(chunks) if _can_have(chunk.header)]
+        found = find_batch([_rgb(chunks[i].planes) for i in work], threads)
+        plans = {i: _plan(chunks[i], f) for i, f in zip(work, found, strict=True) if f is not None}
+        chosen = {i: plan for i, plan in plans.items() if plan is not None}
+        plain = replace(options, lossy_layer=False, anchor="base")
+        jobs = [(i, part) for i, plan in chosen.items() for part in enumerate(plan.parts)]
+        jobs = [(i, (k, part)) for i, (k, part) in jobs if not isinstance(part, int)]
+        inner = [Chunk(chosen[i].headers[k], part) for i, (k, part) in jobs if not isinstance(part, int)]
+        coded = NETWORKS.encode_batch(inner, plain, threads) if inner else []
+        payloads = {(i, k): coded_payload_of(s) for (i, (k, _)), s in zip(jobs, coded, strict=True) if s is not None}
+        weights_id = options.weights_id or weights_store.default_id()
+        for i, plan in chosen.items():
+            planes = [part if isinstance(part, int) else payloads[i, k] for k, part in enumerate(plan.parts)]
+            out[i] = _stream(chunks[i], plan, tuple(planes), weights_id)
+        return out
+
+    def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
+        """Decode natively, the planes of all streams together."""
+        parts = [plane_streams(s) for s in streams]
+        coded = [part for three in parts for part in three if isinstance(part, Stream)]
+        decoded = iter(NETWORKS.decode_batch(coded, threads) if coded else [])
+        out: dict[int, Decoded] = {}
+        whole: dict[int, Planes] = {}
+        for i, stream in enumerate(streams):
+            arrays = [_array(part, decoded) for part in parts[i]]
+            bad = [a for a in arrays if isinstance(a, CorruptError)]
+            if bad:
+                out[i] = CorruptError(f"a plane is damaged: {bad[0].message}", offset=COLOUR_SIZE)
+                continue
+            p = payload_of(stream)
+            whole[i] = Planes(p.lattice, p.shape, three_planes([a for a in arrays if not isinstance(a, CorruptError)]))
+        for i, made in zip(whole, pixels_batch(list(whole.values()), threads), strict=True):
+            out[i] = _with_residual(streams[i], made)
+        return [out[i] for i in range(len(streams))]
+
+    def decode_reference(self, stream: Stream, weights: weights_store.Weights | None = None) -> Bytes8:
+        """Decode by C1 to C4."""
+        from dlpr.modes.colour import reference
+
+        return from_planes(reference.decode_planes(stream, weights), stream.header.layout)
+
+
+def _array(part: Stream | tuple[Header, int], decoded: Iterator[Decoded]) -> Decoded:
+    """A plane's samples [H, W, channels], coding order, or what is wrong with them."""
+    if isinstance(part, Stream):
+        array = next(decoded)
+        return array if isinstance(array, CorruptError) else to_planes(array, part.header.layout)
+    header, value = part
+    return np.full((header.height, header.width, 1), value, np.uint8)
+
+
+def _with_residual(stream: Stream, made: Bytes8) -> Decoded:
+    """Add the residual part to pixels made from planes."""
+    part = payload_of(stream).residual_part
+    whole: Bytes8 | None = _native.residual_decode(made, bytes(part), stream.header.tau) if len(part) else made
+    if whole is None:
+        return CorruptError("the residual is damaged", offset=COLOUR_SIZE)
+    return from_planes(whole, stream.header.layout)
+
+
+def _plane_size(plane: Plane, joint: bool) -> int:
+    """Bytes of a packed plane."""
+    out = bytearray()
+    fields.pack_plane(out, plane, joint)
+    return len(out)
+
+
+def _rgb(planes: Bytes8) -> Bytes8:
+    """Red, green, blue from coding order."""
+    return np.ascontiguousarray(planes[..., [CODING_ORDER.index(c) for c in range(3)]])
+
+
+def _can_have(h: Header) -> bool:
+    """Whether a colour layer is looked for."""
+    return h.layout.channels == 3 and min(h.height, h.width) >= SMALLEST_SIDE
+
+
+# ---- the encoder's choices --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Planes, the bounds they are coded with, and what need not be coded."""
+
+    found: Planes
+    taus: tuple[int, int]
+    headers: list[Header]
+    parts: list[Bytes8 | int]
+    """Arrays [H, W, channels] to code, coding order, or the value of all samples."""
+
+
+def _plan(chunk: Chunk, found: Planes) -> _Plan | None:
+    """Choose the planes' bounds; None if coding the pixels looks cheaper."""
+    tau = chunk.header.tau
+    if tau and found.shape.filter is Filter.NONE:
+        return None  # planes at full size lose to the networks on pixels: docs/decisions/0013
+    price, taus = _cheapest_bounds(found, tau)
+    (made,) = pixels_batch([found])
+    differ = np.abs(chunk.planes.astype(np.int16) - made) > tau
+    price += BITS_OF_A_MISS * int(differ.any(-1).sum())
+    if price > MOST_OF_PIXELS * _price(chunk.planes, tau):
+        return None
+    parts: list[Bytes8 | int] = [int(p.flat[0]) if (p == p.flat[0]).all() else p[..., None] for p in found.planes]
+    joint = found.shape.filter is Filter.NONE and not any(isinstance(part, int) for part in parts)
+    if joint:
+        parts = [joint_image(found.planes)]
+    return _Plan(found, taus, plane_headers(chunk.header, found.shape, taus, joint), parts)
+
+
+def _price(planes: Bytes8, tau: int) -> float:
+    """Bits of what a simple predictor leaves of [H, W, channels]."""
+    return float(_native.prediction_bits(np.ascontiguousarray(planes), tau))
+
+
+def _cheapest_bounds(found: Planes, tau: int) -> tuple[float, tuple[int, int]]:
+    """Bounds of luma and chroma that keep pixels within tau of what exact planes give, of least price."""
+    best = (float("inf"), (0, 0))
+    luma, cb, cr = (p[..., None] for p in found.planes)
+    for chroma in range(tau + 1):
+        fit = [t for t in range(tau + 1) if found.lattice.spread(t, chroma) <= tau]
+        if not fit:
+            break
+        total = _price(luma, fit[-1]) + _price(cb, chroma) + _price(cr, chroma)
+        best = min(best, (total, (fit[-1], chroma)))
+    return best
+
+
+def _stream(chunk: Chunk, plan: _Plan, planes: tuple[Plane, ...], weights_id: bytes) -> Stream:
+    """Fields of a chunk, with a residual for what its planes lack."""
+    h = chunk.header
+    decoded = []
+    for part, plane, header in zip(plan.parts, planes, plan.headers, strict=True):
+        if isinstance(part, int):
+            decoded.append(np.full((header.height, header.width, 1), part, np.uint8))
+        else:
+            decoded.append(_decoded(part, plane, header.tau))
+    (made,) = pixels_batch([Planes(plan.found.lattice, plan.found.shape, three_planes(decoded))])
+    residual, samples, _ = _native.residual_encode(np.ascontiguousarray(chunk.planes), made, h.tau)
+    payload = ColourPayload(plan.found.lattice, plan.found.shape, plan.taus, weights_id, planes, residual)
+    return Stream(finished(h, Mode.COLOUR, from_planes(samples, h.layout)), payload)
+
+
+def _decoded(plane: Bytes8, coded: Plane, tau: int) -> Bytes8:
+    """What a decoder will have of a plane."""
+    if tau == 0 or not isinstance(coded, CodedPayload):
+        return plane
+    return quantise(plane, np.array(coded.base[: plane.shape[2]]), tau)[0]
