@@ -60,6 +60,18 @@ DEFAULT_PATCH = 256
 """docs/decisions/0002: smaller patches decode in parallel within a chunk, but cost size."""
 
 
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "anchor": ("base", "lossy"),
+    "jpeg": ("auto", "given", "never"),
+    "colour": ("auto", "never"),
+    "patch": (None, 32, 64, 128, 256),
+    "lanes": (1, 2, 4, 8, 16, 32),
+    "linear_classes": (1, 2, 4),
+    "linear_context": (2, 3),
+}
+"""What an option may be, where that is a list."""
+
+
 @dataclass(frozen=True)
 class EncoderOptions:
     """What an encoder may choose. None of it changes what a decoder needs to know."""
@@ -119,22 +131,11 @@ class EncoderOptions:
             raise UnsupportedInputError(
                 f"coefficient_price must be a number, not {self.coefficient_price!r}", reason="input"
             )
-        if self.anchor not in ("base", "lossy"):
-            raise UnsupportedInputError(f'anchor must be "base" or "lossy", not {self.anchor!r}', reason="input")
-        if self.jpeg not in ("auto", "given", "never"):
-            raise UnsupportedInputError(f'jpeg must be "auto", "given" or "never", not {self.jpeg!r}', reason="input")
-        if self.colour not in ("auto", "never"):
-            raise UnsupportedInputError(f'colour must be "auto" or "never", not {self.colour!r}', reason="input")
-        if self.patch not in (None, 32, 64, 128, 256):
-            raise UnsupportedInputError(f"patch must be 32, 64, 128 or 256, not {self.patch!r}", reason="input")
-        if self.lanes not in (1, 2, 4, 8, 16, 32):
-            raise UnsupportedInputError(f"lanes must be a power of two in 1..32, not {self.lanes!r}", reason="input")
-        if self.linear_classes not in (1, 2, 4):
-            raise UnsupportedInputError(
-                f"linear_classes must be 1, 2 or 4, not {self.linear_classes!r}", reason="input"
-            )
-        if self.linear_context not in (2, 3):
-            raise UnsupportedInputError(f"linear_context must be 2 or 3, not {self.linear_context!r}", reason="input")
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                shown = ", ".join(str(choice) for choice in allowed if choice is not None)
+                raise UnsupportedInputError(f"{name} must be one of {shown}, not {value!r}", reason="input")
         if not 4 <= self.coefficient_bits <= 12:
             raise UnsupportedInputError("coefficient_bits must be in 4..12", reason="input")
         if not 0 <= self.coefficient_price <= 1e6:
