@@ -60,6 +60,14 @@ CASES = [
     "v3/row-tau1",
     "v3/stored",
     "v3/tiny",
+    "v3/colour-420",
+    "v3/colour-420-tau1",
+    "v3/colour-422-floor",
+    "v3/colour-444",
+    "v3/colour-bt601-video",
+    "v3/colour-chw",
+    "v3/colour-grey",
+    "v3/colour-photoycc",
 ]
 
 
