@@ -15,7 +15,7 @@ __all__ = ["archive_lines", "batch_lines", "convert_lines", "preview_lines", "sl
 
 _CONTAINERS = {3: "OME-Zarr 0.5", 2: "OME-Zarr 0.4", 0: "tiled TIFF"}
 _MAX_BAD = 100  # bad chunks printed one by one
-_MODES = ("jpeg", "coded", "constant", "stored")
+_MODES = ("jpeg", "colour", "coded", "constant", "stored")
 
 
 def preview_lines(preview: Preview) -> list[str]:

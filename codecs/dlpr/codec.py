@@ -248,7 +248,7 @@ class StreamInfo:
     """What a stream says of itself. Sizes are in bytes."""
 
     mode: str
-    """"coded", "constant", "stored" or "jpeg"."""
+    """"coded", "constant", "stored", "jpeg" or "colour"."""
     tau: int
     shape: tuple[int, ...]
     layout: str

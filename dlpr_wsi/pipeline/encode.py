@@ -18,7 +18,7 @@ __all__ = ["Decoder", "decode_chunks", "encode_chunks", "keeps_jpeg", "mode_name
 
 
 def mode_name(stream: bytes) -> str:
-    """Return how a stream is coded: coded, constant, stored, jpeg."""
+    """Return how a stream is coded: coded, constant, stored, jpeg, colour."""
     return str(dlpr.inspect(stream).mode)
 
 

@@ -104,7 +104,7 @@ def test_no_golden_is_missing_or_unlisted() -> None:
 
 def test_goldens_cover_the_format() -> None:
     infos = [dlpr.inspect(load(name)[1]) for name in CASES]
-    assert {info.mode for info in infos} == {"coded", "constant", "stored", "jpeg"}
+    assert {info.mode for info in infos} == {"coded", "constant", "stored", "jpeg", "colour"}
     assert {info.layout for info in infos} == {"HWC", "CHW", "HW"}
     assert {0, 1, 5, 15} <= {info.tau for info in infos}
     coded = [info for info in infos if info.mode == "coded"]
