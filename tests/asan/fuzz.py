@@ -4,14 +4,16 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
-checksums are right, on every instruction set in turn. So it does with random JPEG images and, parsing them, with
-damaged JPEG files. Anything but a typed error ends it with exit status 1.
+checksums are right, on every instruction set in turn. So it does with random JPEG images, with and without a prior,
+and with damaged JPEG files and priors. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
+there is a process for each. Anything but a typed error ends it with exit status 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import lzma
 import os
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent
 MARK = "DLPR_ASAN_CHILD"
+LEVELS = ("scalar", "avx2")  # of the JPEG coder
 REPORTS = ("AddressSanitizer", "UndefinedBehaviorSanitizer", "runtime error:", "Assertion")
 
 
@@ -48,16 +51,21 @@ def library(name: str) -> str:
 
 
 def again(argv: list[str]) -> int:
-    """Run this script with the sanitizer's runtime and look at what it says."""
+    """Run this script with the sanitizer's runtime, on each instruction set, and look at what it says."""
     env = dict(os.environ)
     env[MARK] = "1"
     # libstdc++ too: the runtime looks for __cxa_throw before the extension brings it
     env["LD_PRELOAD"] = f"{library('libasan.so')} {library('libstdc++.so')}"
     env["ASAN_OPTIONS"] = "detect_leaks=0:strict_string_checks=1:detect_stack_use_after_return=1"
     env["UBSAN_OPTIONS"] = "print_stacktrace=1"
-    done = subprocess.run([sys.executable, __file__, *argv], env=env, stderr=subprocess.PIPE, text=True, check=False)
-    sys.stderr.write(done.stderr)
-    bad = done.returncode != 0 or any(word in done.stderr for word in REPORTS)
+    bad = False
+    for level in LEVELS:
+        env["DLPR_SIMD"] = level
+        done = subprocess.run(
+            [sys.executable, __file__, *argv], env=env, stderr=subprocess.PIPE, text=True, check=False
+        )
+        sys.stderr.write(done.stderr)
+        bad = bad or done.returncode != 0 or any(word in done.stderr for word in REPORTS)
     print("asan:", "FAILED" if bad else "no reports")
     return int(bad)
 
@@ -115,22 +123,26 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
     }
 
 
-def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
-    """Round trip of one JPEG image, forgeries of its stream, and some damaged JPEG files."""
+def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes], priors: dict[int, Any]) -> None:
+    """Round trips of one JPEG image, forgeries of its streams, and some damaged JPEG files and priors."""
     from dlpr.errors import BitstreamError, UnsupportedInputError
     from dlpr.modes.jpeg.parse import parse
     from dlpr.modes.jpeg.synthesis import synthesise
 
-    image = tests.some_image(rng, tests.FORMS[int(rng.integers(5))], 40, float(rng.choice([1, 5, 2000])))
+    image = tests.some_image(rng, tests.FORMS[int(rng.integers(6))], 40, float(rng.choice([1, 5, 2000])))
     pixels, tau = tests.spoilt(rng, synthesise(image), float(rng.choice([0, 0.02, 0.2]))), int(rng.integers(4))
-    data = tests.stream_of(image, pixels, tau)
-    if int(np.abs(dlpr.decode(data).astype(int) - pixels).max()) > tau:
-        raise SystemExit("fuzz: mode jpeg is off by more than tau")
-    for _ in range(20):
-        bad = tests.forged(rng, data)
-        for layer in ("full", "lossy"):
-            with suppress(BitstreamError):
-                dlpr.decode(bad, layer=layer)
+    names = [prior.id for prior in priors.values()]
+    for prior in (None, priors[image.components]):
+        data = tests.stream_of(image, pixels, tau, prior)
+        out = dlpr.decode(data)
+        if int(np.abs(out.astype(int) - pixels.reshape(out.shape)).max()) > tau:
+            raise SystemExit("fuzz: mode jpeg is off by more than tau")
+        for _ in range(20):
+            bad = tests.forged(rng, data, names)
+            for layer in ("full", "lossy"):
+                with suppress(BitstreamError):
+                    dlpr.decode(bad, layer=layer)
+    spoil_prior(dlpr, rng, priors, lambda name: tests.renamed(tests.stream_of(image, pixels, tau), name))
     for _ in range(20):
         changed = bytearray(files[int(rng.integers(len(files)))])
         for _ in range(int(rng.integers(1, 5))):
@@ -139,6 +151,26 @@ def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes
             read = parse(bytes(changed))
             if read.height * read.width < 1 << 16:
                 synthesise(read)
+
+
+def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> None:
+    """Damage priors: they are refused, or take a stream that names them to a typed error or some pixels."""
+    from dlpr.errors import BitstreamError
+    from dlpr.modes.jpeg.coefficients import COMPONENT_SLOTS
+
+    good = priors[int(rng.choice(list(priors)))]
+    damaged = bytearray(good.data)
+    for _ in range(int(rng.integers(1, 4))):
+        damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
+    raw = bytearray(good.raw)  # behind xz: any legal slots and weights at all
+    slots = good.components * COMPONENT_SLOTS
+    for at in rng.integers(len(raw), size=int(rng.choice([1, 100, 20000]))).tolist():
+        raw[at] = int(rng.integers(97 if at < slots and rng.random() < 0.9999 else 256))
+    packed = good.data[:8] + lzma.compress(bytes(raw), lzma.FORMAT_XZ, lzma.CHECK_NONE, preset=0)
+    for data in (bytes(damaged), packed):
+        with suppress(BitstreamError):
+            prior = dlpr.Prior(data)
+            dlpr.decode(stream(prior.id), prior=prior)
 
 
 def jpeg_files(tests: ModuleType) -> list[bytes]:
@@ -167,6 +199,10 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
+    learnt = load("test_jpeg_prior", TESTS / "dlpr" / "modes" / "jpeg" / "test_prior.py")
+    priors = {n: dlpr.Prior.learn([learnt.image(i, 64, components=n) for i in range(3)]) for n in (1, 3)}
+    for prior in priors.values():
+        dlpr.remember(prior)
     models = [networks_mode.native_model(known, simd) for simd in native.simd_available()]
     rng = np.random.default_rng(seed)
     start, rounds, forged, refused = time.monotonic(), 0, 0, 0
@@ -183,7 +219,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
         if int(np.abs(back.astype(int) - image.astype(int)).max()) > tau:
             raise SystemExit(f"fuzz: round {rounds}: off by more than tau: {image.shape} {tau} {chosen}")
         rounds += 1
-        fuzz_jpeg(dlpr, rng, np, jpeg, files)
+        fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:
@@ -201,7 +237,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
                     dlpr.decode(bad, threads=threads, layer=layer)
                 except BitstreamError:
                     refused += 1
-    names = ", ".join(native.simd_available())
+    names = f"{', '.join(native.simd_available())}, mode jpeg: {native.jpeg_simd()}"
     print(f"asan: {rounds} round trips, {forged} forged streams decoded, {refused} refused; {names}; seed {seed}")
 
 

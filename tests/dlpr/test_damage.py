@@ -26,7 +26,8 @@ from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.payload import CODED_SIZE, CodedPayload
 
 Bytes = bytes | bytearray
-REASONS = {"truncated", "magic", "version", "unsupported", "checksum", "corrupt", "pixels", "weights"}
+REASONS = {"truncated", "magic", "version", "unsupported", "checksum", "corrupt", "pixels", "weights", "prior"}
+START = b"DLPR" + bytes([bitstream.VERSION])
 
 
 def smooth(height: int, width: int, channels: int = 3, seed: int = 3) -> np.ndarray:
@@ -36,7 +37,7 @@ def smooth(height: int, width: int, channels: int = 3, seed: int = 3) -> np.ndar
     return np.clip(wave[..., None] + rng.normal(0, 5, (height, width, channels)), 0, 255).astype(np.uint8)
 
 
-def jpeg_stream() -> bytes:
+def jpeg_stream(*, with_prior: bool = False) -> bytes:
     """Blocks of some frequencies, and pixels that differ in places."""
     rng = np.random.default_rng(6)
     blocks = [np.zeros((n, n, 8, 8), np.int16) for n in (4, 2, 2)]
@@ -47,7 +48,8 @@ def jpeg_stream() -> bytes:
     image = JpegImage(26, 25, (3, 1), ycc, (2, 2), fancy, True, tables, tuple(blocks))
     pixels = synthesise(image)
     pixels[4:7, 5:9] ^= 3
-    return dlpr.encode(pixels, source_jpeg=image)
+    prior = dlpr.Prior.learn([image] * 3) if with_prior else None
+    return dlpr.encode(pixels, source_jpeg=image, jpeg="given", prior=prior)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,9 @@ def streams() -> dict[str, bytes]:
         "constant": dlpr.encode(np.full((40, 40, 3), 77, np.uint8)),
         "stored": dlpr.encode(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)),
         "jpeg": jpeg_stream(),
+        "jpeg prior": jpeg_stream(with_prior=True),
     }
+    assert made["jpeg prior"][24] & 32
     modes = {name: dlpr.inspect(data).mode for name, data in made.items()}
     assert modes == {name: name.split()[0] for name in made}
     return made
@@ -113,7 +117,10 @@ def test_truncation_under_right_checksums(streams: dict[str, bytes]) -> None:
         for size in range(HEADER_SIZE, len(data)):
             found = outcome(native, seal(data[:size]))
             # an arithmetic lane that is cut may end well, with other symbols
-            assert found in {"truncated", "checksum", "corrupt"} or (name, found) == ("jpeg", "pixels"), (name, size)
+            assert found in {"truncated", "checksum", "corrupt"} or (name[:4], found) == ("jpeg", "pixels"), (
+                name,
+                size,
+            )
 
 
 def test_trailing_bytes_are_refused(streams: dict[str, bytes]) -> None:
@@ -151,7 +158,7 @@ def test_random_bytes() -> None:
     rng = np.random.default_rng(3)
     for i in range(2000):
         noise = rng.bytes(int(rng.integers(0, 300)))
-        for data in (noise, b"DLPR" + noise, b"DLPR\2" + noise, seal(b"DLPR\2" + noise)):
+        for data in (noise, b"DLPR" + noise, START + noise, seal(START + noise)):
             assert isinstance(outcome(native, data), str), i
 
 
@@ -161,7 +168,8 @@ def test_random_headers_under_right_checksums() -> None:
     known = weights_store.default_id()
     for i in range(3000):
         layout = int(rng.choice([0, 1, 2, 32, 33, 34, 38, 64, rng.integers(256)]))
-        head = struct.pack("<4sBBBBII", b"DLPR", 2, i % 5, int(rng.integers(256)), layout, *rng.integers(0, 50, 2))
+        tau, size = int(rng.integers(256)), rng.integers(0, 50, 2)
+        head = START + struct.pack("<BBBII", i % 5, tau, layout, *size)
         coded = known + bytes([int(rng.integers(4)), *rng.integers((4, 0, 0, 0), (10, 7, 20, 256))])
         sizes = struct.pack("<III", int(rng.integers(0, 40)), int(rng.integers(0, 80)), 0)
         data = head + bytes(8) + coded + rng.bytes(3) + sizes + rng.bytes(int(rng.integers(300)))
@@ -374,7 +382,7 @@ def test_many_forgeries_mean_the_same_to_the_reference(small: dict[str, bytes]) 
 
 
 def bomb(mode: Mode, height: int, width: int, payload: bytes, layout: int = 0) -> bytes:
-    head = struct.pack("<4sBBBBIIII", b"DLPR", 2, mode, 1, layout, height, width, 0, 0)
+    head = struct.pack("<4sBBBBIIII", b"DLPR", bitstream.VERSION, mode, 1, layout, height, width, 0, 0)
     return seal(head + payload)
 
 

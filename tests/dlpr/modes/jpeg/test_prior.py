@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,11 +17,14 @@ import numpy as np
 import pytest
 
 import dlpr
-from dlpr import _native, reference
+from dlpr import _native, bitstream, reference
 from dlpr.errors import CorruptError, PriorError, UnsupportedInputError
+from dlpr.layout import CODING_ORDER, Layout
 from dlpr.modes.jpeg import prior as prior_module
 from dlpr.modes.jpeg.extract import stored_jpeg
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
+from dlpr.modes.jpeg.prior import remember
+from dlpr.modes.jpeg.stream import JpegCandidate, jpeg_streams
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import standard_table
 from dlpr.plugins import CodecOptions
@@ -125,6 +130,64 @@ def test_priors_are_checked(learnt: dlpr.Prior) -> None:
         dlpr.encode(np.zeros((8, 8, 3), np.uint8), prior=3)
     assert dlpr.Prior.learn([]) is None
     assert dlpr.Prior.learn([image(0, 96)], max_bytes=20) is None
+
+
+def check_damaged(learnt: dlpr.Prior, count: int) -> None:
+    """A damaged prior is refused, or is another one: no stream names it."""
+    rng = np.random.default_rng(1)
+    head = len(learnt.data) // 50
+    refused = 0
+    for i in range(count):
+        data = bytearray(learnt.data)
+        kind, at = i % 4, int(rng.integers(head if i % 3 else len(data)))
+        if kind == 0:
+            data[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            del data[int(rng.integers(len(data))) :]
+        elif kind == 2:
+            data[at : at + 5] = rng.bytes(5)
+        else:
+            data[at:at] = rng.bytes(int(rng.integers(1, 5)))
+        if bytes(data) == learnt.data:
+            continue
+        try:
+            assert dlpr.Prior(bytes(data)).id != learnt.id
+        except CorruptError:
+            refused += 1
+    assert refused > count // 2
+
+
+def test_damaged_priors(learnt: dlpr.Prior) -> None:
+    check_damaged(learnt, 400)
+
+
+@pytest.mark.full
+def test_many_damaged_priors(learnt: dlpr.Prior) -> None:
+    check_damaged(learnt, 10_000)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_any_legal_prior_means_the_same_to_every_decoder(components: int) -> None:
+    """Slots and weights of all values, none of them learnt."""
+    rng = np.random.default_rng(components)
+    slots = components * prior_module.COMPONENT_SLOTS
+    weights = components * (prior_module.FIRST_SETS + prior_module.SECOND_SETS) * 8
+    for top in (8, 64, 128):
+        codes = rng.integers(0, 97, slots, np.uint8) * (rng.random(slots) < 0.15)  # more would not fit
+        raw = codes.tobytes() + rng.integers(-top, top, weights, np.int8).tobytes()
+        head = struct.pack("<4sBBH", b"DLPP", 1, components, 0)
+        prior = remember(head + lzma.compress(raw, lzma.FORMAT_XZ, filters=prior_module._FILTERS))
+        source = image(top, 20, components=components)
+        pixels = synthesise(source)
+        layout, height, width = Layout.of(pixels.shape)
+        header = bitstream.Header(bitstream.Mode.JPEG, 0, layout, height, width, 0)
+        planes = pixels[..., list(CODING_ORDER)] if components == 3 else pixels
+        (stream,) = jpeg_streams([JpegCandidate(header, planes, source)], prior=prior)
+        assert stream is not None
+        data = bitstream.pack(stream)
+        assert data[34:42] == prior.id
+        assert np.array_equal(dlpr.decode(data), pixels)
+        assert np.array_equal(reference.decode(data), pixels)
 
 
 def test_what_is_kept_fits(learnt: dlpr.Prior) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -23,6 +25,7 @@ from dlpr.modes.jpeg.arithmetic import learn_table, odds, squash_table
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import ZIGZAG, standard_table
@@ -63,11 +66,11 @@ def spoilt(rng: np.random.Generator, pixels: np.ndarray, share: float = 0.03) ->
     return np.clip(pixels.astype(int) + change, 0, 255).astype(np.uint8)
 
 
-def stream_of(image: JpegImage, pixels: np.ndarray, tau: int) -> bytes:
+def stream_of(image: JpegImage, pixels: np.ndarray, tau: int, prior: dlpr.Prior | None = None) -> bytes:
     pixels = pixels if image.components == 3 else pixels.reshape(image.height, image.width)
     layout, height, width = Layout.of(pixels.shape)
     header = Header(Mode.CODED, tau, layout, height, width, 0)
-    (made,) = jpeg_streams([JpegCandidate(header, to_planes(pixels, layout), image)])
+    (made,) = jpeg_streams([JpegCandidate(header, to_planes(pixels, layout), image)], prior=prior)
     assert made is not None
     return bitstream.pack(made)
 
@@ -277,27 +280,36 @@ def test_wrong_arguments() -> None:
 # ---- damage ----
 
 
-def forged(rng: np.random.Generator, data: bytes) -> bytes:
-    """A stream with right checksums of bytes and something else wrong."""
+def renamed(data: bytes, name: bytes) -> bytes:
+    """The stream with another prior's name, or none."""
+    stream = bitstream.parse(data)
+    assert isinstance(stream.payload, JpegPayload)
+    return bitstream.pack(replace(stream, payload=replace(stream.payload, prior=name)))
+
+
+def forged(rng: np.random.Generator, data: bytes, priors: Sequence[bytes] = ()) -> bytes:
+    """A stream with right checksums of bytes and something else wrong; ``priors``: names to put in."""
     stream = bitstream.parse(data)
     header, p = stream.header, stream.payload
     assert isinstance(p, JpegPayload)
-    lossy, residual = bytearray(p.lossy_part), bytearray(p.residual_part)
-    kind = int(rng.integers(7))
+    lossy, residual, n = bytearray(p.lossy_part), bytearray(p.residual_part), header.layout.channels
+    kind = int(rng.integers(8 if priors else 7))
     if kind == 0:
         header = replace(header, height=int(rng.integers(1, 70)), width=int(rng.integers(1, 70)))
     elif kind == 1:
         p = replace(p, phase=(int(rng.integers(8)), int(rng.integers(8))))
     elif kind == 2:
-        lossy[int(rng.integers(3))] = int(rng.integers(1, 202))
+        lossy[int(rng.integers(n))] = int(rng.integers(1, 202))
     elif kind == 3:
-        lossy[int(rng.integers(3, len(lossy)))] ^= 1 << int(rng.integers(8))
+        lossy[int(rng.integers(n, len(lossy)))] ^= 1 << int(rng.integers(8))
     elif kind == 4:
-        lossy[3:] = rng.bytes(int(rng.integers(1, 400)))
+        lossy[n:] = rng.bytes(int(rng.integers(1, 400)))
     elif kind == 5:
         residual = bytearray(rng.bytes(int(rng.integers(1, 200))))
+    elif kind == 6:
+        del lossy[int(rng.integers(n + 1, len(lossy) + 1)) :]
     else:
-        del lossy[int(rng.integers(4, len(lossy))) :]
+        p = replace(p, prior=[b"", rng.bytes(8), *priors][int(rng.integers(2 + len(priors)))])
     return bitstream.pack(Stream(header, replace(p, lossy_part=bytes(lossy), residual_part=bytes(residual))))
 
 
@@ -309,33 +321,83 @@ def outcome(data: bytes, layer: Literal["full", "lossy"] = "full") -> str | byte
         return error.reason
 
 
-def streams(seed: int, count: int) -> list[bytes]:
+@pytest.fixture(scope="module")
+def priors() -> dict[int, dlpr.Prior]:
+    """One for each number of components, known to this process."""
+    rng, made = np.random.default_rng(12), {}
+    for n, form in ((1, FORMS[5]), (3, FORMS[0])):
+        prior = dlpr.Prior.learn([some_image(rng, form, 60) for _ in range(6)])
+        assert prior is not None
+        made[n] = remember(prior)
+    return made
+
+
+def streams(seed: int, count: int, priors: dict[int, dlpr.Prior] | None = None) -> list[bytes]:
+    """Of every form; with priors, every other two name theirs."""
     rng = np.random.default_rng(seed)
-    images = [some_image(rng, FORMS[i % 5], 28) for i in range(count)]
-    return [stream_of(im, spoilt(rng, synthesise(im), 0.01 * (i % 2)), i % 3) for i, im in enumerate(images)]
+    images = [some_image(rng, FORMS[i % 6], 28) for i in range(count)]
+    named = [priors[im.components] if priors and i % 4 < 2 else None for i, im in enumerate(images)]
+    return [
+        stream_of(im, spoilt(rng, synthesise(im), 0.01 * (i % 2)), i % 3, prior)
+        for i, (im, prior) in enumerate(zip(images, named, strict=True))
+    ]
 
 
-def test_forged_streams_raise_or_give_the_pixels() -> None:
-    rng = np.random.default_rng(8)
-    good = streams(9, 10)
+def check_forged(priors: dict[int, dlpr.Prior], count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = [prior.id for prior in priors.values()]
+    good = streams(seed + 1, 24, priors)
+    assert {data[24] >> 5 for data in good} == {0, 1}
     expected = [dlpr.decode(data).tobytes() for data in good]
-    refused = 0
-    for i in range(1500):
-        data = forged(rng, good[i % 10])
+    seen: Counter[str] = Counter()
+    for i in range(count):
+        data = forged(rng, good[i % 24], names)
         found = outcome(data)
-        assert found in {"corrupt", "pixels", expected[i % 10]}, i
-        refused += isinstance(found, str)
+        assert found in {"corrupt", "pixels", "prior", expected[i % 24]}, i
+        seen[found if isinstance(found, str) else "decoded"] += 1
         assert outcome(data, "lossy") not in {"pixels", "checksum"}
-    assert refused > 1000
+    assert seen.total() - seen["decoded"] > 2 * count // 3
+    assert min(seen[reason] for reason in ("corrupt", "pixels", "prior")) > count // 100, seen
 
 
-def test_forgeries_mean_the_same_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_streams_raise_or_give_the_pixels(priors: dict[int, dlpr.Prior]) -> None:
+    check_forged(priors, 1500, 8)
+
+
+@pytest.mark.full
+def test_many_forged_streams_raise_or_give_the_pixels(priors: dict[int, dlpr.Prior]) -> None:
+    check_forged(priors, 10_000, 13)
+
+
+@pytest.mark.full
+def test_many_damaged_streams_are_refused(priors: dict[int, dlpr.Prior]) -> None:
+    """Flips, cuts and other bytes under the checksums that were right before."""
+    rng = np.random.default_rng(14)
+    good = streams(15, 24, priors)
+    for i in range(10_000):
+        data = bytearray(good[i % 24])
+        at = int(rng.integers(16, len(data)))
+        kind = int(rng.integers(3))
+        if kind == 0:
+            data[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            del data[at:]
+        else:
+            data[at : at + 9] = rng.bytes(9)
+        assert outcome(bytes(data)) in {"checksum", "truncated"}, i
+
+
+def test_forgeries_mean_the_same_to_the_reference(
+    monkeypatch: pytest.MonkeyPatch, priors: dict[int, dlpr.Prior]
+) -> None:
     monkeypatch.setattr(bitstream, "check_pixels", lambda *_: None)
     rng = np.random.default_rng(10)
-    small = [data for data in streams(11, 30) if len(data) < 500][:8]
+    names = [prior.id for prior in priors.values()]
+    small = [data for data in streams(11, 40, priors) if len(data) < 500][:8]
+    assert {data[24] >> 5 for data in small} == {0, 1}
     outcomes = set()
     for i in range(60):
-        data = forged(rng, small[i % len(small)])
+        data = forged(rng, small[i % len(small)], names)
         found = outcome(data)
         try:
             expected: str | bytes = reference.decode(data).tobytes()
