@@ -1,7 +1,7 @@
-"""JPEGs coded anew beside JPEG XL and Lepton, in one run: ``python -m dlpr.modes.jpeg.bench PATHS``; ``dlpr.bench`` too.
+"""JPEGs coded anew beside JPEG XL and Lepton, in one run: ``python -m dlpr.modes.jpeg.bench PATHS``, ``dlpr.bench``.
 
-PATHS are slides with JPEG tiles, JPEG files and folders of them: a table for each folder and each slide, one for all files.
-JPEGs that the codec has no use for are named, not coded.
+PATHS are slides with JPEG tiles, JPEG files and folders of them: a table for each folder and each slide, one for all
+files. JPEGs that the codec has no use for are named, not coded.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["Row", "codestream", "compare", "slide_jpegs", "table"]
 
 U8 = npt.NDArray[np.uint8]
 _SUFFIXES = (".jpg", ".jpeg")
+_ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 _CONTAINER = bytes.fromhex("0000000c4a584c200d0a870a")
 
 
@@ -110,8 +111,12 @@ def codestream(data: bytes) -> bytes:
 
 
 def whole_file(source: SourceJpeg) -> bytes:
-    """Join tables and tile of a TIFF to a JPEG file."""
-    return source.data[:2] + source.tables[2:-2] + source.data[2:] if source.tables else source.data
+    """Join tables and tile of a TIFF to a JPEG file; Adobe's marker where it would be taken for YCbCr otherwise."""
+    data = source.data[:2] + source.tables[2:-2] + source.data[2:] if source.tables else source.data
+    image = parse(data)
+    if source.transform is ColourTransform.NONE and image.transform is ColourTransform.YCBCR:
+        data = data[:2] + _ADOBE_RGB + data[2:]
+    return data
 
 
 def _codecs(jpegs: Sequence[SourceJpeg], pixels: Sequence[U8]) -> dict[str, _Codec]:
@@ -125,7 +130,7 @@ def _codecs(jpegs: Sequence[SourceJpeg], pixels: Sequence[U8]) -> dict[str, _Cod
             lambda streams: dlpr.decode_batch(streams, threads=1),
         ),
         "JPEG XL, codestream": _Codec(
-            "pixels, rounded otherwise",
+            "pixels",
             lambda: [codestream(bytes(ic.jpegxl_encode_jpeg(f, numthreads=1))) for f in files],
             lambda streams: [ic.jpegxl_decode(s, numthreads=1) for s in streams],
         ),
@@ -166,9 +171,9 @@ def _check(name: str, codec: _Codec, back: Sequence[Any], jpegs: Sequence[Source
 def compare(jpegs: Sequence[SourceJpeg], repeats: int = 3) -> dict[str, Row]:
     """Size and speed of each codec, each JPEG a stream of its own, on one thread.
 
-    Every stream is decoded and compared: with the pixels of libjpeg, or the JPEG file. Lepton and JPEG XL's transcode take
-    whole files, so that their streams hold the tables that a TIFF stores once. Their decoders give a JPEG file, whose
-    pixels are not decoded in their time.
+    Every stream is decoded and compared: with the pixels of libjpeg, or the JPEG file. Lepton and JPEG XL's transcode
+    take whole files, so that their streams hold the tables that a TIFF stores once. Their decoders give a JPEG file,
+    whose pixels are not decoded in their time.
 
     Parameters
     ----------
@@ -211,7 +216,8 @@ def compare(jpegs: Sequence[SourceJpeg], repeats: int = 3) -> dict[str, Row]:
 def table(rows: dict[str, Row], jpegs: Sequence[SourceJpeg]) -> str:
     """The rows as Markdown."""
     lines = [
-        f"| {len(jpegs)} JPEGs, {sum(len(s.data) for s in jpegs):,} bytes | gives back | bytes | x the JPEGs | encode | decode |",
+        f"| {len(jpegs)} JPEGs, {sum(len(s.data) for s in jpegs):,} bytes | gives back | bytes | x the JPEGs "
+        "| encode | decode |",
         "|---|---|---|---|---|---|",
     ]
     lines += [

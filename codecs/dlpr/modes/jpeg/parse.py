@@ -53,8 +53,8 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
     Raises
     ------
     UnsupportedInputError
-        Damaged, or of a kind that the codec has no use for: arithmetic, 12 bits, four components, scans that are missing,
-        unusual sampling. Code the pixels alone then.
+        Damaged, or of a kind that the codec has no use for: arithmetic, 12 bits, four components, unusual sampling,
+        a progressive image that lacks scans. Code the pixels alone then.
     """
     error, height, width, sampling, (jfif, adobe, ids), steps, coefficients = jpeg_parse(
         bytes(data), bytes(tables or b"")

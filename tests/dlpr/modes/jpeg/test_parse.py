@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def scans(data: bytes) -> list[bytes]:
     """A progressive file in pieces: up to the first scan, each scan with the tables before it, EOI."""
     at = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
     starts = [at[0]]
-    for last, following in zip(at, at[1:], strict=False):
+    for last, following in pairwise(at):
         table = data.find(b"\xff\xc4", last, following)
         starts.append(table if table >= 0 else following)
     return [data[: at[0]], *(data[i:j] for i, j in zip(starts, [*starts[1:], len(data) - 2], strict=True)), data[-2:]]
@@ -182,14 +183,14 @@ def test_progressive_files_that_lack_something_are_refused() -> None:
     assert len(middle) == 10
     assert np.array_equal(synthesise(parse(head + b"".join(middle) + end)), decoded(data))
     for i in range(10):
-        with pytest.raises(UnsupportedInputError, match="not complete|follow|AC before DC|missing"):
+        with pytest.raises(UnsupportedInputError, match=r"not complete|follow|AC before DC|missing"):
             parse(head + b"".join(middle[:i] + middle[i + 1 :]) + end)
-        with pytest.raises(UnsupportedInputError, match="follow|missing"):
+        with pytest.raises(UnsupportedInputError, match=r"follow|missing"):
             parse(head + b"".join(middle[: i + 1] + middle[i:]) + end)
     with pytest.raises(UnsupportedInputError, match="marker is missing"):
         parse(data[:-2])
+    frame = data.index(b"\xff\xc2")
     with pytest.raises(UnsupportedInputError, match="too short"):
-        frame = data.index(b"\xff\xc2")
         parse(data[: frame + 5] + b"\x20\0\x20\0" + data[frame + 9 :])
 
 
