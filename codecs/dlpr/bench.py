@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dlpr.config import EncoderOptions
 from dlpr.evaluation.measure import NETWORK, OWN
 from dlpr.evaluation.peers import Encode, Peer, jpegxl_own_threads, lossless_peers, near_lossless_peers
 from dlpr.modes.jpeg.bench import compare, slide_jpegs
+from dlpr.modes.jpeg.bench import table as jpeg_table
 
 U8 = npt.NDArray[np.uint8]
 Tiles = dict[str, list[U8]]
@@ -150,13 +152,7 @@ def table(result: dict[str, Any]) -> str:
     lines += ["| speed, MP/s | encode | decode |", "|---|---|---|"]
     lines += [f"| {name} | {r['encode']:.2f} | {r['decode']:.2f} |" for name, r in result["speed"].items()]
     if jpeg := result["jpeg"]:
-        lines += [
-            "",
-            f"| JPEG tiles of the slide, {jpeg['jpeg']:.0f} bytes | x the JPEGs | encode, MP/s | decode, MP/s |",
-        ]
-        lines += ["|---|---|---|---|"]
-        lines += [f"| dlpr, mode jpeg | {jpeg['dlpr']:.3f} | {jpeg['encode']:.2f} | {jpeg['decode']:.2f} |"]
-        lines += [f"| JPEG XL, lossless transcode | {jpeg['JPEG XL transcode']:.3f} | | |"]
+        lines += ["", "JPEG tiles of the slide:", "", jpeg["table"]]
     for name in (OWN, NETWORK):
         if own_speed := result["speed"].get(f"{name} tau 0"):
             lines += ["", f"{name}: one 256x256 tile decoded in {own_speed['one tile ms']:.0f} ms"]
@@ -197,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         "jpeg": {},
     }
     if not args.images and not args.no_peers and (jpegs := slide_jpegs(args.slide)):
-        result["jpeg"] = compare(jpegs, args.threads)
+        rows = compare(jpegs)
+        result["jpeg"] = {"rows": {name: asdict(row) for name, row in rows.items()}, "table": jpeg_table(rows, jpegs)}
     print(json.dumps(result, indent=1) if args.json else table(result))
     return 0
 

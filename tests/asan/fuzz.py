@@ -178,7 +178,9 @@ def jpeg_files(tests: ModuleType) -> list[bytes]:
     grey = tests.pixels(20, 30)[..., 0]
     return [
         *(tests.jpeg(tests.pixels(24, 31), subsampling=s, restart_marker_blocks=r) for s in (0, 1, 2) for r in (0, 2)),
+        *(tests.jpeg(tests.pixels(24, 31), subsampling=s, restart_marker_blocks=s, progressive=True) for s in (0, 2)),
         tests.jpeg(grey, optimize=True),
+        tests.jpeg(grey, progressive=True),
     ]
 
 

@@ -1,6 +1,7 @@
-"""JPEGs coded anew beside JPEG XL's lossless transcode: ``python -m dlpr.modes.jpeg.bench FILES`` and ``dlpr.bench``.
+"""JPEGs coded anew beside JPEG XL and Lepton, in one run: ``python -m dlpr.modes.jpeg.bench PATHS``, ``dlpr.bench``.
 
-FILES are slides with JPEG tiles or JPEG files; those that cannot be used (progressive ...) are counted, not coded.
+PATHS are slides with JPEG tiles, JPEG files and folders of them: a table for each folder and each slide, one for all
+files. JPEGs that the codec has no use for are named, not coded.
 """
 
 from __future__ import annotations
@@ -8,8 +9,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 import dlpr
 from dlpr.errors import UnsupportedInputError
@@ -17,7 +23,35 @@ from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.synthesis import synthesise
 
-__all__ = ["compare", "slide_jpegs"]
+__all__ = ["Row", "codestream", "compare", "slide_jpegs", "table"]
+
+U8 = npt.NDArray[np.uint8]
+_SUFFIXES = (".jpg", ".jpeg")
+_ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+_CONTAINER = bytes.fromhex("0000000c4a584c200d0a870a")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A codec on a set of JPEGs."""
+
+    gives: str
+    """What a decoder gives back."""
+    size: int
+    """Bytes of all streams, headers included."""
+    share: float
+    """Size relative to the JPEGs, whose shared tables (TIFF) are not counted."""
+    encode: float
+    """MP/s of processor time, the median."""
+    decode: float
+    """MP/s of processor time, the median."""
+
+
+@dataclass(frozen=True)
+class _Codec:
+    gives: str
+    encode: Callable[[], list[bytes]]
+    decode: Callable[[list[bytes]], Sequence[Any]]
 
 
 def slide_jpegs(path: Path) -> list[SourceJpeg]:
@@ -36,49 +70,168 @@ def slide_jpegs(path: Path) -> list[SourceJpeg]:
         return out
 
 
-def compare(jpegs: list[SourceJpeg], threads: int, repeats: int = 3) -> dict[str, float]:
-    """Sizes relative to the JPEGs (their tables not counted), and speed.
+def codestream(data: bytes) -> bytes:
+    """Cut the bare codestream out of a JPEG XL file: all that a decoder needs for the pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        A JPEG XL container, or a codestream, which is given back.
 
     Returns
     -------
-    dict
-        ``jpeg`` (bytes of the JPEGs), ``dlpr`` and ``JPEG XL transcode`` (share of them, all headers included),
-        ``encode`` and ``decode`` (MP/s, medians; with one thread of processor time).
-    """
-    import imagecodecs
+    bytes
+        The contents of its ``jxlc`` box, or of its ``jxlp`` boxes in their order; not ``jbrd``, from which with these
+        the JPEG file is made again, nor metadata.
 
+    Raises
+    ------
+    ValueError
+        No JPEG XL, or boxes that do not follow each other.
+    """
+    if data[:2] == b"\xff\x0a":
+        return data
+    if data[:12] != _CONTAINER:
+        raise ValueError("no JPEG XL file")
+    out, at = b"", 0
+    while at < len(data):
+        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        if size == 0:  # up to the end of the file
+            size = len(data) - at
+        if size < head or size > len(data) - at:
+            raise ValueError("a box of a JPEG XL file is cut short")
+        content = data[at + head : at + size]
+        out += content if kind == b"jxlc" else content[4:] if kind == b"jxlp" else b""  # 4 bytes: the part's number
+        at += size
+    if not out:
+        raise ValueError("a JPEG XL file without a codestream")
+    return out
+
+
+def whole_file(source: SourceJpeg) -> bytes:
+    """Join tables and tile of a TIFF to a JPEG file; Adobe's marker where it would be taken for YCbCr otherwise."""
+    data = source.data[:2] + source.tables[2:-2] + source.data[2:] if source.tables else source.data
+    image = parse(data)
+    if source.transform is ColourTransform.NONE and image.transform is ColourTransform.YCBCR:
+        data = data[:2] + _ADOBE_RGB + data[2:]
+    return data
+
+
+def _codecs(jpegs: Sequence[SourceJpeg], pixels: Sequence[U8]) -> dict[str, _Codec]:
+    import imagecodecs as ic
+
+    files = [whole_file(s) for s in jpegs]
+    out = {
+        "dlpr": _Codec(
+            "pixels",
+            lambda: dlpr.encode_batch(pixels, source_jpegs=jpegs, threads=1),
+            lambda streams: dlpr.decode_batch(streams, threads=1),
+        ),
+        "JPEG XL, codestream": _Codec(
+            "pixels",
+            lambda: [codestream(bytes(ic.jpegxl_encode_jpeg(f, numthreads=1))) for f in files],
+            lambda streams: [ic.jpegxl_decode(s, numthreads=1) for s in streams],
+        ),
+        "JPEG XL, transcode": _Codec(
+            "JPEG file",
+            lambda: [bytes(ic.jpegxl_encode_jpeg(f, numthreads=1)) for f in files],
+            lambda streams: [bytes(ic.jpegxl_decode_jpeg(s, numthreads=1)) for s in streams],
+        ),
+    }
+    try:
+        import lepton_jpeg_python as lepton
+    except ImportError:
+        return out
+    options = {"max_partitions": 1}  # one thread, one model
+    out["Lepton"] = _Codec(
+        "JPEG file",
+        lambda: [bytes(lepton.compress_bytes(f, options)) for f in files],
+        lambda streams: [bytes(lepton.decompress_bytes(s, options)) for s in streams],
+    )
+    return out
+
+
+def _check(name: str, codec: _Codec, back: Sequence[Any], jpegs: Sequence[SourceJpeg], pixels: Sequence[U8]) -> str:
+    """What a codec gives back, once seen to be so."""
+    if codec.gives == "JPEG file":
+        if list(back) != [whole_file(s) for s in jpegs]:
+            raise AssertionError(f"{name}: a file differs")
+        return codec.gives
+    off = max(
+        int(np.abs(np.asarray(b).reshape(a.shape).astype(np.int16) - a).max())
+        for a, b in zip(pixels, back, strict=True)
+    )
+    if off and name == "dlpr":
+        raise AssertionError("dlpr: a sample differs")
+    return f"pixels, off by up to {off}" if off else "pixels"
+
+
+def compare(jpegs: Sequence[SourceJpeg], repeats: int = 3) -> dict[str, Row]:
+    """Size and speed of each codec, each JPEG a stream of its own, on one thread.
+
+    Every stream is decoded and compared: with the pixels of libjpeg, or the JPEG file. Lepton and JPEG XL's transcode
+    take whole files, so that their streams hold the tables that a TIFF stores once. Their decoders give a JPEG file,
+    whose pixels are not decoded in their time.
+
+    Parameters
+    ----------
+    jpegs : sequence of SourceJpeg
+        JPEGs that `parse` reads.
+    repeats : int
+        Runs of each codec, taken in turn.
+
+    Returns
+    -------
+    dict of str to Row
+        By codec, ``dlpr`` first; ``Lepton`` where lepton-jpeg-python is installed.
+    """
     pixels = [synthesise(parse(s.data, s.tables, s.transform)) for s in jpegs]
-    streams = dlpr.encode_batch(pixels, source_jpegs=jpegs, threads=threads)
-    for a, b in zip(pixels, dlpr.decode_batch(streams, threads=threads), strict=True):
-        if (a != b).any():
-            raise AssertionError("a sample differs")
-    whole = [s.data[:2] + s.tables[2:-2] + s.data[2:] if s.tables else s.data for s in jpegs]
-    peer = sum(len(imagecodecs.jpegxl_encode_jpeg(data)) for data in whole)
     source = sum(len(s.data) for s in jpegs)
     mp = sum(a.shape[0] * a.shape[1] for a in pixels) / 1e6
+    codecs = _codecs(jpegs, pixels)
+    streams: dict[str, list[bytes]] = {}
+    gives: dict[str, str] = {}
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in codecs}
+    for i in range(repeats):
+        for name, codec in codecs.items():
+            start = time.process_time()
+            streams[name] = codec.encode()
+            middle = time.process_time()
+            back = codec.decode(streams[name])
+            end = time.process_time()
+            seconds[name][0].append(middle - start)
+            seconds[name][1].append(end - middle)
+            if i == 0:
+                gives[name] = _check(name, codec, back, jpegs, pixels)
+    out = {}
+    for name, parts in streams.items():
+        size = sum(map(len, parts))
+        encode, decode = (mp / max(statistics.median(s), 1e-9) for s in seconds[name])
+        out[name] = Row(gives[name], size, size / source, encode, decode)
+    return out
 
-    def speed(run: Callable[[], object]) -> float:
-        seconds = []
-        for _ in range(repeats):
-            start = time.perf_counter() if threads > 1 else time.process_time()
-            run()
-            seconds.append((time.perf_counter() if threads > 1 else time.process_time()) - start)
-        return float(mp / statistics.median(seconds))
 
-    return {
-        "jpeg": source,
-        "dlpr": sum(map(len, streams)) / source,
-        "JPEG XL transcode": peer / source,
-        "encode": speed(lambda: dlpr.encode_batch(pixels, source_jpegs=jpegs, threads=threads)),
-        "decode": speed(lambda: dlpr.decode_batch(streams, threads=threads)),
-    }
+def table(rows: dict[str, Row], jpegs: Sequence[SourceJpeg]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        f"| {len(jpegs)} JPEGs, {sum(len(s.data) for s in jpegs):,} bytes | gives back | bytes | x the JPEGs "
+        "| encode | decode |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {r.gives} | {r.size:,} | {r.share:.4f} | {r.encode:.1f} | {r.decode:.1f} |"
+        for name, r in rows.items()
+    ]
+    return "\n".join([*lines, "", "One thread, each JPEG a stream; encode, decode: MP/s of processor time, medians."])
 
 
 def usable(paths: Sequence[Path]) -> list[SourceJpeg]:
     """JPEGs of slides and files, without those that the codec has no use for."""
     found: list[SourceJpeg] = []
     for path in paths:
-        is_file = path.suffix.lower() in (".jpg", ".jpeg")
+        is_file = path.suffix.lower() in _SUFFIXES
         for source in [SourceJpeg(path.read_bytes())] if is_file else slide_jpegs(path):
             try:
                 parse(source.data, source.tables, source.transform)
@@ -89,21 +242,33 @@ def usable(paths: Sequence[Path]) -> list[SourceJpeg]:
     return found
 
 
+def sets(paths: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
+    """Name and files of each set: a folder's JPEG files, a slide, all files that were named."""
+    files = [p for p in paths if p.suffix.lower() in _SUFFIXES and not p.is_dir()]
+    for path in paths:
+        if path.is_dir():
+            yield path.name, sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        elif path not in files:
+            yield path.name, [path]
+    if files:
+        yield "files", files
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``python -m dlpr.modes.jpeg.bench``."""
     p = argparse.ArgumentParser(prog="python -m dlpr.modes.jpeg.bench", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("files", type=Path, nargs="+")
-    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("paths", type=Path, nargs="+")
+    p.add_argument("--repeats", type=int, default=3)
     args = p.parse_args(argv)
-    jpegs = usable(args.files)
-    if not jpegs:
-        print("bench: no JPEG that can be used; name slides with JPEG tiles, or sequential JPEG files")
-        return 1
-    result = compare(jpegs, args.threads)
-    print(f"{len(jpegs)} JPEGs, {result['jpeg']:.0f} bytes; {args.threads} threads")
-    print(f"dlpr {result['dlpr']:.4f} x, JPEG XL transcode {result['JPEG XL transcode']:.4f} x")
-    print(f"encode {result['encode']:.2f} MP/s, decode {result['decode']:.2f} MP/s")
-    return 0
+    rc = 0
+    for name, files in sets(args.paths):
+        jpegs = usable(files)
+        if jpegs:
+            print(f"{name}\n\n{table(compare(jpegs, args.repeats), jpegs)}\n", flush=True)
+        else:
+            print(f"bench: no JPEG in {name} that can be used; name slides with JPEG tiles, or JPEG files")
+            rc = 1
+    return rc
 
 
 if __name__ == "__main__":

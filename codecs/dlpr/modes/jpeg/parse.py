@@ -1,4 +1,4 @@
-"""JPEG bytes to a `JpegImage`: sequential Huffman coding with 8 bits, as slides and libjpeg write it by default."""
+"""JPEG bytes to a `JpegImage`: sequential or progressive Huffman coding with 8 bits, as slides and libjpeg write it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
     Raises
     ------
     UnsupportedInputError
-        Damaged, or of a kind that the codec has no use for: progressive, arithmetic, 12 bits, four components,
-        unusual sampling. Code the pixels alone then.
+        Damaged, or of a kind that the codec has no use for: arithmetic, 12 bits, four components, unusual sampling,
+        a progressive image that lacks scans. Code the pixels alone then.
     """
     error, height, width, sampling, (jfif, adobe, ids), steps, coefficients = jpeg_parse(
         bytes(data), bytes(tables or b"")

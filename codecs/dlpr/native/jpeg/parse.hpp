@@ -1,5 +1,5 @@
-// Baseline and extended sequential Huffman JPEG (ITU-T T.81) to quantised coefficients. Bytes are not trusted: every
-// read is bounded, and memory is allocated only once the bytes can hold that many blocks.
+// Baseline, extended sequential and progressive Huffman JPEG (ITU-T T.81) to quantised coefficients. Bytes are not
+// trusted: every read is bounded, memory is allocated only once the bytes can hold that many blocks, and scans are few.
 #pragma once
 #include "jpeg/image.hpp"
 #include "jpeg/zigzag.hpp"
@@ -70,9 +70,10 @@ struct ParsedJpeg {
 
 class JpegParser {
  public:
-  explicit JpegParser(ParsedJpeg& out) : out_(out) {}
+  explicit JpegParser(ParsedJpeg& out) : out_(out) { std::memset(known_, kNothing, sizeof known_); }
 
-  // Markers up to the end of the scan. `tables_only`: an abbreviated stream of tables, which ends with EOI.
+  // Markers up to the end of the scan, of a progressive image to EOI. `tables_only`: an abbreviated stream of tables,
+  // which ends with EOI.
   bool read(const uint8_t* data, size_t size, bool tables_only) {
     const uint8_t *p = data, *end = data + size;
     if (size < 4 || p[0] != 0xFF || p[1] != 0xD8) return fail("no JPEG: it does not begin with FF D8");
@@ -83,7 +84,7 @@ class JpegParser {
       if (end - p < 2) return fail("a marker is missing");
       const int marker = p[1];
       p += 2;
-      if (marker == 0xD9) return tables_only || fail("no scan");
+      if (marker == 0xD9) return tables_only || (scans_ ? complete() : fail("no scan"));
       if (end - p < 2) return fail("a marker segment is cut short");
       const size_t length = size_t(p[0]) << 8 | p[1];
       if (length < 2 || length > size_t(end - p)) return fail("a marker segment is cut short");
@@ -93,13 +94,15 @@ class JpegParser {
       if (marker == 0xDB) ok = dqt(s, e);
       else if (marker == 0xC4) ok = dht(s, e);
       else if (marker == 0xDD) ok = dri(s, e);
-      else if (marker == 0xC0 || marker == 0xC1) ok = sof(s, e);
+      else if (marker == 0xC0 || marker == 0xC1 || marker == 0xC2) progressive_ = marker == 0xC2, ok = sof(s, e);
       else if (marker == 0xE0 && e - s >= 5 && !std::memcmp(s, "JFIF", 5)) out_.jfif = true;
       else if (marker == 0xEE && e - s >= 12 && !std::memcmp(s, "Adobe", 5))
         out_.adobe = true, out_.adobe_transform = s[11];
-      else if (marker == 0xDA) return !tables_only ? sos(s, e) && scan(p, end) : fail("a scan among the tables");
-      else if (marker >= 0xC2 && marker <= 0xCF)
-        return fail("not sequential Huffman coding (progressive, lossless or arithmetic)");
+      else if (marker == 0xDA && tables_only) return fail("a scan among the tables");
+      else if (marker == 0xDA && !progressive_) return sos(s, e) && scan(p, end);
+      else if (marker == 0xDA) ok = progressive_sos(s, e) && progressive_scan(p, end);
+      else if (marker >= 0xC3 && marker <= 0xCF)
+        return fail("neither sequential nor progressive Huffman coding (lossless, hierarchical or arithmetic)");
       else if (marker == 0xDC) return fail("a DNL marker");
       if (!ok) return false;
     }
@@ -166,6 +169,17 @@ class JpegParser {
     return true;
   }
 
+  // The quantisation table of a component, as it is when the component's first scan begins.
+  bool steps(int c) {
+    uint16_t* table = out_.fields.tables[c];
+    if (!has_quant_[tq_[c]]) return fail("a quantisation table is missing");
+    for (int k = 0; k < 64; ++k) {
+      table[k] = quant_[tq_[c]][k];
+      if (table[k] < 1 || table[k] > 255) return fail("a quantisation step of 0 or beyond 255");
+    }
+    return true;
+  }
+
   bool sos(const uint8_t* s, const uint8_t* e) {
     JpegFields& f = out_.fields;
     if (!have_frame_) return fail("a scan before its frame");
@@ -175,11 +189,7 @@ class JpegParser {
       dc_[c] = s[2 + 2 * c] >> 4, ac_[c] = s[2 + 2 * c] & 15;
       if (dc_[c] > 3 || ac_[c] > 3 || !huffman_[0][dc_[c]].present || !huffman_[1][ac_[c]].present)
         return fail("a Huffman table is missing");
-      if (!has_quant_[tq_[c]]) return fail("a quantisation table is missing");
-      for (int k = 0; k < 64; ++k) {
-        f.tables[c][k] = quant_[tq_[c]][k];
-        if (f.tables[c][k] < 1 || f.tables[c][k] > 255) return fail("a quantisation step of 0 or beyond 255");
-      }
+      if (!steps(c)) return false;
     }
     const uint8_t* t = s + 1 + 2 * f.components;
     return (t[0] == 0 && t[1] == 63 && t[2] == 0) || fail("a scan of part of the coefficients");
@@ -233,6 +243,16 @@ class JpegParser {
     return v < 1 << (size - 1) ? v - (1 << size) + 1 : v;
   }
 
+  bool restart(JpegBits& bits, int& next) {
+    const uint8_t *p = bits.p, *end = bits.end;  // bits past the marker are zeros: nothing was read from behind it
+    while (end - p >= 2 && p[0] == 0xFF && p[1] == 0xFF) ++p;
+    if (bits.overrun() || bits.have - bits.missing >= 8 || end - p < 2 || p[0] != 0xFF || p[1] != 0xD0 + next)
+      return fail("a restart marker is missing");
+    bits = JpegBits(p + 2, end);
+    next = (next + 1) & 7;
+    return true;
+  }
+
   bool scan(const uint8_t* p, const uint8_t* end) {
     JpegFields& f = out_.fields;
     size_t blocks = 0;
@@ -244,12 +264,8 @@ class JpegParser {
     for (int y = 0; y < f.mcu_rows(); ++y)
       for (int x = 0; x < f.mcu_cols(); ++x) {
         if (restart_ && left == 0) {
-          p = bits.p;  // bits past the marker are zeros: nothing was read from behind it
-          while (end - p >= 2 && p[0] == 0xFF && p[1] == 0xFF) ++p;
-          if (bits.overrun() || bits.have - bits.missing >= 8 || end - p < 2 || p[0] != 0xFF || p[1] != 0xD0 + next)
-            return fail("a restart marker is missing");
-          bits = JpegBits(p + 2, end);
-          next = (next + 1) & 7, left = restart_;
+          if (!restart(bits, next)) return false;
+          left = restart_;
           std::fill(dc, dc + 3, 0);
         }
         --left;
@@ -266,7 +282,192 @@ class JpegParser {
     return true;
   }
 
+  // One scan of a progressive image: some components' DC, or a band of one component's AC; all bits from `low` on, or
+  // bit `low` alone (`refines`).
+  struct Part {
+    int count = 0, component[3] = {}, first = 0, last = 0, low = 0;
+    bool refines = false;
+  };
+
+  // Scans in the order that T.81 G.1.1.1 asks for, and nothing else: libjpeg goes on with a warning.
+  bool progressive_sos(const uint8_t* s, const uint8_t* e) {
+    const JpegFields& f = out_.fields;
+    if (++scans_ > kScans) return fail("more scans than a progressive JPEG needs");
+    if (e - s < 1 || s[0] < 1 || s[0] > f.components || e - s != 4 + 2 * s[0])
+      return fail("a scan header is cut short");
+    part_ = Part{};
+    part_.count = s[0];
+    const uint8_t* t = s + 1 + 2 * part_.count;
+    part_.first = t[0], part_.last = t[1], part_.low = t[2] & 15, part_.refines = t[2] >> 4;
+    const bool dc = part_.first == 0;
+    if (part_.first > part_.last || part_.last > 63 || (dc && part_.last) || (!dc && part_.count > 1) ||
+        part_.low > 13 || (part_.refines && t[2] >> 4 != part_.low + 1))
+      return fail("a scan of coefficients out of range");
+    for (int i = 0, c = -1; i < part_.count; ++i) {
+      for (++c; c < f.components && out_.ids[c] != s[1 + 2 * i];) ++c;
+      if (c == f.components) return fail("components in another order than the frame's");
+      part_.component[i] = c;
+      dc_[c] = s[2 + 2 * i] >> 4, ac_[c] = s[2 + 2 * i] & 15;
+      const bool coded = !dc || !part_.refines;  // DC is refined by plain bits
+      if (dc_[c] > 3 || ac_[c] > 3 || (coded && !huffman_[dc ? 0 : 1][dc ? dc_[c] : ac_[c]].present))
+        return fail("a Huffman table is missing");
+      if (!dc && known_[c][0] == kNothing) return fail("AC before DC");
+      for (int k = part_.first; k <= part_.last; ++k) {
+        if (known_[c][k] != (part_.refines ? part_.low + 1 : kNothing))
+          return fail("scans that do not follow each other");
+        known_[c][k] = int8_t(part_.low);
+      }
+      if (dc && !part_.refines && !steps(c)) return false;
+    }
+    return true;
+  }
+
+  // libjpeg smooths an image that lacks bits; its pixels would be others.
+  bool complete() {
+    for (int c = 0; c < out_.fields.components; ++c)
+      for (int k = 0; k < 64; ++k)
+        if (known_[c][k] != 0) return fail("a progressive image that is not complete");
+    return true;
+  }
+
+  bool progressive_scan(const uint8_t*& p, const uint8_t* end) {
+    const JpegFields& f = out_.fields;
+    if (scans_ == 1) {
+      size_t seen = 0;  // blocks that some scan of DC codes, with a bit at least
+      for (int c = 0; c < f.components; ++c) seen += size_t(seen_rows(c)) * seen_cols(c);
+      if (seen / 8 > size_t(end - p)) return fail("the scan is too short for its image");
+      for (int c = 0; c < f.components; ++c) out_.q[c].assign(f.blocks(c) * 64, 0);
+    }
+    const bool alone = part_.count == 1;  // block by block, without those that only fill an MCU
+    const int rows = alone ? seen_rows(part_.component[0]) : f.mcu_rows();
+    const int cols = alone ? seen_cols(part_.component[0]) : f.mcu_cols();
+    JpegBits bits(p, end);
+    int dc[3] = {}, left = restart_, next = 0;
+    skip_ = 0;
+    for (int y = 0; y < rows; ++y)
+      for (int x = 0; x < cols; ++x) {
+        if (restart_ && left == 0) {
+          if (!restart(bits, next)) return false;
+          left = restart_, skip_ = 0;
+          std::fill(dc, dc + 3, 0);
+        }
+        --left;
+        for (int i = 0; i < part_.count; ++i) {
+          const int c = part_.component[i], sv = alone || c ? 1 : f.sv, sh = alone || c ? 1 : f.sh;
+          for (int b = 0; b < sv * sh; ++b) {
+            const size_t row = size_t(y) * sv + b / sh, col = size_t(x) * sh + b % sh;
+            int16_t* q = out_.q[c].data() + (row * f.cols(c) + col) * 64;
+            if (part_.first ? !(part_.refines ? ac_refined(bits, huffman_[1][ac_[c]], q)
+                                              : ac_first(bits, huffman_[1][ac_[c]], q))
+                            : !dc_part(bits, huffman_[0][dc_[c]], dc[c], q))
+              return false;
+          }
+        }
+        if (bits.overrun()) return fail("the scan is cut short");
+      }
+    p = bits.p;
+    return bits.have - bits.missing < 8 || fail("a marker is missing");
+  }
+
+  int seen_rows(int c) const {
+    const JpegFields& f = out_.fields;
+    return c ? f.mcu_rows() : (f.H + 7) / 8;
+  }
+  int seen_cols(int c) const {
+    const JpegFields& f = out_.fields;
+    return c ? f.mcu_cols() : (f.W + 7) / 8;
+  }
+
+  bool dc_part(JpegBits& bits, const JpegHuffman& h, int& previous, int16_t* q) {
+    if (part_.refines) {
+      q[0] = int16_t(q[0] | take(bits, 1) << part_.low);
+      return true;
+    }
+    int size;
+    if (!symbol(bits, h, size) || size > 11) return fail("the scan is damaged");
+    previous += receive(bits, size);
+    const int value = previous * (1 << part_.low);
+    if (previous < -kJpegCoefficientMax || previous > kJpegCoefficientMax || value < -kJpegCoefficientMax ||
+        value > kJpegCoefficientMax)
+      return fail("a coefficient out of range");
+    q[0] = int16_t(value);
+    return true;
+  }
+
+  bool ac_first(JpegBits& bits, const JpegHuffman& h, int16_t* q) {
+    if (skip_ > 0) {
+      --skip_;
+      return true;
+    }
+    for (int k = part_.first; k <= part_.last; ++k) {
+      int value;
+      if (!symbol(bits, h, value)) return fail("the scan is damaged");
+      const int run = value >> 4, size = value & 15;
+      if (size == 0) {
+        if (run != 15) {  // this block and others end here
+          skip_ = (1 << run) + take(bits, run) - 1;
+          return true;
+        }
+        k += 15;
+        continue;
+      }
+      k += run;
+      if (k > part_.last || size > 11) return fail("the scan is damaged");
+      const int level = receive(bits, size) * (1 << part_.low);
+      if (level < -kJpegCoefficientMax || level > kJpegCoefficientMax) return fail("a coefficient out of range");
+      q[kZigzag[k]] = int16_t(level);
+    }
+    return true;
+  }
+
+  bool ac_refined(JpegBits& bits, const JpegHuffman& h, int16_t* q) {
+    const int bit = 1 << part_.low;
+    int k = part_.first;
+    // A bit for each coefficient that is not zero, up to `zeros` zeros; k stops at the next zero or behind the band.
+    const auto pass = [&](int zeros) {
+      for (; k <= part_.last; ++k) {
+        int16_t& level = q[kZigzag[k]];
+        if (level == 0) {
+          if (zeros-- == 0) return;
+        } else if (take(bits, 1)) {
+          level = int16_t(level + (level > 0 ? bit : -bit));
+        }
+      }
+    };
+    while (skip_ == 0 && k <= part_.last) {
+      int value;
+      if (!symbol(bits, h, value)) return fail("the scan is damaged");
+      const int run = value >> 4, size = value & 15;
+      if (size > 1) return fail("the scan is damaged");
+      if (size == 0 && run != 15) {
+        skip_ = (1 << run) + take(bits, run);
+        break;
+      }
+      const int level = size ? (take(bits, 1) ? bit : -bit) : 0;
+      pass(run);
+      if (size && k > part_.last) return fail("the scan is damaged");
+      if (size) q[kZigzag[k]] = int16_t(level);
+      ++k;  // the coefficient that is new, or the last of 16 zeros
+    }
+    if (skip_ > 0) pass(64), --skip_;
+    return true;
+  }
+
+  static int take(JpegBits& bits, int n) {
+    if (!n) return 0;
+    if (bits.have < 16) bits.fill();
+    const int v = int(bits.peek(n));
+    bits.drop(n);
+    return v;
+  }
+
+  static constexpr int kScans = 128;  // libjpeg writes 10
+  static constexpr int8_t kNothing = -1;
   ParsedJpeg& out_;
+  Part part_;
+  bool progressive_ = false;
+  int scans_ = 0, skip_ = 0;  // skip_: blocks left that end where they begin
+  int8_t known_[3][64];       // lowest bit that is known of each coefficient in zigzag order
   uint16_t quant_[4][64] = {};
   bool has_quant_[4] = {}, have_frame_ = false;
   JpegHuffman huffman_[2][4];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_refusals() -> None:
     good = jpeg(pixels())
     frame = next(s for marker, s in segments(good) if marker == 0xC0)
     cases = {
-        "progressive": jpeg(pixels(), progressive=True),
+        "neither sequential nor progressive": good.replace(frame, b"\xff\xc9" + frame[2:]),
         "neither one nor three": good.replace(frame, b"\xff\xc0\0\x0e" + frame[4:9] + b"\2" + frame[10:16]),
         "more than 8 bits": good.replace(frame, frame[:4] + b"\x0c" + frame[5:]),
         "size of 0": good.replace(frame, frame[:5] + b"\0\0" + frame[7:]),
@@ -148,12 +149,58 @@ def test_refusals() -> None:
             parse(data)
 
 
+@pytest.mark.parametrize("quality", [20, 75, 100])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_progressive_has_the_coefficients_of_sequential(quality: int, subsampling: int) -> None:
+    options = {"quality": quality, "subsampling": subsampling}
+    for image in (pixels(), pixels(8, 8), pixels(1, 1), pixels(9, 33), pixels(200, 136), pixels()[..., 0]):
+        for restart in ({}, {"restart_marker_blocks": 2}, {"restart_marker_rows": 1}):
+            data = jpeg(image, progressive=True, **options, **restart)
+            assert b"\xff\xc2" in data
+            one, other = parse(data), parse(jpeg(image, **options))
+            out = synthesise(one)
+            assert np.array_equal(out if image.ndim == 3 else out[..., 0], decoded(data))
+            assert np.array_equal(one.tables, other.tables)
+            seen = -(-one.height // 8), -(-one.width // 8)  # luma that only fills an MCU has no AC in progressive files
+            for c, (a, b) in enumerate(zip(one.coefficients, other.coefficients, strict=True)):
+                rows, columns = a.shape[:2] if c else seen
+                assert np.array_equal(a[:rows, :columns], b[:rows, :columns])
+
+
+def scans(data: bytes) -> list[bytes]:
+    """A progressive file in pieces: up to the first scan, each scan with the tables before it, EOI."""
+    at = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
+    starts = [at[0]]
+    for last, following in pairwise(at):
+        table = data.find(b"\xff\xc4", last, following)
+        starts.append(table if table >= 0 else following)
+    return [data[: at[0]], *(data[i:j] for i, j in zip(starts, [*starts[1:], len(data) - 2], strict=True)), data[-2:]]
+
+
+def test_progressive_files_that_lack_something_are_refused() -> None:
+    data = jpeg(pixels(), progressive=True)
+    head, *middle, end = scans(data)
+    assert len(middle) == 10
+    assert np.array_equal(synthesise(parse(head + b"".join(middle) + end)), decoded(data))
+    for i in range(10):
+        with pytest.raises(UnsupportedInputError, match=r"not complete|follow|AC before DC|missing"):
+            parse(head + b"".join(middle[:i] + middle[i + 1 :]) + end)
+        with pytest.raises(UnsupportedInputError, match=r"follow|missing"):
+            parse(head + b"".join(middle[: i + 1] + middle[i:]) + end)
+    with pytest.raises(UnsupportedInputError, match="marker is missing"):
+        parse(data[:-2])
+    frame = data.index(b"\xff\xc2")
+    with pytest.raises(UnsupportedInputError, match="too short"):
+        parse(data[: frame + 5] + b"\x20\0\x20\0" + data[frame + 9 :])
+
+
 def test_damage_is_refused_or_read() -> None:
     rng = np.random.default_rng(2)
     files = [jpeg(pixels(24, 31), subsampling=s, restart_marker_blocks=r) for s in (0, 2) for r in (0, 2)]
+    files += [jpeg(pixels(24, 31), subsampling=s, restart_marker_blocks=s, progressive=True) for s in (0, 2)]
     refused = 0
-    for i in range(3000):
-        data = bytearray(files[i % 4])
+    for i in range(4500):
+        data = bytearray(files[i % 6])
         for _ in range(int(rng.integers(1, 4))):
             data[int(rng.integers(len(data)))] = int(rng.integers(256))
         if rng.random() < 0.2:
