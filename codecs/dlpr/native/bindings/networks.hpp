@@ -1,8 +1,8 @@
 // Bindings of the networks: models, batches of chunks.
 #pragma once
 #include "bindings/arrays.hpp"
-#include "networks/batch.hpp"
 #include "common/prediction_cost.hpp"
+#include "networks/batch.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <map>
