@@ -43,6 +43,9 @@ STREAMS = {
     "000000f2d971ce360488"
     "009b0ffb7dfc0448f8c990d55719a74fa2c4d66dfd7a01565d6c08000127001000751d451c100d0100bc018dc77f060fc07d5df244018a188706"
     "10c002cc878165234da6",
+    "colour": "444c5052030400000c0000000c0000008d7184254c78f95601000000d11104fe68c776790808487e0b08000125001400ab23"
+    "6825450100421c8654519f03d4c3afb99e4d63414aceaef14d854e4f87eca4bf7590997a0481d3f1f1ca7d7a73d7948c1cbfd653371e3a"
+    "a245c18d30983b6d3552376bd0140224ba0070008d",
 }
 
 
@@ -70,7 +73,15 @@ def images() -> dict[str, np.ndarray]:
         "jpeg": other,
         "prior": block,
         "coded": (40 + 3 * y + 5 * x).astype(np.uint8),
+        "colour": colours(60 + 7 * y + 5 * x + (x * x + 3 * y) % 5, 112, 141),
     }
+
+
+def colours(luma: np.ndarray, cb: int, cr: int) -> np.ndarray:
+    """Pixels of a luma plane with one Cb and one Cr, by JFIF's matrix in floating point, rounded."""
+    red, blue = 1.402 * (cr - 128), 1.772 * (cb - 128)
+    green = -0.344136 * (cb - 128) - 0.714136 * (cr - 128)
+    return np.clip(np.rint(np.stack([luma + red, luma + green, luma + blue], -1)), 0, 255).astype(np.uint8)
 
 
 # ---- fields ----
@@ -181,6 +192,36 @@ def coded() -> str:
     for i, size in enumerate(sizes):
         f.take(4, f"lane {i}: x", "{h}")
         f.take(size - 4, f"lane {i}: bytes", "")
+    return f.table()
+
+
+def colour() -> str:
+    """Mode colour, C1 in its own part."""
+    f = Fields(bytes.fromhex(STREAMS["colour"]))
+    header(f, (12, 12, 3))
+    f.take(1, "lattice", "matrix 1, nearest, sum")
+    f.take(1, "chroma", "no filter, factors 1, planes apart")
+    f.take(1, "tau of luma")
+    f.take(1, "tau of chroma")
+    f.take(8, "weights id", "SHA-256 of the weights file begins so")
+    f.take(1, "luma: kind", "patch exponent 8, lane exponent 0")
+    f.take(1, "bank entry")
+    f.take(1, "m")
+    f.take(1, "base colour")
+    b = f.take(1, "B")
+    f.take(1, "linear part: frac")
+    f.take(1, "class exponent")
+    f.take(1, "count")
+    f.take(2, "bias8")
+    f.take(1, "scale offset d")
+    f.take(1, "reference")
+    f.take(b - 7, "linear part: x", "{h}")
+    size = f.take(1, "lane table: lane 0", "{v} bytes")
+    f.take(4, "lane 0: x", "{h}")
+    f.take(size - 4, "lane 0: bytes", "")
+    for plane in ("Cb", "Cr"):
+        f.take(1, f"{plane}: kind", "0: one value")
+        f.take(1, "value")
     return f.table()
 
 
@@ -341,6 +382,7 @@ def examples() -> dict[str, str]:
         "prior-lossy": walks("prior")[0].text(),
         "coded": coded(),
         "coded-samples": samples("coded"),
+        "colour": colour(),
     }
 
 

@@ -47,6 +47,7 @@ def test_examples_decode_to_their_images(examples: ModuleType) -> None:
         "stored",
         "jpeg",
         "coded",
+        "colour",
     }
     for name, text in examples.STREAMS.items():
         data, expected = bytes.fromhex(text), images[name]
