@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import dlpr
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform
 from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
@@ -165,6 +166,16 @@ def test_progressive_has_the_coefficients_of_sequential(quality: int, subsamplin
             for c, (a, b) in enumerate(zip(one.coefficients, other.coefficients, strict=True)):
                 rows, columns = a.shape[:2] if c else seen
                 assert np.array_equal(a[:rows, :columns], b[:rows, :columns])
+
+
+def test_progressive_source_gives_the_same_stream() -> None:
+    image = pixels(70, 90)
+    one, other = jpeg(image, quality=80, progressive=True), jpeg(image, quality=80)
+    out = decoded(one)
+    data = dlpr.encode(out, source_jpeg=SourceJpeg(one))
+    assert dlpr.inspect(data).mode == "jpeg"
+    assert data == dlpr.encode(out, source_jpeg=SourceJpeg(other))
+    assert np.array_equal(dlpr.decode(data), out)
 
 
 def scans(data: bytes) -> list[bytes]:
