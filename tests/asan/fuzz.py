@@ -192,6 +192,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
 
     import dlpr
     from dlpr.errors import BitstreamError
+    from dlpr.modes.jpeg.prior import remember
     from dlpr.modes.networks import mode as networks_mode
     from dlpr.modes.networks import weights
 
@@ -204,7 +205,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     learnt = load("test_jpeg_prior", TESTS / "dlpr" / "modes" / "jpeg" / "test_prior.py")
     priors = {n: dlpr.Prior.learn([learnt.image(i, 64, components=n) for i in range(3)]) for n in (1, 3)}
     for prior in priors.values():
-        dlpr.remember(prior)
+        remember(prior)
     models = [networks_mode.native_model(known, simd) for simd in native.simd_available()]
     rng = np.random.default_rng(seed)
     start, rounds, forged, refused = time.monotonic(), 0, 0, 0

@@ -408,6 +408,18 @@ def test_forgeries_mean_the_same_to_the_reference(
     assert outcomes == {bytes, str}
 
 
+def test_a_flat_thin_chunk_is_not_taken_for_a_short_lane() -> None:
+    """Lanes as short as they can be: 4:2:0, one row, luma's second row of blocks not coded."""
+    width = 1 << 22
+    rows = [np.zeros((n, n * width // 16, 8, 8), np.int16) for n in (2, 1, 1)]
+    tables = (standard_table(50), standard_table(150), standard_table(150))
+    image = JpegImage(1, width, (0, 0), YCC, (2, 2), Upsampling.FANCY, True, tables, tuple(rows))
+    pixels = synthesise(image)
+    data = stream_of(image, pixels, 0)
+    assert len(bitstream.parse(data).payload.lossy_part) < 6 * width // 16 // 4096  # type: ignore[attr-defined]
+    assert np.array_equal(dlpr.decode(data), pixels)
+
+
 def test_a_short_lane_cannot_claim_a_large_chunk() -> None:
     header = Header(Mode.JPEG, 0, Layout.of((8192, 8192, 3))[0], 8192, 8192, 0)
     payload = JpegPayload(NONE, (1, 1), Upsampling.FANCY, False, (0, 0), b"\x1e\0\0" + bytes(2000), b"")
