@@ -171,7 +171,7 @@ def archive_info(path: Path) -> ArchiveInfo:
         tiles_by_mode=dict(modes),
         weights=tuple(sorted(weights)),
         icc_profile=None if archive.icc_profile is None else len(archive.icc_profile),
-        prior=None if archive.levels[0].prior is None else len(archive.levels[0].prior),
+        prior=None if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
         source=dict(archive.facts),
         samples=archive.samples,
         channels=archive.channels,

@@ -415,7 +415,7 @@ def convert(
         tasks=plan.task_count,
         seconds=time.perf_counter() - begin,
         stages=stages,
-        prior_bytes=len(job.prior or b""),
+        prior_bytes=0 if job.prior is None else len(job.prior.data),
     )
 
 
@@ -463,7 +463,7 @@ def _already(
         tasks=plan.task_count,
         seconds=time.perf_counter() - begin,
         already=True,
-        prior_bytes=len(archive.levels[0].prior or b""),
+        prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
     )
 
 

@@ -83,7 +83,7 @@ def encode_chunks(
     tau: int,
     tiles: Sequence[SourceTile | None],
     threads: int,
-    prior: bytes | None = None,
+    prior: dlpr.Prior | None = None,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
@@ -97,7 +97,7 @@ def encode_chunks(
         The slide's own tile of each chunk, where it may be kept.
     threads : int
         Of the codec.
-    prior : bytes or None
+    prior : dlpr.Prior or None
         The slide's, see `dlpr.Prior`.
     """
     same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once

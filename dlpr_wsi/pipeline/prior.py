@@ -31,7 +31,7 @@ _SHARE = 100
 """A prior takes at most one part in so many of the slide's JPEG tiles."""
 
 
-def slide_prior(source: PixelSource, plan: Plan, source_tiles: SourceTiles) -> bytes | None:
+def slide_prior(source: PixelSource, plan: Plan, source_tiles: SourceTiles) -> dlpr.Prior | None:
     """Learn a prior; None where the slide has too few JPEG tiles or it saves less than it takes.
 
     The choice of tiles and the result depend on the slide and the plan alone.
@@ -56,7 +56,7 @@ def slide_prior(source: PixelSource, plan: Plan, source_tiles: SourceTiles) -> b
         for p in (None, prior)
     )
     saved = (plain - shorter) / _TRY * places
-    return prior.data if saved > 1.2 * len(prior.data) else None
+    return prior if saved > 1.2 * len(prior.data) else None
 
 
 def _tile(source: PixelSource, row: int, column: int) -> JpegImage | None:

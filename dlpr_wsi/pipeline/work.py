@@ -70,7 +70,7 @@ class Job:
         torch device that decodes for the check; None: the CPU, natively.
     selection : Selection
         Which picture of the source, where it holds several.
-    prior : bytes or None
+    prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its JPEG tiles are coded with.
     """
 
@@ -84,7 +84,7 @@ class Job:
     threads: int
     device: str | None = None
     selection: Selection = field(default_factory=Selection)
-    prior: bytes | None = None
+    prior: dlpr.Prior | None = None
 
 
 @dataclass(frozen=True, order=True)

@@ -156,7 +156,8 @@ def write_pyramid(
                 data = hashes(level.index, channel)
                 extratags.append((TAG_HASHES, 7, len(data), data, True))
             if hashes is not None and first and channel == 0 and level.prior:
-                extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(level.prior), level.prior, True))
+                data = level.prior.data
+                extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(data), data, True))
             writer.write(
                 iter(tiles(level.index, channel)),
                 shape=(level.height, level.width, 3) if rgb else (level.height, level.width),

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import dlpr
 from dlpr.crc import crc32c
 from dlpr.plugins import CodecOptions
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, Task
@@ -124,7 +125,7 @@ def write_metadata(
     facts: Mapping[str, Any] | None,
     name: str = "image",
     channels: Sequence[Channel] | None = None,
-    prior: bytes | None = None,
+    prior: dlpr.Prior | None = None,
 ) -> None:
     """Write the metadata of an OME-Zarr image.
 
@@ -146,7 +147,7 @@ def write_metadata(
         Name of the image. Never the slide's file name: that may identify the patient.
     channels : sequence of Channel or None
         Names and colours of the channels; None for RGB.
-    prior : bytes or None
+    prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its chunks were coded with.
     """
     settings = CodecOptions(tau=tau, prior=prior).to_config()

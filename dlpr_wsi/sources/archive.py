@@ -76,8 +76,8 @@ class ArchiveLevel(Chunked):
         Rows and columns of places in a shard, which has all their channels; None where every chunk is a file.
     channels : int or None
         None: RGB, three samples in a chunk. Else the number of channels, one in a chunk.
-    prior : bytes or None
-        The slide's (`dlpr.Prior`), where chunks need one.
+    prior : dlpr.Prior or None
+        The slide's, where chunks need one.
     """
 
     path: Path
@@ -92,13 +92,7 @@ class ArchiveLevel(Chunked):
     shard_rows: int | None
     shard_columns: int | None
     channels: int | None = None
-    prior: bytes | None = None
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in another process, which needs the prior too."""
-        self.__dict__.update(state)
-        if self.prior is not None:
-            CodecOptions(prior=self.prior)
+    prior: dlpr.Prior | None = None
 
     @property
     def tile(self) -> int:
@@ -484,15 +478,15 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
     )
 
 
-def _prior(path: Path, packed: object) -> bytes | None:
-    """Read the slide's prior from a codec's configuration; from now on this process knows it."""
+def _prior(path: Path, packed: object) -> dlpr.Prior | None:
+    """Read the slide's prior from a codec's configuration; this process knows it as long as the level is held."""
     if packed is None:
         return None
     try:
         options = CodecOptions.from_config({"prior": packed})
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: the prior in its metadata is damaged; restore the metadata") from error
-    return options.prior_bytes
+    return options.known_prior
 
 
 def _load(file: Path) -> Any:

@@ -236,13 +236,13 @@ def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any, channels
     )
 
 
-def _prior(path: Path, page: Any) -> bytes | None:
-    """Read the slide's prior from the first page; from now on this process knows it."""
+def _prior(path: Path, page: Any) -> dlpr.Prior | None:
+    """Read the slide's prior from the first page; this process knows it as long as the level is held."""
     stored = page.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)
     if stored is None:
         return None
     try:
-        return CodecOptions(prior=bytes(stored)).prior_bytes
+        return CodecOptions(prior=bytes(stored)).known_prior
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: the prior in its tag {CodecOptions.TIFF_PRIOR_TAG} is damaged") from error
 

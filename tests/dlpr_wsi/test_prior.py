@@ -1,5 +1,6 @@
 """The slide's prior on its way: learnt by convert, carried by the metadata, found by every reader."""
 
+import gc
 import hashlib
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import dlpr
+from dlpr.errors import PriorError
 from dlpr.modes.jpeg import prior as known
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.export import export
@@ -28,14 +30,18 @@ def always(source, plan, _source_tiles):
     """Learn from all tiles of level 0, whether it pays or not."""
     level = plan.levels[0]
     tiles = [prior_module._tile(source, row, column) for row in range(level.rows) for column in range(level.columns)]
-    learnt = dlpr.Prior.learn([tile for tile in tiles if tile is not None])
-    return learnt.data
+    return dlpr.Prior.learn([tile for tile in tiles if tile is not None])
 
 
 @pytest.fixture
 def forget(monkeypatch):
     """Let this process know no prior."""
-    return lambda: monkeypatch.setattr(known, "_known", type(known._known)())
+
+    def nothing():
+        for name in ("_known", "_recent"):
+            monkeypatch.setattr(known, name, type(getattr(known, name))())
+
+    return nothing
 
 
 def fresh(script, *args):
@@ -83,6 +89,25 @@ def test_every_route_finds_the_prior(tmp_path, svs, monkeypatch, forget, version
     dlpr.decode(pickle.loads(pickle.dumps(archive.levels[0])) and archive.stream(0, 0, 0))
     forget()
     assert digest(open_archive(out).read(0, 0, level.width, level.height, 0)) == want
+
+
+def test_an_open_archive_keeps_its_prior(tmp_path, svs, monkeypatch):
+    """However many other slides this process has opened since."""
+    monkeypatch.setattr(convert_module, "slide_prior", always)
+    convert(svs, tmp_path / "a.zarr", options=ConvertOptions())
+    convert(svs, tmp_path / "a.tif", options=ConvertOptions())
+    opened = [open_archive(tmp_path / name) for name in ("a.zarr", "a.tif")]
+    wanted = [archive.read(0, 0, 200, 100, 0) for archive in opened]
+    stream = opened[0].stream(0, 0, 0)
+    monkeypatch.setattr(known, "KEPT", 0)
+    known.remember(opened[0].levels[0].prior)
+    assert not known._recent
+    for archive, want in zip(opened, wanted, strict=True):
+        np.testing.assert_array_equal(archive.read(0, 0, 200, 100, 0), want)
+    del archive, opened
+    gc.collect()
+    with pytest.raises(PriorError):
+        dlpr.decode(stream)
 
 
 def test_a_damaged_prior_is_refused_by_name(tmp_path, svs, monkeypatch):

@@ -75,9 +75,9 @@ class CodecOptions:
             object.__setattr__(self, "prior", _prior(self.prior))
 
     @property
-    def prior_bytes(self) -> bytes | None:
-        """The prior's bytes; None where there is none."""
-        return self.prior.data if isinstance(self.prior, Prior) else None
+    def known_prior(self) -> Prior | None:
+        """The prior, known to this process; None where there is none."""
+        return self.prior if isinstance(self.prior, Prior) else None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CodecOptions:

@@ -132,7 +132,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             threads=self.threads,
             lossy_layer=self._options.lossy_layer,
             patch=self._options.patch,
-            prior=self._options.prior,
+            prior=self._options.known_prior,
         )
 
     def decode(self, buf: Any, out: Any = None) -> Any:
@@ -158,7 +158,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             ``out`` has another size.
         """
         image = np.ascontiguousarray(
-            codec.decode(ensure_bytes(buf), threads=self.threads, prior=self._options.prior_bytes)
+            codec.decode(ensure_bytes(buf), threads=self.threads, prior=self._options.known_prior)
         )
         if out is None:
             return image
@@ -179,7 +179,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     def from_config(cls, config: dict[str, Any]) -> DLPR:
         """Build the codec from `get_config`'s result without its id."""
         options = CodecOptions.from_config(config)
-        return cls(options.tau, lossy_layer=options.lossy_layer, patch=options.patch, prior=options.prior)
+        return cls(options.tau, lossy_layer=options.lossy_layer, patch=options.patch, prior=options.known_prior)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DLPR):
@@ -195,7 +195,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         o = self._options
-        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.prior_bytes)
+        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.known_prior)
 
     def __repr__(self) -> str:
         stored = self._options.to_config()
@@ -204,6 +204,6 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         return f"DLPR({', '.join(f'{key}={value!r}' for key, value in stored.items())})"
 
 
-def _rebuild(tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: bytes | None) -> DLPR:
+def _rebuild(tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: Prior | None) -> DLPR:
     """Unpickle a codec."""
     return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior)

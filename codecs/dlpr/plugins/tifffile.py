@@ -88,7 +88,7 @@ def _follow_priors() -> None:
         plain(self, *args, **options)
         if self.compression == COMPRESSION and (data := self.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)) is not None:
             with contextlib.suppress(CorruptError):  # tiles that name another are refused by name
-                remember(bytes(data))
+                self.parent.dlpr_prior = remember(bytes(data))  # known as long as the file is open
 
     setattr(tifffile.TiffPage, "__init__", init)  # noqa: B010
 

@@ -139,12 +139,12 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
             threads=self.threads,
             lossy_layer=self.options.lossy_layer,
             patch=self.options.patch,
-            prior=self.options.prior,
+            prior=self.options.known_prior,
         )
 
     def _decode_streams(self, streams: Sequence[bytes]) -> Sequence[np.ndarray[Any, Any]]:
         """Decode streams in one batch."""
-        return dlpr.decode_batch(streams, threads=self.threads, prior=self.options.prior_bytes)
+        return dlpr.decode_batch(streams, threads=self.threads, prior=self.options.known_prior)
 
 
 def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:

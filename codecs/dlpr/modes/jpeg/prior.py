@@ -6,7 +6,8 @@
     Prior.data --> state of the coder before every chunk that names it
 
 Chunks stay independent of each other, but need the prior beside their bytes, as they need weights. A stream names it by
-the first 8 bytes of its SHA-256; `remember` makes it known to the decoders of this process.
+the first 8 bytes of its SHA-256; `remember` makes it known to the decoders of this process, as long as whoever opened
+the slide holds it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import struct
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
-from typing import Final
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +38,8 @@ __all__ = ["MAX_BYTES", "Prior", "find", "remember"]
 MAX_BYTES: Final = 96 * 1024
 """Largest prior."""
 ID_BYTES: Final = 8
-KEPT: Final = 256
-"""Priors that a process remembers."""
+KEPT: Final = 64
+"""Priors that a process keeps though nothing else holds them."""
 
 _HEAD = struct.Struct("<4sBBH")
 _MAGIC, _VERSION = b"DLPP", 1
@@ -113,7 +115,7 @@ class Prior:
             raise wrong
         if max(raw[: components * COMPONENT_SLOTS]) >= _KNOWN:
             raise wrong
-        object.__setattr__(self, "id", hashlib.sha256(self.data).digest()[:ID_BYTES])
+        object.__setattr__(self, "id", _name(self.data))
         object.__setattr__(self, "components", components)
         object.__setattr__(self, "raw", raw)
 
@@ -172,7 +174,17 @@ class Prior:
     def native(self, components: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]]:
         """Return the same as the native coder takes it."""
         self.check(components)
-        return _native_state(self)
+        return self._native
+
+    @cached_property
+    def _native(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]]:
+        """Expand it once for all chunks."""
+        p, rate = slot_table().T
+        return (p | rate << 16).astype(np.uint32)[self._codes()], np.ascontiguousarray(self._weights())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrive in another process and be known there."""
+        return remember, (self.data,)
 
     def check(self, components: int) -> None:
         """Refuse another number of components."""
@@ -191,32 +203,49 @@ class Prior:
         return small.reshape(-1, INPUTS).astype(np.int16) * np.int16(_WEIGHT_UNIT)
 
 
-@lru_cache(maxsize=8)
-def _native_state(prior: Prior) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]]:
-    """Expand a prior once for all chunks."""
-    p, rate = slot_table().T
-    return (p | rate << 16).astype(np.uint32)[prior._codes()], np.ascontiguousarray(prior._weights())
+def _name(data: bytes) -> bytes:
+    """Return the name of a prior in streams."""
+    return hashlib.sha256(data).digest()[:ID_BYTES]
 
 
-_known: OrderedDict[bytes, Prior] = OrderedDict()
+_known: WeakValueDictionary[bytes, Prior] = WeakValueDictionary()
+_recent: OrderedDict[bytes, Prior] = OrderedDict()
 _lock = Lock()
 
 
 def remember(prior: Prior | bytes) -> Prior:
-    """Make a prior known to the decoders of this process; returns it.
+    """Make a prior known to the decoders of this process.
 
-    The last `KEPT` priors are kept.
+    Parameters
+    ----------
+    prior : Prior or bytes
+        The prior. One that is known already is not unpacked again.
+
+    Returns
+    -------
+    Prior
+        The one that is known from now on, as long as it is held; the last `KEPT` ones also if nobody does.
+
+    Raises
+    ------
+    CorruptError
+        The bytes are no prior.
     """
-    if isinstance(prior, (bytes, bytearray, memoryview)):
-        prior = Prior(bytes(prior))
-    if not isinstance(prior, Prior):
+    if isinstance(prior, (bytearray, memoryview)):
+        prior = bytes(prior)
+    if not isinstance(prior, (bytes, Prior)):
         raise UnsupportedInputError(f"a prior must be bytes or a Prior, not {type(prior).__name__}", reason="input")
+    name, data = (prior.id, prior.data) if isinstance(prior, Prior) else (_name(prior), prior)
     with _lock:
-        _known[prior.id] = prior
-        _known.move_to_end(prior.id)
-        while len(_known) > KEPT:
-            _known.popitem(last=False)
-    return prior
+        known = _known.get(name)
+    if known is None or known.data != data:
+        known = prior if isinstance(prior, Prior) else Prior(data)
+    with _lock:
+        _known[name] = _recent[name] = known
+        _recent.move_to_end(name)
+        while len(_recent) > KEPT:
+            _recent.popitem(last=False)
+    return known
 
 
 def find(name: bytes) -> Prior:

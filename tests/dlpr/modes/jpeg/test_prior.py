@@ -58,6 +58,12 @@ def coded(source: JpegImage, prior: dlpr.Prior | bytes | None) -> tuple[np.ndarr
     return pixels, dlpr.encode(pixels, source_jpeg=source, jpeg="given", prior=prior)
 
 
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process know no prior."""
+    for name in ("_known", "_recent"):
+        monkeypatch.setattr(prior_module, name, type(getattr(prior_module, name))())
+
+
 @pytest.fixture(scope="module")
 def learnt() -> dlpr.Prior:
     found = dlpr.Prior.learn([image(seed, 96) for seed in range(12)])
@@ -103,9 +109,18 @@ def test_a_stream_that_names_another_kind_of_prior_is_refused(learnt: dlpr.Prior
             decode(forged)
 
 
+def test_a_known_prior_is_not_unpacked_again(learnt: dlpr.Prior, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget(monkeypatch)
+    pixels, data = coded(image(7), learnt)
+    held = remember(learnt.data)
+    monkeypatch.setattr(prior_module, "lzma", None)
+    assert remember(learnt.data) is remember(dlpr.DLPR(prior=learnt.data)._options.prior) is held
+    assert np.array_equal(dlpr.DLPR(prior=learnt.data).decode(data), pixels)
+
+
 def test_a_missing_prior_is_refused_by_name(learnt: dlpr.Prior, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, data = coded(image(5), learnt)
-    monkeypatch.setattr(prior_module, "_known", type(prior_module._known)())
+    forget(monkeypatch)
     with pytest.raises(PriorError, match=f"{learnt.id.hex()}.*metadata") as caught:
         dlpr.decode(data)
     assert (caught.value.reason, caught.value.offset) == ("prior", 34)
@@ -205,7 +220,7 @@ def test_codec_configuration_carries_it(learnt: dlpr.Prior, monkeypatch: pytest.
     options = CodecOptions(prior=learnt)
     stored = json.loads(json.dumps(options.to_config()))
     assert stored == {"tau": 0, "prior": base64.b64encode(learnt.data).decode()}
-    monkeypatch.setattr(prior_module, "_known", type(prior_module._known)())
+    forget(monkeypatch)
     assert CodecOptions.from_config(stored) == options
     assert np.array_equal(dlpr.decode(data), pixels)
     for wrong in ("?", 4, "AAAA"):
@@ -214,7 +229,7 @@ def test_codec_configuration_carries_it(learnt: dlpr.Prior, monkeypatch: pytest.
     numcodecs_codec = dlpr.DLPR(prior=learnt)
     again = pickle.loads(pickle.dumps(numcodecs_codec))
     assert again == numcodecs_codec
-    monkeypatch.setattr(prior_module, "_known", type(prior_module._known)())
+    forget(monkeypatch)
     assert np.array_equal(again.decode(data), pixels)
 
 
