@@ -1,7 +1,8 @@
 """JPEGs coded anew beside JPEG XL and Lepton, in one run: ``python -m dlpr.modes.jpeg.bench PATHS``, ``dlpr.bench``.
 
 PATHS are slides with JPEG tiles, JPEG files and folders of them: a table for each folder and each slide, one for all
-files. JPEGs that the codec has no use for are named, not coded.
+files. JPEGs that the codec has no use for are named, not coded. With ``--prior`` each set is one slide: its tiles, or
+its files cut into windows, coded with and without a prior that some of them taught.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy.typing as npt
 import dlpr
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.fields import ColourTransform
-from dlpr.modes.jpeg.parse import SourceJpeg, parse
+from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
 from dlpr.modes.jpeg.synthesis import synthesise
 
-__all__ = ["Row", "codestream", "compare", "slide_jpegs", "table"]
+__all__ = ["PriorRow", "Row", "codestream", "compare", "slide_jpegs", "table", "with_prior"]
 
 U8 = npt.NDArray[np.uint8]
 _SUFFIXES = (".jpg", ".jpeg")
@@ -227,6 +229,94 @@ def table(rows: dict[str, Row], jpegs: Sequence[SourceJpeg]) -> str:
     return "\n".join([*lines, "", "One thread, each JPEG a stream; encode, decode: MP/s of processor time, medians."])
 
 
+@dataclass(frozen=True)
+class PriorRow:
+    """A set of JPEGs as one slide, with a prior."""
+
+    chunks: int
+    taught: int
+    """Chunks that the prior was learnt from."""
+    prior: int
+    """Size of the prior in bytes."""
+    plain: int
+    """Bytes of all streams without it."""
+    shorter: int
+    """Bytes of all streams with it, the prior's not counted."""
+    unseen: float
+    """With it over without it, the chunks that did not teach it."""
+
+    @property
+    def counted(self) -> float:
+        """With it over without it, all chunks and the prior's own bytes."""
+        return (self.shorter + self.prior) / self.plain
+
+
+def _chunks(jpegs: Sequence[SourceJpeg], side: int, of_whole: bool) -> tuple[list[JpegImage], list[U8]]:
+    """JPEGs of at most ``side`` px as they are, larger ones in windows; their pixels, or those of the whole there."""
+    images, pixels = [], []
+    for source in jpegs:
+        image = parse(source.data, source.tables, source.transform)
+        pixels_of_whole = synthesise(image) if of_whole else None
+        for top in range(0, image.height, side):
+            for left in range(0, image.width, side):
+                height, width = min(side, image.height - top), min(side, image.width - left)
+                images.append(window(image, top, left, height, width))
+                if pixels_of_whole is None:
+                    pixels.append(synthesise(images[-1]))
+                else:
+                    part = pixels_of_whole[top : top + height, left : left + width]
+                    pixels.append(np.ascontiguousarray(part))
+    return images, pixels
+
+
+def with_prior(jpegs: Sequence[SourceJpeg], most: int = 64, side: int = 256, of_whole: bool = False) -> PriorRow | None:
+    """Code JPEGs with a prior that one in eight of their chunks taught, ``most`` at most; every stream is decoded.
+
+    Parameters
+    ----------
+    jpegs : sequence of SourceJpeg
+        JPEGs that `parse` reads.
+    most : int
+        Chunks to learn from at most.
+    side : int
+        Larger JPEGs are cut into windows of so many px.
+    of_whole : bool
+        Take the windows' pixels from the decoded whole, where subsampled chroma at a cut is made of blocks on either
+        side, so that windows need a residual there; else each window is a tile of its own JPEG data.
+
+    Returns
+    -------
+    PriorRow or None
+        None where nothing was learnt.
+    """
+    images, pixels = _chunks(jpegs, side, of_whole)
+    count = max(1, min(most, len(images) // 8))
+    taught = {(2 * i + 1) * len(images) // (2 * count) for i in range(count)}
+    prior = dlpr.Prior.learn([images[i] for i in sorted(taught)])
+    if prior is None:
+        return None
+    sizes = []
+    for one in (None, prior):
+        streams = dlpr.encode_batch(pixels, source_jpegs=images, jpeg="given", prior=one)
+        for want, back in zip(pixels, dlpr.decode_batch(streams, prior=one), strict=True):
+            if not np.array_equal(want, back):
+                raise AssertionError("dlpr: a sample differs")
+        sizes.append([len(stream) for stream in streams])
+    others = [i for i in range(len(images)) if i not in taught]
+    plain, shorter = (sum(part[i] for i in others) for part in sizes)
+    return PriorRow(
+        len(images), len(taught), len(prior.data), sum(sizes[0]), sum(sizes[1]), shorter / plain if plain else 1.0
+    )
+
+
+def prior_line(row: PriorRow) -> str:
+    """The row as a sentence."""
+    return (
+        f"{row.chunks} chunks, {row.taught} of which taught a prior of {row.prior:,} bytes: {row.plain:,} bytes become "
+        f"{row.shorter:,}; {row.unseen:.4f} x of the others, {row.counted:.4f} x of all with the prior's bytes"
+    )
+
+
 def usable(paths: Sequence[Path]) -> list[SourceJpeg]:
     """JPEGs of slides and files, without those that the codec has no use for."""
     found: list[SourceJpeg] = []
@@ -259,11 +349,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m dlpr.modes.jpeg.bench", description=(__doc__ or "").split("\n")[0])
     p.add_argument("paths", type=Path, nargs="+")
     p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--prior", action="store_true", help="each set as one slide, with and without a prior")
     args = p.parse_args(argv)
     rc = 0
     for name, files in sets(args.paths):
         jpegs = usable(files)
-        if jpegs:
+        if jpegs and args.prior:
+            for of_whole, what in ((False, "tiles of their own JPEG data"), (True, "cut from the decoded whole")):
+                row = with_prior(jpegs, of_whole=of_whole)
+                print(f"{name}, {what}: {'nothing to learn' if row is None else prior_line(row)}", flush=True)
+        elif jpegs:
             print(f"{name}\n\n{table(compare(jpegs, args.repeats), jpegs)}\n", flush=True)
         else:
             print(f"bench: no JPEG in {name} that can be used; name slides with JPEG tiles, or JPEG files")

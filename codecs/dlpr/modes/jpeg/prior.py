@@ -48,7 +48,7 @@ _RATES = (3000, 1300)
 _LEVELS, _SPREAD, _LOWEST = 48, 58, -1363
 """Odds of a slot: so many, so far apart, from this on, in 1/128 of a doubling."""
 _KNOWN = 1 + len(_RATES) * _LEVELS
-_SEEN, _SURE = 7000, 4900
+_SEEN, _SURE = 7000, 6000
 """Slots that learn faster have seen too little to be kept, or to be trusted."""
 _FILTERS: Final = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}]
 _MEMORY: Final = 16 << 20
@@ -123,10 +123,14 @@ class Prior:
     def learn(cls, images: Sequence[JpegImage], *, max_bytes: int = MAX_BYTES) -> Prior | None:
         """Code images one after the other and keep what was learnt.
 
+        What comes last weighs most, so neighbours are taken far from each other: the order is that of their numbers
+        read from the last bit on.
+
         Parameters
         ----------
         images : sequence of JpegImage
-            A sample of a slide; those with another number of components than the first are left out.
+            A sample of a slide, in the order of their places; those with another number of components than the first
+            are left out.
         max_bytes : int
             Largest size in bytes; the slots that have seen least are dropped until it is met.
 
@@ -140,7 +144,7 @@ class Prior:
         n = images[0].components
         jobs = [
             (native_fields(image), [np.ascontiguousarray(q) for q in image.coefficients])
-            for image in images
+            for image in (images[i] for i in _spread(len(images)))
             if image.components == n
         ]
         slots, weights = jpeg_prior_learn(jobs)
@@ -201,6 +205,19 @@ class Prior:
         """Return the weights, [sets, 8]."""
         small = np.frombuffer(self.raw, np.int8, offset=self.components * COMPONENT_SLOTS)
         return small.reshape(-1, INPUTS).astype(np.int16) * np.int16(_WEIGHT_UNIT)
+
+
+def _spread(count: int) -> list[int]:
+    """Return 0 .. count - 1, neighbours far from each other.
+
+    Examples
+    --------
+    >>> _spread(6)
+    [0, 4, 2, 1, 5, 3]
+    """
+    bits = max(count - 1, 1).bit_length()
+    mirrored = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
+    return [i for i in mirrored if i < count]
 
 
 def _name(data: bytes) -> bytes:

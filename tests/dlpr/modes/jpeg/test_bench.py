@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlpr.modes.jpeg.bench import codestream, compare, main, slide_jpegs, usable, whole_file
+from dlpr.modes.jpeg.bench import codestream, compare, main, slide_jpegs, usable, whole_file, with_prior
 from dlpr.modes.jpeg.image import ColourTransform
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.synthesis import synthesise
@@ -105,3 +105,17 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "c.jpg: dlpr: the source JPEG is not used" in out
     assert main([str(tmp_path / "set" / "c.jpg")]) == 1
     assert usable([]) == []
+
+
+def test_prior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1, subsampling=2))
+    row = with_prior([SourceJpeg(jpeg(1, subsampling=2))], side=32)
+    cut = with_prior([SourceJpeg(jpeg(1, subsampling=2))], side=32, of_whole=True)
+    assert row is not None
+    assert cut is not None
+    assert (row.chunks, row.taught, row.prior) == (cut.chunks, cut.taught, cut.prior) == (20, 2, row.prior)
+    assert cut.plain > row.plain  # chroma at the cuts
+    assert row.shorter < row.plain
+    assert row.counted == (row.shorter + row.prior) / row.plain
+    assert main(["--prior", str(tmp_path / "a.jpg")]) == 0
+    assert "1 chunks, 1 of which taught a prior" in capsys.readouterr().out
