@@ -1,4 +1,4 @@
-"""OME-XML: what an OME-TIFF says about its images, by elements and attributes.
+"""OME-XML: what an OME-TIFF, or bioformats2raw beside its Zarr, says about images, by elements and attributes.
 
 Names of images and all other free text stay inside, for it can show who the patient is; of a name only one thing is
 used, whether it is one of the usual words for a label, a macro or a thumbnail.
@@ -6,30 +6,19 @@ used, whether it is one of the usual words for a label, a macro or a thumbnail.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-from dlpr_wsi.sources import Channel
-from dlpr_wsi.sources.ome import is_picture
-from dlpr_wsi.sources.units import micrometres
+from dlpr_wsi.sources.ome import Colour, channel_name, packed_colour
+from dlpr_wsi.sources.units import micrometres, plausible
 
-__all__ = [
-    "OmeChannel",
-    "OmeError",
-    "OmeImage",
-    "OmePlane",
-    "channel_name",
-    "describe",
-    "is_ome_xml",
-    "is_rgb",
-    "parse_ome_xml",
-]
+__all__ = ["MAX_XML", "OmeChannel", "OmeError", "OmeImage", "OmePlane", "is_ome_xml", "parse_ome_xml", "planes_of"]
 
-BESIDE = frozenset({"label", "macro", "overview", "thumbnail", "label image", "macro image", "thumbnail image"})
-_MAX_XML = 1 << 26
+MAX_XML = 1 << 26
+"""Most characters of OME-XML."""
 _MAX_PLANES = 1 << 20
-_PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255))
 
 
 class OmeError(ValueError):
@@ -51,7 +40,7 @@ class OmeChannel:
     """
 
     name: str | None
-    colour: tuple[int, int, int] | None
+    colour: Colour | None
     samples: int
 
 
@@ -72,21 +61,23 @@ class OmeImage:
     Parameters
     ----------
     width, height : int
-        px.
+        px; 0 where the XML does not say.
     size_c, size_z, size_t : int
         Samples or channels, focal planes, time points.
     kind : str
         Type of a sample ("uint8").
     channels : tuple of OmeChannel
         As many as are named.
-    planes : tuple of OmePlane
-        Every plane that lies in this file.
     mpp_x, mpp_y : float or None
         um/px.
-    beside : bool
-        Whether its name is one of the usual words for a picture beside the slide.
-    elsewhere : bool
-        Whether planes of it lie in other files.
+    role : str or None
+        "label", "macro", "thumbnail" or "mask" where its name says so; None: the slide, for all that it says.
+    named : bool
+        Whether it has a name at all.
+    pixels : Element
+        Its Pixels, empty where it has none.
+    uuid : str
+        Of the document, in lower case; empty where it has none.
     """
 
     width: int
@@ -96,11 +87,12 @@ class OmeImage:
     size_t: int
     kind: str
     channels: tuple[OmeChannel, ...]
-    planes: tuple[OmePlane, ...]
     mpp_x: float | None
     mpp_y: float | None
-    beside: bool
-    elsewhere: bool
+    role: str | None
+    named: bool
+    pixels: ElementTree.Element = field(repr=False, compare=False)
+    uuid: str = ""
 
 
 def is_ome_xml(text: object) -> bool:
@@ -117,60 +109,28 @@ def is_ome_xml(text: object) -> bool:
     return re.match(r"<(\w+:)?OME[\s>/]", start) is not None
 
 
-def channel_name(name: str | None) -> str | None:
-    """Return a channel's name, printable and at most 64 characters; None where nothing is left."""
-    cleaned = "".join(letter for letter in name or "" if letter.isprintable()).strip()[:64].strip()
-    return cleaned or None
-
-
-def describe(channels: tuple[OmeChannel, ...], count: int) -> tuple[Channel, ...]:
-    """Return names and colours of ``count`` channels, with defaults where the file has none."""
-    found = []
-    for index in range(count):
-        known = channels[index] if index < len(channels) else OmeChannel(None, None, 1)
-        default = (255, 255, 255) if count == 1 else _PALETTE[index % len(_PALETTE)]
-        found.append(Channel(known.name or f"channel {index}", known.colour or default))
-    return tuple(found)
-
-
-def is_rgb(channels: tuple[OmeChannel, ...]) -> bool:
-    """Tell whether three channels are one picture's red, green and blue: `dlpr_wsi.sources.ome.is_picture`."""
-    return is_picture([channel.name for channel in channels], [channel.colour for channel in channels])
-
-
 def parse_ome_xml(text: str) -> tuple[OmeImage, ...]:
-    """Parse the images of an OME-TIFF's first description.
+    """Parse the images of a document.
 
     Raises
     ------
     OmeError
-        It is no well-formed XML, has a document type or entities, or numbers that make no sense.
+        It is no well-formed XML, has a document type or entities, names no image, or has a size that is no number.
     """
-    if len(text) > _MAX_XML:
-        raise OmeError(f"its OME-XML has more than {_MAX_XML} characters")
+    if len(text) > MAX_XML:
+        raise OmeError(f"its OME-XML has more than {MAX_XML} characters")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise OmeError("its OME-XML has a document type or entities, which are not followed")
     try:
         root = ElementTree.fromstring(text.strip("\ufeff\0 \r\n\t").encode())
     except (ElementTree.ParseError, ValueError) as error:
         raise OmeError("its OME-XML is damaged") from error
-    own = (root.get("UUID") or "").lower()
-    images = []
-    for element in _children(root, "Image"):
-        pixels = next(iter(_children(element, "Pixels")), None)
-        if pixels is None:
-            raise OmeError("its OME-XML has an Image without Pixels")
-        images.append(_image(element, pixels, own))
+    uuid = (root.get("UUID") or "").lower()
+    images = tuple(_image(element, uuid) for element in _children(root, "Image"))
     if not images:
-        raise OmeError(
-            "its OME-XML names no image in this file"
-            + (
-                "; the metadata is in another one"
-                if next(iter(_children(root, "BinaryOnly")), None) is not None
-                else ""
-            )
-        )
-    return tuple(images)
+        other = "; the metadata is in another one" if _children(root, "BinaryOnly") else ""
+        raise OmeError(f"its OME-XML names no image in this file{other}")
+    return images
 
 
 def _children(element: ElementTree.Element, name: str) -> list[ElementTree.Element]:
@@ -178,13 +138,12 @@ def _children(element: ElementTree.Element, name: str) -> list[ElementTree.Eleme
     return [child for child in element if child.tag.rpartition("}")[2] == name]
 
 
-def _image(element: ElementTree.Element, pixels: ElementTree.Element, own: str) -> OmeImage:
+def _image(element: ElementTree.Element, uuid: str) -> OmeImage:
     """Read an Image element."""
+    pixels = next(iter(_children(element, "Pixels")), ElementTree.Element("Pixels"))
     sizes = {axis: _int(pixels, f"Size{axis}", 1 if axis in "ZCT" else 0) for axis in "XYZCT"}
-    if min(sizes.values()) < 1 or sizes["Z"] * sizes["C"] * sizes["T"] > _MAX_PLANES:
-        raise OmeError("its OME-XML has sizes that make no sense")
     channels = tuple(_channel(channel) for channel in _children(pixels, "Channel"))
-    planes, elsewhere = _planes(pixels, sizes, channels, own)
+    name = (element.get("Name") or "").strip()
     return OmeImage(
         width=sizes["X"],
         height=sizes["Y"],
@@ -193,11 +152,12 @@ def _image(element: ElementTree.Element, pixels: ElementTree.Element, own: str) 
         size_t=sizes["T"],
         kind=(pixels.get("Type") or pixels.get("PixelType") or "uint8").lower(),
         channels=channels,
-        planes=planes,
-        mpp_x=micrometres(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit")),
-        mpp_y=micrometres(pixels.get("PhysicalSizeY"), pixels.get("PhysicalSizeYUnit")),
-        beside=(element.get("Name") or "").strip().lower() in BESIDE,
-        elsewhere=elsewhere,
+        mpp_x=_physical_size(pixels, "X"),
+        mpp_y=_physical_size(pixels, "Y"),
+        role=_role(name),
+        named=bool(name),
+        pixels=pixels,
+        uuid=uuid,
     )
 
 
@@ -212,29 +172,59 @@ def _int(element: ElementTree.Element, name: str, default: int) -> int:
         raise OmeError(f"its OME-XML has a {name} that is no number") from error
 
 
-def _channel(element: ElementTree.Element) -> OmeChannel:
-    """Read a Channel element; its Color is RGBA in a signed number."""
-    colour = None
+def _role(name: str) -> str | None:
+    """Which image beside the slide a name stands for, in Bio-Formats' words; a file's name that has one does not."""
+    found = re.fullmatch(
+        r"(?:.*\[)?(label|macro mask|macro|overview|thumbnail)(?: image)?(?: [0-9.]+x)?\]?", name.casefold()
+    )
+    return None if found is None else {"overview": "macro", "macro mask": "mask"}.get(found.group(1), found.group(1))
+
+
+def _physical_size(pixels: ElementTree.Element, axis: str) -> float | None:
+    """Micrometres per px along an axis; the schema's unit is the micrometre where none is given."""
     try:
-        packed = int(element.get("Color", "")) & 0xFFFFFFFF
-        colour = (packed >> 24, packed >> 16 & 255, packed >> 8 & 255)
+        size = float(pixels.get(f"PhysicalSize{axis}", ""))
     except ValueError:
-        pass
-    return OmeChannel(channel_name(element.get("Name")), colour, max(1, _int(element, "SamplesPerPixel", 1)))
+        return None
+    return plausible(micrometres(size, pixels.get(f"PhysicalSize{axis}Unit", "um")))
 
 
-def _planes(
-    pixels: ElementTree.Element, sizes: dict[str, int], channels: tuple[OmeChannel, ...], own: str
-) -> tuple[tuple[OmePlane, ...], bool]:
-    """Follow the TiffData elements.
+def _channel(element: ElementTree.Element) -> OmeChannel:
+    """Read a Channel element."""
+    return OmeChannel(
+        channel_name(element.get("Name")),
+        packed_colour(element.get("Color")),
+        max(1, _int(element, "SamplesPerPixel", 1)),
+    )
+
+
+def planes_of(image: OmeImage) -> tuple[tuple[OmePlane, ...], bool]:
+    """Follow the TiffData elements of an image.
 
     Without any attribute an element means all planes, from directory 0 on; with a first plane only, that one; a plane
     is a group of samples that lie in a directory together.
+
+    Returns
+    -------
+    planes : tuple of OmePlane
+        Every plane that lies in this file.
+    elsewhere : bool
+        Whether planes of it lie in other files.
+
+    Raises
+    ------
+    OmeError
+        Numbers that make no sense.
     """
+    pixels, own = image.pixels, image.uuid
+    sizes = {"C": image.size_c, "Z": image.size_z, "T": image.size_t}
+    total = math.prod(sizes.values())
+    if min(image.width, image.height, *sizes.values()) < 1 or total > _MAX_PLANES:
+        raise OmeError("its OME-XML has an Image without Pixels, or of sizes that make no sense")
     order = pixels.get("DimensionOrder", "XYCZT")[2:]
     if sorted(order) != ["C", "T", "Z"]:
         raise OmeError("its OME-XML has a DimensionOrder that is none")
-    together = channels[0].samples if channels else 1
+    together = image.channels[0].samples if image.channels else 1
     counts = {"C": -(-sizes["C"] // together), "Z": sizes["Z"], "T": sizes["T"]}
     total = counts["C"] * counts["Z"] * counts["T"]
     found: dict[tuple[int, int, int], int] = {}

@@ -7,7 +7,8 @@ from typing import Any
 
 from dlpr_wsi.sources import Channel, Selection
 from dlpr_wsi.sources.choose import choose, only_one
-from dlpr_wsi.sources.ome_xml import OmeError, OmeImage, describe, is_rgb, parse_ome_xml
+from dlpr_wsi.sources.ome import channels_of
+from dlpr_wsi.sources.ome_xml import OmeError, OmeImage, OmePlane, parse_ome_xml, planes_of
 from dlpr_wsi.sources.picture import Picture, beside_note, build_level, refuse, subifds
 
 __all__ = ["ome_picture"]
@@ -31,16 +32,17 @@ def ome_picture(path: Path, tiff: Any, selection: Selection) -> Picture:
     only_one(path, selection, "image", "plane", "time")
     try:
         images = parse_ome_xml(tiff.pages[0].description)
+        lying = [planes_of(image) for image in images]
     except OmeError as error:
         raise refuse(path, str(error)) from error
     index, notes = _choose_image(path, images, selection)
-    image = images[index]
+    image, (planes, elsewhere) = images[index], lying[index]
     _refuse_type(path, image)
     plane = choose(path, "plane", selection.plane, image.size_z, "focal planes (axis Z)")
     time = choose(path, "time", selection.time, image.size_t, "time points (axis T)")
-    if image.elsewhere:
+    if elsewhere:
         raise refuse(path, "planes of its image lie in other files; join them in one file first")
-    pages = _pages(path, tiff, image, plane, time)
+    pages = _pages(path, tiff, image, [p for p in planes if (p.z, p.t) == (plane, time)])
     for number, size in (("plane", image.size_z), ("time", image.size_t)):
         if size > 1:
             notes.append(f"{size} {'focal planes' if number == 'plane' else 'time points'}, of which one was chosen")
@@ -72,7 +74,7 @@ def _choose_image(path: Path, images: tuple[OmeImage, ...], selection: Selection
     if selection.image is not None:
         index = choose(path, "image", selection.image, len(images), "images")
     else:
-        slides = [index for index, image in enumerate(images) if not image.beside] or list(range(len(images)))
+        slides = [index for index, image in enumerate(images) if image.role is None] or list(range(len(images)))
         index = max(slides, key=lambda i: (images[i].width * images[i].height, -i))
         area = images[index].width * images[index].height
         full = [i for i in slides if _SMALL * images[i].width * images[i].height > area]
@@ -81,7 +83,7 @@ def _choose_image(path: Path, images: tuple[OmeImage, ...], selection: Selection
     notes = []
     for other, image in enumerate(images):
         if other != index:
-            what = f"image {other}" + (" (beside the slide)" if image.beside else "")
+            what = f"image {other}" + (" (beside the slide)" if image.role is not None else "")
             notes.append(beside_note(what, image.width, image.height))
     return index, notes
 
@@ -96,12 +98,12 @@ def _refuse_type(path: Path, image: OmeImage) -> None:
     raise refuse(path, "its samples are floating point or complex; 8 unsigned bits are kept")
 
 
-def _pages(path: Path, tiff: Any, image: OmeImage, plane: int, time: int) -> list[Any]:
-    """Return the directories of the planes of the chosen focus and time, by channel."""
+def _pages(path: Path, tiff: Any, image: OmeImage, planes: list[OmePlane]) -> list[Any]:
+    """Return the directories of the chosen planes, by channel."""
     together = image.channels[0].samples if image.channels else 1
     if any(channel.samples != together for channel in image.channels):
         raise refuse(path, "its channels have different numbers of samples, which one archive does not hold")
-    found = {p.c: p.ifd for p in image.planes if (p.z, p.t) == (plane, time)}
+    found = {plane.c: plane.ifd for plane in planes}
     wanted = -(-image.size_c // together)
     if wanted > _MAX_CHANNELS:
         raise refuse(path, f"{wanted} channels; at most {_MAX_CHANNELS} are kept")
@@ -128,9 +130,9 @@ def _channels(path: Path, image: OmeImage, pages: list[Any]) -> tuple[tuple[Chan
         raise refuse(path, f"its OME-XML names {image.size_c} channels, its directories have {count}")
     together = image.channels[0].samples if image.channels else 1
     known = image.channels if together == 1 else ()
-    if count == 3 and is_rgb(known):
-        return None, True
-    return describe(known, count), True
+    names = [known[index].name if index < len(known) else None for index in range(count)]
+    colours = [known[index].colour if index < len(known) else None for index in range(count)]
+    return channels_of(names, colours), True
 
 
 def _lower(path: Path, pages: list[Any]) -> list[list[Any]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.sources.ome import Colour, hex_colour, micrometres
+from dlpr_wsi.sources.ome import Colour, hex_colour
+from dlpr_wsi.sources.units import micrometres
 
 __all__ = ["Dataset", "Multiscale", "axis_of", "parse_multiscale", "shown_axis"]
 

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 
 from dlpr_wsi.sources import Channel, Selection
 from dlpr_wsi.sources.choose import choose, only_one
-from dlpr_wsi.sources.ome_xml import OmeChannel, channel_name, describe, is_rgb
+from dlpr_wsi.sources.ome import channel_name, channels_of
+from dlpr_wsi.sources.ome_xml import OmeChannel
 from dlpr_wsi.sources.picture import Picture, beside_note, build_level, is_level_of, refuse, subifds
 from dlpr_wsi.sources.units import resolution
 
@@ -171,8 +172,8 @@ def qptiff_picture(path: Path, tiff: Any, selection: Selection) -> Picture:
     if rgb and count > 1:
         raise refuse(path, f"{count} colour pictures of full resolution; an archive holds one")
     channels: tuple[Channel, ...] | None = None
-    if not rgb and not (count == 3 and is_rgb(tuple(known))):
-        channels = describe(tuple(known), count)
+    if not rgb:
+        channels = channels_of([channel.name for channel in known], [channel.colour for channel in known])
     levels = tuple(build_level(path, group, channels=not rgb) for group in groups)
     mpp_x, mpp_y = resolution(groups[0][0])
     icc = groups[0][0].iccprofile

@@ -19,7 +19,8 @@ import dlpr
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError, SourceError, UsageError
 from dlpr_wsi.sources import Channel, Level, NoTiles, Selection, SlideFacts, SourceCodec
 from dlpr_wsi.sources.archive import Archive, directory_bytes, open_zarr_archive
-from dlpr_wsi.sources.ome import Colour, OmeXmlImage, is_picture, make_channels
+from dlpr_wsi.sources.ome import Colour, channels_of
+from dlpr_wsi.sources.ome_xml import OmeImage
 from dlpr_wsi.sources.omezarr import Multiscale, axis_of, shown_axis
 from dlpr_wsi.sources.zarr_group import Chosen, choose_image
 
@@ -257,17 +258,17 @@ def _ome_image(chosen: Chosen, selection: Selection) -> tuple[_Picture, list[str
     return _Picture(tuple(array for array, _ in pairs), image.axes, at, channels, mpp), notes
 
 
-def _channels(image: Multiscale, count: int, xml: OmeXmlImage | None) -> tuple[Channel, ...] | None:
+def _channels(image: Multiscale, count: int, xml: OmeImage | None) -> tuple[Channel, ...] | None:
     """Return the channels; None where they are one RGB picture."""
     names: Sequence[str | None] = image.names
     colours: Sequence[Colour | None] = image.colours
     if len(names) != count and xml is not None:
-        if count == 3 and xml.samples == (3,):
+        if count == 3 and [channel.samples for channel in xml.channels] == [3]:
             return None
-        names, colours = xml.names, xml.colours
+        names, colours = [c.name for c in xml.channels], [c.colour for c in xml.channels]
     if len(names) != count or len(colours) != count:
         names, colours = (None,) * count, (None,) * count
-    return None if is_picture(names, colours) else make_channels(names, colours)
+    return channels_of(names, colours)
 
 
 def _plain_array(array: Any, selection: Selection) -> tuple[_Picture, list[str]]:
@@ -282,7 +283,7 @@ def _plain_array(array: Any, selection: Selection) -> tuple[_Picture, list[str]]
     if by_shape:
         notes.append("its axes are not named: by its shape it was taken for red, green and blue")
     nothing = (None,) * count
-    channels = None if by_shape or is_picture(nothing, nothing) else make_channels(nothing, nothing)
+    channels = None if by_shape else channels_of(nothing, nothing)
     return _Picture((array,), axes, at, channels, (None, None)), notes
 
 

@@ -10,12 +10,11 @@ from typing import Any
 from dlpr_wsi.errors import SourceError, UsageError
 from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.archive import is_zarr
-from dlpr_wsi.sources.ome import OmeXmlImage, parse_ome_xml
+from dlpr_wsi.sources.ome_xml import MAX_XML, OmeError, OmeImage, parse_ome_xml
 from dlpr_wsi.sources.omezarr import Multiscale, parse_multiscale
 
 __all__ = ["Chosen", "choose_image"]
 
-_MAX_XML = 1 << 26  # bytes
 _MAX_IMAGES = 4096
 _SMALL = 8  # an image of at most 1/8 of the slide's px is not taken for another slide
 _ROLES = ("label", "macro", "thumbnail")
@@ -31,7 +30,7 @@ class Chosen:
         The group that its datasets are in.
     multiscale : Multiscale
         What its metadata say.
-    xml : OmeXmlImage or None
+    xml : OmeImage or None
         What OME-XML says of it.
     associated : mapping of str to Chosen
         Label, macro and thumbnail beside it.
@@ -41,7 +40,7 @@ class Chosen:
 
     group: Any
     multiscale: Multiscale
-    xml: OmeXmlImage | None = None
+    xml: OmeImage | None = None
     associated: Mapping[str, Chosen] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -122,19 +121,17 @@ def _children(path: Path, root: Any) -> list[str]:
 
 def _bioformats2raw(path: Path, root: Any, selection: Selection) -> Chosen:
     """List the images of bioformats2raw's layout and what OME/METADATA.ome.xml says of them."""
-    images: tuple[OmeXmlImage, ...] = ()
+    images: tuple[OmeImage, ...] = ()
     series: Any = None
     if is_zarr(path / "OME"):
         series = _ome(root["OME"]).get("series")
     xml = path / "OME" / "METADATA.ome.xml"
     if xml.is_file():
-        with xml.open("rb") as file:
-            data = file.read(_MAX_XML + 1)
-        if len(data) > _MAX_XML:
-            raise SourceError(f"OME/METADATA.ome.xml is larger than {_MAX_XML} bytes")
+        with xml.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(MAX_XML + 1)
         try:
-            images = parse_ome_xml(data)
-        except ValueError as error:
+            images = parse_ome_xml(text)
+        except OmeError as error:
             raise SourceError(f"OME/METADATA.ome.xml: {error}") from error
     if isinstance(series, Sequence) and series and all(isinstance(name, str) for name in series):
         names = list(series[:_MAX_IMAGES])
@@ -147,9 +144,7 @@ def _bioformats2raw(path: Path, root: Any, selection: Selection) -> Chosen:
     return _several(path, root, names, images if len(images) == len(names) else (), selection)
 
 
-def _several(
-    path: Path, root: Any, names: Sequence[str], images: Sequence[OmeXmlImage], selection: Selection
-) -> Chosen:
+def _several(path: Path, root: Any, names: Sequence[str], images: Sequence[OmeImage], selection: Selection) -> Chosen:
     """Choose one of several images: as told, by what they are called, or the one that is far larger than the rest."""
     roles: list[str | None] = [image.role for image in images] if images else [None] * len(names)
     number = selection.image
@@ -179,7 +174,7 @@ def _several(
     return Chosen(chosen.group, chosen.multiscale, chosen.xml, associated, (*notes, *_masks(path / names[number])))
 
 
-def _image(root: Any, name: str, images: Sequence[OmeXmlImage], index: int) -> Chosen:
+def _image(root: Any, name: str, images: Sequence[OmeImage], index: int) -> Chosen:
     """Open one of several images."""
     try:
         group = root[name]

@@ -6,7 +6,8 @@ import tifffile
 
 from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources import Channel, Selection
-from dlpr_wsi.sources.ome_xml import OmeError, channel_name, is_ome_xml, parse_ome_xml
+from dlpr_wsi.sources.ome import channel_name
+from dlpr_wsi.sources.ome_xml import OmeError, is_ome_xml, parse_ome_xml, planes_of
 from dlpr_wsi.sources.opening import open_source
 
 NAMES = ["DAPI", "FITC\u200b", "Cy5", "x" * 80]
@@ -174,17 +175,17 @@ ONE = (
 )
 def test_damaged_xml(text, reason):
     with pytest.raises(OmeError, match=reason):
-        parse_ome_xml(text)
+        [planes_of(image) for image in parse_ome_xml(text)]
 
 
 def test_xml():
     more = '<Channel Name=" A\nB " Color="-1"/><TiffData IFD="3" FirstC="1"/><TiffData IFD="7"/>'
     (image,) = parse_ome_xml(ONE.format(name="Label", c="2", more=more))
-    assert image.beside
-    assert [(plane.c, plane.ifd) for plane in image.planes] == [(0, 7), (1, 3)]
+    assert image.role == "label"
+    assert [(plane.c, plane.ifd) for plane in planes_of(image)[0]] == [(0, 7), (1, 3)]
     assert image.channels[0].colour == (255, 255, 255)
     (image,) = parse_ome_xml(ONE.format(name="", c="2", more=""))
-    assert [(plane.c, plane.ifd) for plane in image.planes] == [(0, 0), (1, 1)]
+    assert [(plane.c, plane.ifd) for plane in planes_of(image)[0]] == [(0, 0), (1, 1)]
     assert is_ome_xml('<?xml version="1.0"?>\n<!-- a comment --><ome:OME xmlns:ome="x">')
     assert not is_ome_xml("Aperio Image Library <OME/>")
     assert channel_name("\x00") is None

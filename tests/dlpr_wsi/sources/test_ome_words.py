@@ -2,7 +2,9 @@
 
 import pytest
 
-from dlpr_wsi.sources.ome import hex_colour, is_picture, micrometres, parse_ome_xml
+from dlpr_wsi.sources.ome import hex_colour, is_picture
+from dlpr_wsi.sources.ome_xml import parse_ome_xml
+from dlpr_wsi.sources.units import micrometres
 
 LENGTHS = {  # every length unit of OME-Zarr's specification, in metres as its own standard defines it
     "angstrom": 1e-10,
@@ -91,11 +93,11 @@ def test_xml():
         '<Channel Name="DAPI" Color="65535"/><Channel Color="-16776961"/><Channel Color="no" SamplesPerPixel="3"/>'
         "</Pixels></Image></OME>"
     )
-    label, macro, slide = parse_ome_xml(document.encode())
+    label, macro, slide = parse_ome_xml(document)
     assert (label.role, macro.role, slide.role) == ("label", "macro", None)
     assert (macro.mpp_x, macro.mpp_y) == (1, None)
     assert (slide.mpp_x, slide.mpp_y) == (0.25, 0.5)
-    assert slide.names == ("DAPI", None, None)
-    assert slide.colours == ((0, 0, 255), (255, 0, 0), None)
-    assert slide.samples == (1, 1, 3)
+    assert [channel.name for channel in slide.channels] == ["DAPI", None, None]
+    assert [channel.colour for channel in slide.channels] == [(0, 0, 255), (255, 0, 0), None]
+    assert [channel.samples for channel in slide.channels] == [1, 1, 3]
     assert "Jane" not in str(slide)

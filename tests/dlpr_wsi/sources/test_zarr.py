@@ -461,7 +461,7 @@ def test_bioformats2raw_without_ome_xml(tmp_path):
 
 @pytest.mark.parametrize("xml", ["<OME", "<!DOCTYPE a [<!ENTITY b 'c'>]><OME/>"])
 def test_bioformats2raw_with_damaged_ome_xml(tmp_path, xml):
-    with pytest.raises(SourceError, match=r"METADATA\.ome\.xml: the OME-XML"):
+    with pytest.raises(SourceError, match=r"METADATA\.ome\.xml: its OME-XML"):
         open_source(bioformats2raw(tmp_path / "a.zarr", [[RGB], [LABEL]], xml=xml))
 
 
