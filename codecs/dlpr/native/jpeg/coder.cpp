@@ -1,6 +1,6 @@
 // Choice of the instruction set, once per process, and the standard quantisation tables.
 #include "jpeg/coder.hpp"
-#include <cstdlib>
+#include "common/simd_level.hpp"
 #include <cstring>
 
 namespace dlpr {
@@ -15,12 +15,7 @@ const JpegCoder* jpeg_coder_named(const char* name) {
 }
 
 const JpegCoder& jpeg_coder() {
-  static const JpegCoder* const chosen = [] {
-    if (const char* want = std::getenv("DLPR_SIMD"))
-      if (const JpegCoder* k = jpeg_coder_named(want)) return k;
-    const JpegCoder* best = jpeg_coder_named("avx2");
-    return best ? best : &scalar::jpeg_coder_table;
-  }();
+  static const JpegCoder* const chosen = chosen_level(jpeg_coder_named, {"avx2"});
   return *chosen;
 }
 

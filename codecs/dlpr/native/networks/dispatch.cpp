@@ -1,8 +1,7 @@
 // Choice of the instruction set, once per process.
+#include "common/simd_level.hpp"
 #include "networks/kernels.hpp"
-#include <cstdlib>
 #include <cstring>
-#include <initializer_list>
 
 namespace dlpr {
 
@@ -18,13 +17,7 @@ const Kernels* kernels_named(const char* name) {
 }
 
 const Kernels& kernels() {
-  static const Kernels* const chosen = [] {
-    if (const char* want = std::getenv("DLPR_SIMD"))
-      if (const Kernels* k = kernels_named(want)) return k;
-    for (const char* name : {"avx512", "avx2"})
-      if (const Kernels* k = kernels_named(name)) return k;
-    return &scalar::table;
-  }();
+  static const Kernels* const chosen = chosen_level(kernels_named, {"avx512", "avx2"});
   return *chosen;
 }
 
