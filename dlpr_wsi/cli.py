@@ -82,7 +82,6 @@ def _convert(options: argparse.Namespace) -> int:
     from dlpr_wsi.pipeline.convert import ConvertOptions
     from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
     from dlpr_wsi.sinks.omezarr import OmeVersion
-    from dlpr_wsi.sources import Selection
 
     wanted = ConvertOptions(
         tau=options.tau,
@@ -91,7 +90,7 @@ def _convert(options: argparse.Namespace) -> int:
         source_tiles=SourceTiles(options.source_tiles),
         pyramid=Pyramid(options.pyramid),
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
-        selection=Selection(options.image, options.page, options.plane, options.time),
+        selection=_selection(options),
     )
     if options.out is None:
         if options.dry_run and len(options.paths) == 1:
@@ -250,7 +249,7 @@ def _info(options: argparse.Namespace) -> int:
     from dlpr_wsi.info import ArchiveInfo, info
     from dlpr_wsi.report import archive_lines, slide_lines
 
-    facts = info(options.path)
+    facts = info(options.path, _selection(options))
     lines = archive_lines(facts) if isinstance(facts, ArchiveInfo) else slide_lines(facts)
     print(json.dumps(facts.to_json(), indent=2) if options.json else "\n".join(lines))
     return 0
@@ -318,13 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
     )
-    for name, what in (
-        ("image", "image (series) of a file that holds several"),
-        ("page", "page of a TIFF whose pages are pictures of their own"),
-        ("plane", "focal plane"),
-        ("time", "time point"),
-    ):
-        convert.add_argument(f"--{name}", type=_integer(0, 1 << 30), metavar="N", help=f"{what}, counted from 0")
+    _add_selection(convert)
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
     convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
     convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")
@@ -369,10 +362,29 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="facts about a slide or an archive")
     info.add_argument("path", type=Path, metavar="PATH")
+    _add_selection(info)
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info, parser=info)
     add_export(commands)
     return parser
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    """Add the options that choose one picture of several."""
+    for name, what in (
+        ("image", "image (series) of a file that holds several"),
+        ("page", "page of a TIFF whose pages are pictures of their own"),
+        ("plane", "focal plane"),
+        ("time", "time point"),
+    ):
+        command.add_argument(f"--{name}", type=_integer(0, 1 << 30), metavar="N", help=f"{what}, counted from 0")
+
+
+def _selection(options: argparse.Namespace) -> Selection:
+    """Return what these options chose."""
+    from dlpr_wsi.sources import Selection
+
+    return Selection(options.image, options.page, options.plane, options.time)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:

@@ -11,7 +11,7 @@ from typing import Any
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.sources import Channel, SlideFacts
+from dlpr_wsi.sources import Channel, Selection, SlideFacts
 from dlpr_wsi.sources.archive import ATTRIBUTES, Archive, ArchiveLevel, directory_bytes, is_zarr
 from dlpr_wsi.sources.dicom import holds_dicom
 from dlpr_wsi.sources.opening import open_archive, open_source
@@ -119,8 +119,15 @@ class ArchiveInfo:
         }
 
 
-def info(path: Path) -> SlideFacts | ArchiveInfo:
+def info(path: Path, selection: Selection | None = None) -> SlideFacts | ArchiveInfo:
     """Return facts about an archive of this package, else about a slide, an image or another Zarr folder.
+
+    Parameters
+    ----------
+    path : Path
+        Archive, slide, image or folder.
+    selection : Selection, optional
+        Which picture of a file that holds several; an archive holds one.
 
     Raises
     ------
@@ -140,12 +147,12 @@ def info(path: Path) -> SlideFacts | ArchiveInfo:
             )
             if own or not (is_zarr(path) or holds_dicom(path)):
                 raise error
-    return slide_info(path)
+    return slide_info(path, selection)
 
 
-def slide_info(path: Path) -> SlideFacts:
+def slide_info(path: Path, selection: Selection | None = None) -> SlideFacts:
     """Return facts about a slide."""
-    source = open_source(path)
+    source = open_source(path, selection)
     try:
         return source.facts
     finally:

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 
 from dlpr_wsi.cli import main
 
@@ -267,3 +269,18 @@ def test_stdout_that_is_not_utf8(tmp_path, plain_slide, command, environment):
     assert shown
     if "ascii" in environment.get("PYTHONIOENCODING", "") and command in ("info", "missing"):
         assert b"\\u5b57" in shown
+
+
+def test_info_of_one_picture_of_several(run, tmp_path):
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for shade in (10, 20, 30):
+            writer.write(np.full((40, 50, 3), shade, np.uint8), photometric="rgb", metadata=None)
+    status, _, stderr = run("info", path)
+    assert status == 1
+    assert "--page N takes one (0..2)" in stderr
+    status, stdout, _ = run("info", path, "--page", 2)
+    assert status == 0
+    assert "level 0       50 x 40 px" in stdout
+    assert "note          left out: 2 other pages of the file" in stdout
+    assert run("info", path, "--page", 3)[0] == 1
