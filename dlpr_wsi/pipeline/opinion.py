@@ -102,9 +102,8 @@ def close_second(key: str) -> None:
 
 
 def second_name(job: Job, facts: SlideFacts) -> tuple[str | None, str]:
-    """Return the second reader's name, or None and why there is none."""
+    """Return the second reader's name, or None and why there is none; it stays open for the tasks of this process."""
     found = _second(job, facts)
-    close_second(job.key)
     return (None, str(found)) if isinstance(found, NoSecond) else (found.name, "")
 
 

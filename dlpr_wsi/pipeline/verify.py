@@ -176,6 +176,7 @@ def verify(
     bad: list[BadChunk] = []
     errors: list[int] = []
     opinions: list[tuple[int, Opinion]] = []
+    second, why = (None, "") if facts is None else second_name(job, facts)
     try:
         progress.start(plan.tiles)
         with closing(executor.run(function, job, plan.tasks())) as results:
@@ -197,7 +198,6 @@ def verify(
             executor.close()
         close_second(job.key)
         _opened.cache_clear()
-    second, why = (None, "") if facts is None else second_name(job, facts)
     first = "" if facts is None else facts.reader or facts.vendor
     return VerifyReport(
         tiles=plan.tiles,
