@@ -33,7 +33,7 @@ def source_jpeg(tile: SourceTile) -> Any:
     from dlpr.modes.jpeg.parse import SourceJpeg
 
     transform = ColourTransform.YCBCR if tile.ycbcr else ColourTransform.NONE
-    return SourceJpeg(tile.jpeg, tile.tables, transform)
+    return SourceJpeg(tile.data, tile.tables, transform)
 
 
 def padded(

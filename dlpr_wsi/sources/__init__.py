@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ from dlpr_wsi.sources.codec import SourceCodec
 __all__ = [
     "Channel",
     "Chunked",
+    "Coding",
     "Level",
     "NoTiles",
     "PixelSource",
@@ -133,28 +135,38 @@ class TileGrid:
     columns: int
 
 
+class Coding(StrEnum):
+    """How a stored tile is coded."""
+
+    JPEG = "jpeg"
+    JPEG2000 = "jpeg2000"
+
+
 @dataclass(frozen=True)
 class SourceTile:
-    """A tile as the slide file stores it.
+    """What the slide's file holds behind a chunk.
 
     Parameters
     ----------
-    jpeg : bytes
-        The JPEG data of the tile; without tables where these are shared.
+    data : bytes
+        The codestream; a JPEG without its tables where these are shared.
     tables : bytes or None
         The tables shared by all tiles (TIFF's JPEGTables).
     ycbcr : bool
         Whether the components are Y, Cb, Cr; else they are R, G, B.
+    coding : Coding
+        What ``data`` is.
     """
 
-    jpeg: bytes
+    data: bytes
     tables: bytes | None
     ycbcr: bool
+    coding: Coding = Coding.JPEG
 
     @property
     def bytes(self) -> int:
         """Size of the tile in the file."""
-        return len(self.jpeg)
+        return len(self.data)
 
 
 @dataclass(frozen=True)

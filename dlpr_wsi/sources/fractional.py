@@ -23,7 +23,7 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr_wsi.sources.stored_tiles import StoredTiles
+from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["BLOCK", "FractionalLevel", "anchors", "blocks", "own_blocks"]
 

@@ -19,8 +19,8 @@ from dlpr_wsi.sources.fractional import FractionalLevel
 from dlpr_wsi.sources.icc import fitting
 from dlpr_wsi.sources.properties import allowed_properties
 from dlpr_wsi.sources.slide_pages import SlidePages, open_pages
-from dlpr_wsi.sources.stored_tiles import StoredTiles
 from dlpr_wsi.sources.units import plausible
+from dlpr_wsi.stored.tiff import StoredTiles
 
 try:
     import openslide
@@ -185,7 +185,7 @@ class OpenSlideSource:
         """Return a stored JPEG tile, or None."""
         stored = self._pages.tiles.get(level)
         try:
-            return None if stored is None else stored.jpeg(row, column)
+            return None if stored is None else stored.tile(row, column)
         except Exception as error:
             raise SourceError(
                 f"{self._path}: the stored tile at level {level} row {row} column {column} cannot be read ({error})"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources import Channel
 from dlpr_wsi.sources.photometric import CannotReadError, refusal
-from dlpr_wsi.sources.stored_tiles import StoredTiles
+from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["Picture", "beside_note", "build_level", "is_level_of", "refuse", "subifds"]
 

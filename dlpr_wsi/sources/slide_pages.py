@@ -15,7 +15,7 @@ from dlpr_wsi.sources.choose import choose
 from dlpr_wsi.sources.header import Kind, sniff
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.sources.picture import refuse
-from dlpr_wsi.sources.stored_tiles import StoredTiles
+from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["SlidePages", "aperio_missing", "open_pages"]
 

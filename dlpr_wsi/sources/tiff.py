@@ -220,7 +220,7 @@ class TiffSource:
         """Return a stored JPEG tile, or None."""
         page = self._jpeg(level)
         try:
-            return None if page is None else page.jpeg(row, column)
+            return None if page is None else page.tile(row, column)
         except Exception as error:
             raise SourceError(
                 f"{self._path}: the stored tile at level {level} row {row} column {column} cannot be read ({error})"

@@ -108,7 +108,7 @@ def test_stored_tiles_of_a_slide(svs):
     assert (grid.width, grid.height, grid.rows, grid.columns) == (128, 128, 3, 4)
     tile = source.source_tile(0, 2, 3)
     assert tile.ycbcr
-    assert tile.jpeg[:2] == b"\xff\xd8"
+    assert tile.data[:2] == b"\xff\xd8"
     source.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from dlpr_wsi.sources.fractional import BLOCK, anchors, blocks
 from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.openslide import OpenSlideSource
-from dlpr_wsi.sources.stored_tiles import StoredTiles
+from dlpr_wsi.stored.tiff import StoredTiles
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "33003", "33005", "deflate"])

@@ -7,6 +7,7 @@ the rows that are wanted are read.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from dlpr_wsi.sources import SourceTile, TileGrid
 from dlpr_wsi.sources.header import jpeg2000_header, jpeg_header
 from dlpr_wsi.sources.photometric import APERIO_YCBCR, JPEG, JPEG2000, RGB, YCBCR, CannotReadError, Colour
+from dlpr_wsi.stored import FileRange, PartKind, StoredPart
 
 __all__ = ["MAX_SEGMENT", "StoredTiles"]
 
@@ -129,10 +131,21 @@ class StoredTiles:
             raise ValueError("the file ends inside a tile")
         return data
 
-    def jpeg(self, row: int, column: int) -> SourceTile | None:
+    def tile(self, row: int, column: int) -> SourceTile | None:
         """Return a JPEG tile as stored; None where the page has none there."""
         data = self.raw(row, column) if self.is_jpeg else b""
         return SourceTile(data, self.page.jpegtables, int(self.page.photometric) == YCBCR) if data else None
+
+    def parts(self) -> Iterator[StoredPart]:
+        """Give the tiles that the file has, as `dlpr_wsi.stored.StoredLevel` says."""
+        shared = self.page.jpegtables or b""
+        for row in range(self.rows):
+            for column in range(self.columns):
+                if size := self.size(row, column):
+                    offset = int(self.page.dataoffsets[row * self._stored_columns + column])
+                    x, y = column * self.tile_width, row * self.tile_height
+                    where = (FileRange(0, offset, size),)
+                    yield StoredPart(PartKind.IMAGE, where, x, y, self.tile_width, self.tile_height, shared)
 
     def read(self, x: int, y: int, width: int, height: int, background: int | tuple[int, ...]) -> NDArray[np.uint8]:
         """Return a region as (height, width, ``samples``); what lies outside or is missing has the background."""
