@@ -1,0 +1,67 @@
+// A JPEG 2000 image as the native code sees it (codecs/dlpr/modes/j2k/image.py and fields.py are the Python side).
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace dlpr {
+
+constexpr int kJ2kMaxLevels = 32;
+constexpr int kJ2kMaxPlanes = 30;  // of a code block
+constexpr int64_t kJ2kMaxPixels = 1 << 26;
+constexpr int64_t kJ2kMaxTiles = 65535;
+constexpr int64_t kJ2kMaxBlocks = 1 << 22;
+
+struct J2kComponent {
+  int sv = 1, sh = 1;      // rows and columns of the reference grid for each sample
+  int reversible = 1;      // 5/3; else 9/7
+  int levels = 0;          // decompositions
+  int guard = 0;           // guard bits
+  int causal = 0;          // contexts do not look into the next stripe
+  uint8_t block_h[kJ2kMaxLevels + 1] = {}, block_w[kJ2kMaxLevels + 1] = {};  // exponents, by resolution
+  uint8_t exponent[3 * kJ2kMaxLevels + 1] = {};                              // by band: LL, then HL LH HH upwards
+  uint16_t mantissa[3 * kJ2kMaxLevels + 1] = {};
+};
+
+// A band: where it lies, and what its code blocks say. Magnitudes have zeros in the planes that were not decoded.
+struct J2kBand {
+  int tile = 0, component = 0, resolution = 0, orientation = 0;  // 0 LL, 1 HL, 2 LH, 3 HH
+  int y0 = 0, x0 = 0, y1 = 0, x1 = 0;                            // in the band's own coordinates
+  int block_h = 6, block_w = 6;                                  // exponents; blocks begin at multiples of their size
+  int planes = 0;                                                // M_b
+  int exponent = 0, mantissa = 0;
+  int grid_rows = 0, grid_cols = 0;
+  int rows() const { return y1 - y0; }
+  int cols() const { return x1 - x0; }
+  size_t size() const { return size_t(rows()) * cols(); }
+  size_t blocks() const { return size_t(grid_rows) * grid_cols; }
+  // Rows [t, b) and columns [l, r) of the band's array that block (row, col) covers.
+  void block(int row, int col, int* t, int* l, int* b, int* r) const {
+    const int64_t by = int64_t((y0 >> block_h) + row) << block_h, bx = int64_t((x0 >> block_w) + col) << block_w;
+    *t = int(std::max<int64_t>(by, y0) - y0), *l = int(std::max<int64_t>(bx, x0) - x0);
+    *b = int(std::min<int64_t>(by + (1 << block_h), y1) - y0), *r = int(std::min<int64_t>(bx + (1 << block_w), x1) - x0);
+  }
+};
+
+struct J2kFields {
+  int top = 0, left = 0, bottom = 0, right = 0;  // image area on the reference grid
+  int tile_top = 0, tile_left = 0, tile_h = 0, tile_w = 0;
+  int components = 1;
+  int transform = 0;  // RCT or ICT
+  int colour = 0;     // 0 none, 1 YCbCr to be turned to RGB
+  J2kComponent comp[3];
+  int height() const { return bottom - top; }
+  int width() const { return right - left; }
+  int tile_rows() const { return int((int64_t(bottom) - tile_top + tile_h - 1) / tile_h); }
+  int tile_cols() const { return int((int64_t(right) - tile_left + tile_w - 1) / tile_w); }
+};
+
+// Views of the arrays of all bands, in the order of j2k_bands().
+struct J2kArrays {
+  std::vector<J2kBand> bands;
+  std::vector<int32_t*> q;        // [rows, cols]
+  std::vector<uint8_t*> passes;   // [grid rows, grid cols]
+  std::vector<uint8_t*> missing;  // [grid rows, grid cols]
+};
+
+}  // namespace dlpr
