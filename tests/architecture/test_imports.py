@@ -17,17 +17,18 @@ FOLDERS = {"dlpr": ROOT / "codecs" / "dlpr", "dlpr_wsi": ROOT / "dlpr_wsi"}
 NATIVE = FOLDERS["dlpr"] / "native"
 Graph = dict[str, set[str]]
 
-ROOMS = tuple(f"dlpr.modes.{name}" for name in ("constant", "stored", "jpeg", "colour", "networks"))
+ROOMS = tuple(f"dlpr.modes.{name}" for name in ("constant", "stored", "jpeg", "j2k", "colour", "networks"))
 DOORS = {
     "dlpr.modes.constant",
     "dlpr.modes.stored",
     "dlpr.modes.jpeg.mode",
+    "dlpr.modes.j2k.mode",
     "dlpr.modes.colour.mode",
     "dlpr.modes.networks.mode",
 }
 COMMON = {
     f"dlpr.{name}" for name in ("arrays", "config", "crc", "errors", "frame", "layout", "modes.protocol", "quantise")
-}
+} | {f"dlpr.modes.mixed.{name}" for name in ("arithmetic", "levels", "residual")}
 """What a room may use from outside."""
 TOOLS = {
     "dlpr.modes.jpeg.bench",
@@ -39,9 +40,8 @@ TOOLS = {
 ALLOWED = [
     (r"dlpr\.modes\.table", r"(" + "|".join(map(re.escape, DOORS)) + ")"),
     (r"dlpr\.bench", r"dlpr\.modes\.jpeg\.bench"),
-    # planes are grey chunks of mode coded; what they lack is coded like a JPEG's residual
+    # planes are grey chunks of mode coded
     (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.networks\.(mode|payload|weights|exact\.(reference|torch_decoder))"),
-    (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.jpeg\.residual"),
     (r"dlpr\.training\..*", r"dlpr\.modes\.networks\..*"),  # the networks are what it trains
     (r"dlpr\.paper\..*", r"dlpr\.modes\.networks\.exact\.rans"),  # the same integer coder
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),

@@ -3,7 +3,7 @@
 ::
 
     planes --mode coded (networks/exact)--> Y, Cb, Cr --C3 (chroma.py)--> full size --C2 (lattice.py)--> pixels
-    residual part --section 19 (jpeg/residual.py)--> symbols of 2 tau + 1 levels ------------------------+
+    residual part --section 19 (mixed/residual.py)--> symbols of 2 tau + 1 levels ------------------------+
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlpr.errors import CorruptError
 from dlpr.frame import Stream
 from dlpr.layout import CODING_ORDER
 from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_streams, three_planes
-from dlpr.modes.jpeg.residual import decode_residual
+from dlpr.modes.mixed.residual import decode_residual
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact import reference
 from dlpr.modes.networks.payload import payload_of as coded_payload_of

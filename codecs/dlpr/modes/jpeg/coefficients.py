@@ -9,13 +9,14 @@ import numpy as np
 
 from dlpr.arrays import Buffer, Ints
 from dlpr.errors import CorruptError
-from dlpr.modes.jpeg.arithmetic import INPUTS, BitDecoder, MixedDecoder
 from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.image import COEFFICIENT_MAX, JpegImage, Table
 from dlpr.modes.jpeg.synthesis import inverse_pass
 from dlpr.modes.jpeg.tables import TABLE_AGAIN, TABLE_EXPLICIT, ZIGZAG, standard_table
+from dlpr.modes.mixed.arithmetic import INPUTS, BitDecoder, MixedDecoder
+from dlpr.modes.mixed.levels import divided, fine_level, level, limited
 
-__all__ = ["COMPONENT_SLOTS", "FIRST_SETS", "SECOND_SETS", "decode_coefficients", "level", "limited"]
+__all__ = ["COMPONENT_SLOTS", "FIRST_SETS", "SECOND_SETS", "decode_coefficients"]
 
 # A kind of bits: slots of a context, contexts by input (for one component), first set of weights of the first family.
 Kind = tuple[int, tuple[int, ...], int]
@@ -51,29 +52,6 @@ FOLD = (
     (-369, 569, -769, 1773),
 )
 """Coefficients at half the resolution from the first four of two neighbours."""
-
-
-def level(v: int) -> int:
-    """Magnitude to 12 levels: 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-20, 21-32, 33-63, 64 and above."""
-    return sum(v > top for top in (0, 1, 2, 3, 4, 6, 8, 12, 20, 32, 63))
-
-
-def fine_level(v: int) -> int:
-    """Magnitude to 40 levels: 0..7, then four for each doubling."""
-    if v < 8:
-        return v
-    k = v.bit_length() - 1
-    return min(39, 4 * (k - 1) + (v >> (k - 2) & 3))
-
-
-def divided(a: int, b: int) -> int:
-    """A / b towards zero."""
-    return a // b if a >= 0 else -(-a // b)
-
-
-def limited(v: int, top: int) -> int:
-    """Limit to -top..top."""
-    return min(max(v, -top), top)
 
 
 @dataclass

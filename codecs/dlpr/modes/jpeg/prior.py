@@ -28,10 +28,10 @@ import numpy.typing as npt
 
 from dlpr._native import jpeg_prior_learn
 from dlpr.errors import CorruptError, PriorError, UnsupportedInputError
-from dlpr.modes.jpeg.arithmetic import FRESH_SLOT, INPUTS, squash_table
 from dlpr.modes.jpeg.coefficients import COMPONENT_SLOTS, FIRST_SETS, SECOND_SETS
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.synthesis import native_fields
+from dlpr.modes.mixed.arithmetic import FRESH_SLOT, INPUTS, squash_table
 
 __all__ = ["MAX_BYTES", "Prior", "find", "remember"]
 

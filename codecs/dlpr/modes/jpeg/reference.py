@@ -17,8 +17,8 @@ from dlpr.modes.jpeg.coefficients import decode_coefficients
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.payload import payload_of
 from dlpr.modes.jpeg.prior import find
-from dlpr.modes.jpeg.residual import decode_residual
 from dlpr.modes.jpeg.synthesis import synthesise_reference
+from dlpr.modes.mixed.residual import decode_residual
 
 __all__ = ["decode_image", "decode_planes"]
 

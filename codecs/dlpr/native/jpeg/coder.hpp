@@ -1,7 +1,7 @@
 // The adaptive coder behind one table chosen at run time. Each instruction set is one compilation of coder.inl; the
 // scalar one defines the bytes and the others must equal them.
 #pragma once
-#include "jpeg/arith.hpp"
+#include "mixed/arith.hpp"
 #include "jpeg/image.hpp"
 
 namespace dlpr {

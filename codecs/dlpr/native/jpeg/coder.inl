@@ -1,9 +1,9 @@
 // One instruction set's coder: DLPR_SPACE names its namespace, DLPR_AVX2 whether it may use these instructions.
-#include "jpeg/arith.hpp"
+#include "mixed/arith.hpp"
 #include "jpeg/coder.hpp"
 #include "jpeg/fold.hpp"
 #include "jpeg/image.hpp"
-#include "jpeg/levels.hpp"
+#include "mixed/levels.hpp"
 #include "jpeg/synthesis.hpp"
 #include "jpeg/zigzag.hpp"
 #include <algorithm>
@@ -28,11 +28,11 @@ namespace dlpr {
 namespace DLPR_SPACE {
 namespace {
 
-#include "jpeg/mixer.inl"
+#include "mixed/mixer.inl"
 
 #include "jpeg/coefficients.inl"
 
-#include "jpeg/residual.inl"
+#include "mixed/residual.inl"
 
 // Codes of the tables, a byte each; then the lane. Steps that are explicit are the lane's.
 template <class Coder>
@@ -73,16 +73,18 @@ bool decode(JpegFields& f, const uint8_t* codes, const uint8_t* bytes, size_t si
   return code_tables(codes, f, coder) && coder.run(q) && lane.finished();
 }
 
+ResidualArea area(const JpegFields& f) { return {f.H, f.W, f.components, f.phase_y, f.phase_x}; }
+
 std::vector<uint8_t> encode_residual(const JpegFields& f, const uint8_t* jpeg, int16_t* symbols) {
   BitEncoder lane;
-  ResidualCoder<BitEncoder> coder(lane, f, jpeg);
+  ResidualCoder<BitEncoder> coder(lane, area(f), jpeg);
   coder.run(symbols);
   return lane.finish();
 }
 
 bool decode_residual(const JpegFields& f, const uint8_t* jpeg, const uint8_t* bytes, size_t size, int16_t* symbols) {
   BitDecoder lane(bytes, size);
-  ResidualCoder<BitDecoder> coder(lane, f, jpeg);
+  ResidualCoder<BitDecoder> coder(lane, area(f), jpeg);
   return coder.run(symbols) && lane.finished();
 }
 

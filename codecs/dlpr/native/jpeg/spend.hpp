@@ -4,7 +4,7 @@
 // samples back within the bound and coefficients towards zero. The search's model of a block is linear; whether a
 // choice is taken is decided by the decoder's integers. What is left beyond the bound is the residual's.
 #pragma once
-#include "jpeg/levels.hpp"
+#include "mixed/levels.hpp"
 #include "jpeg/planes.hpp"
 #include "jpeg/spend_tables.hpp"
 #include "jpeg/synthesis.hpp"

@@ -21,7 +21,6 @@ from dlpr.bitstream import Header, Mode, Stream
 from dlpr.errors import BitstreamError, CorruptError, UnsupportedError, UnsupportedInputError
 from dlpr.layout import Layout, from_planes, to_planes
 from dlpr.modes.jpeg import reference as jpeg_reference
-from dlpr.modes.jpeg.arithmetic import learn_table, odds, squash_table
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 from dlpr.modes.jpeg.parse import SourceJpeg, parse
 from dlpr.modes.jpeg.payload import JpegPayload
@@ -29,6 +28,7 @@ from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import ZIGZAG, standard_table
+from dlpr.modes.mixed.arithmetic import learn_table, odds, squash_table
 from dlpr.modes.networks import weights as weights_store
 
 YCC, NONE = ColourTransform.YCBCR, ColourTransform.NONE

@@ -1,6 +1,6 @@
 // Magnitudes to few levels, and other arithmetic of contexts (docs/format section 18).
+// Python twin: codecs/dlpr/modes/mixed/levels.py.
 #pragma once
-#include "jpeg/zigzag.hpp"
 #include <algorithm>
 #include <cstdint>
 
@@ -27,16 +27,5 @@ T floor_div(T a, T b) {  // b > 0
   return a >= 0 ? a / b : -((b - 1 - a) / b);
 }
 inline int limited(int v, int top) { return std::min(std::max(v, -top), top); }
-
-// Places of rows and columns 1..7 in zigzag order.
-struct InteriorOrder {
-  uint8_t z[49];
-  InteriorOrder() {
-    int n = 0;
-    for (int k = 0; k < 64; ++k)
-      if ((kZigzag[k] & 7) && kZigzag[k] >> 3) z[n++] = uint8_t(kZigzag[k]);
-  }
-};
-inline const InteriorOrder kInterior;
 
 }  // namespace dlpr

@@ -1,5 +1,5 @@
 // Binary arithmetic coding and the tables of mixed bits (docs/format section 17), integers only.
-// Python twin: codecs/dlpr/modes/jpeg/arithmetic.py.
+// Python twin: codecs/dlpr/modes/mixed/arithmetic.py.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -89,6 +89,11 @@ struct MixState {
   const uint32_t* slots = nullptr;
   const int16_t* weights = nullptr;  // first family, then second, kInputs each
   size_t slot_count = 0, set_count = 0;
+};
+
+// Where the samples beside a lossy image lie: their grid of 8 x 8 blocks begins at the phase.
+struct ResidualArea {
+  int H = 0, W = 0, components = 1, phase_y = 0, phase_x = 0;
 };
 
 // Mixed bits of a prior's sets have been seen this often.

@@ -1,4 +1,4 @@
-"""Decoder of what a JPEG image lacks of the pixels (docs/format section 19), in Python integers."""
+"""Decoder of what a lossy image lacks of the pixels (docs/format section 19), in Python integers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from dlpr.arrays import Buffer, Bytes8, Ints
 from dlpr.errors import CorruptError
-from dlpr.modes.jpeg.arithmetic import INPUTS, UNARY, BitDecoder, MixedDecoder
-from dlpr.modes.jpeg.coefficients import level, limited
+from dlpr.modes.mixed.arithmetic import INPUTS, UNARY, BitDecoder, MixedDecoder
+from dlpr.modes.mixed.levels import level, limited
 
 __all__ = ["decode_residual"]
 
@@ -20,24 +20,24 @@ START = tuple(SLOTS * (sum(FLAG[:i]) + sum(SAMPLE[:i])) for i in range(INPUTS + 
 """First slot of each input, and of the Exp-Golomb codes."""
 
 
-def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
+def decode_residual(part: Buffer, lossy: Bytes8, phase: tuple[int, int]) -> Ints:
     """Decode the symbols of a residual part.
 
     Parameters
     ----------
     part : bytes-like
         The residual part; empty where all symbols are zero.
-    jpeg : numpy.ndarray
-        Samples of the JPEG image, uint8 [H, W, channels], coding order.
+    lossy : numpy.ndarray
+        Samples of the lossy image, uint8 [H, W, channels], coding order.
     phase : tuple of int
-        Of the image.
+        Row and column of the first sample in the grid of 8 x 8 blocks.
 
     Returns
     -------
     numpy.ndarray
-        Symbols, int64, shaped like ``jpeg``.
+        Symbols, int64, shaped like ``lossy``.
     """
-    height, width, channels = jpeg.shape
+    height, width, channels = lossy.shape
     q = np.zeros((height + 1, width + 1, channels), np.int64)  # a row above, a column to the left
     if len(part) == 0:
         return q[1:, 1:]
@@ -58,20 +58,20 @@ def decode_residual(part: Buffer, jpeg: Bytes8, phase: tuple[int, int]) -> Ints:
                 for y in range(y0, y1):
                     for x in range(x0, x1):
                         for c in range(channels):
-                            q[y + 1, x + 1, c] = _symbol(mix, q, jpeg, phase, y, x, c)
+                            q[y + 1, x + 1, c] = _symbol(mix, q, lossy, phase, y, x, c)
     bits.finish()
     return q[1:, 1:]
 
 
-def _symbol(mix: MixedDecoder, q: Ints, jpeg: Bytes8, phase: tuple[int, int], y: int, x: int, c: int) -> int:
+def _symbol(mix: MixedDecoder, q: Ints, lossy: Bytes8, phase: tuple[int, int], y: int, x: int, c: int) -> int:
     """Decode one symbol."""
-    height, width, _ = jpeg.shape
+    height, width, _ = lossy.shape
     w, n, nw = int(q[y + 1, x, c]), int(q[y, x + 1, c]), int(q[y, x, c])
     p1, p2 = int(q[y + 1, x + 1, c - 1]) if c else 0, int(q[y + 1, x + 1, 0]) if c == 2 else 0
     l1, l2, m = level(abs(w) + abs(n)), level(abs(w) + abs(n) + abs(nw)), abs(p1)
     lead, other = w or n, p1 or p2
     sign = -1 if lead < 0 else 1
-    far, end = min(x, width - 1 - x, y, height - 1 - y, 3), {0: 1, 255: 2}.get(int(jpeg[y, x, c]), 0)
+    far, end = min(x, width - 1 - x, y, height - 1 - y, 3), {0: 1, 255: 2}.get(int(lossy[y, x, c]), 0)
     context = (
         12 * c + l1,
         (7 * c + sign * limited(w, 3) + 3) * 7 + sign * limited(n, 3) + 3,

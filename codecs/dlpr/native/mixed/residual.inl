@@ -1,17 +1,17 @@
-// What a JPEG image lacks of the pixels (docs/format section 19). Included once for each instruction set by coder.inl.
-// Python twin: codecs/dlpr/modes/jpeg/residual.py.
+// What a lossy image lacks of the pixels (docs/format section 19). Included once for each instruction set by coder.inl.
+// Python twin: codecs/dlpr/modes/mixed/residual.py.
 
 // Inputs' contexts: of the flags of blocks, then of the samples of three channels.
 constexpr int kFlagContexts[kInputs] = {1, 4, 16, 64, 5, 4, 16, 1};
 constexpr int kSampleContexts[kInputs] = {36, 147, 36, 468, 144, 144, 192, 108};
 constexpr int kResidualSlots = 16;  // of a context: zero, sign, 7 of the magnitude if the sign is as expected, 7 if not
 
-// Symbols q [H][W][channels]; `jpeg` holds the JPEG's samples in the same order. The decoder's q holds zeros.
+// Symbols q [H][W][channels]; `lossy` holds the lossy image's samples in the same order. The decoder's q holds zeros.
 template <class Coder>
 class ResidualCoder {
  public:
-  ResidualCoder(Coder& coder, const JpegFields& f, const uint8_t* jpeg)
-      : coder_(coder), f_(f), jpeg_(jpeg), n_(f.components), mix_(coder, slots(), 28, 17, nullptr) {
+  ResidualCoder(Coder& coder, const ResidualArea& f, const uint8_t* lossy)
+      : coder_(coder), f_(f), lossy_(lossy), n_(f.components), mix_(coder, slots(), 28, 17, nullptr) {
     uint32_t* p = mix_.slots();
     for (int i = 0; i < kInputs; ++i) base_[i] = p, p += size_t(kFlagContexts[i] + kSampleContexts[i]) * kResidualSlots;
     golomb_ = p;
@@ -62,7 +62,7 @@ class ResidualCoder {
     const int s1 = std::abs(w) + std::abs(n), s2 = s1 + std::abs(nw), l1 = level(s1), l2 = level(s2), m = std::abs(p1),
               lead = w ? w : n, other = p1 ? p1 : p2;
     const int sign = lead < 0 ? -1 : 1,
-              far = std::min(std::min(std::min(x, f_.W - 1 - x), std::min(y, f_.H - 1 - y)), 3), v = jpeg_[at],
+              far = std::min(std::min(std::min(x, f_.W - 1 - x), std::min(y, f_.H - 1 - y)), 3), v = lossy_[at],
               end = v == 0     ? 1
                     : v == 255 ? 2
                                : 0;
@@ -89,8 +89,8 @@ class ResidualCoder {
   }
 
   Coder& coder_;
-  const JpegFields& f_;
-  const uint8_t* jpeg_;
+  const ResidualArea f_;
+  const uint8_t* lossy_;
   int n_;
   Mixer<Coder> mix_;
   uint32_t *base_[kInputs], *golomb_ = nullptr;
