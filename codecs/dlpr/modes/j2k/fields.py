@@ -59,7 +59,7 @@ class Component:
     Parameters
     ----------
     sampling : tuple of int
-        Rows and columns of the reference grid for each sample (YRsiz, XRsiz), 1, 2 or 4.
+        Rows and columns of the reference grid for each sample (YRsiz, XRsiz), 1, 2 or 4; (1, 1) of the first.
     wavelet : Wavelet
     blocks : tuple of tuple of int
         Exponents (height, width) of a code block's size for each resolution, lowest first: the nominal exponents cut
@@ -191,6 +191,8 @@ class Fields:
             _refuse("a colour transform with one component")
         for component in self.components:
             self._check(component)
+        if self.components[0].sampling != (1, 1):
+            _refuse("a first component with less than all samples")
         if self.transform and len({(c.sampling, c.wavelet) for c in self.components}) != 1:
             _refuse("a component transform over components of different kinds")
         if sum(_blocks(self, c) for c in self.components) > MAX_BLOCKS:

@@ -13,11 +13,11 @@ constexpr int64_t kJ2kMaxTiles = 65535;
 constexpr int64_t kJ2kMaxBlocks = 1 << 22;
 
 struct J2kComponent {
-  int sv = 1, sh = 1;      // rows and columns of the reference grid for each sample
-  int reversible = 1;      // 5/3; else 9/7
-  int levels = 0;          // decompositions
-  int guard = 0;           // guard bits
-  int causal = 0;          // contexts do not look into the next stripe
+  int sv = 1, sh = 1;  // rows and columns of the reference grid for each sample
+  int reversible = 1;  // 5/3; else 9/7
+  int levels = 0;      // decompositions
+  int guard = 0;       // guard bits
+  int causal = 0;      // contexts do not look into the next stripe
   uint8_t block_h[kJ2kMaxLevels + 1] = {}, block_w[kJ2kMaxLevels + 1] = {};  // exponents, by resolution
   uint8_t exponent[3 * kJ2kMaxLevels + 1] = {};                              // by band: LL, then HL LH HH upwards
   uint16_t mantissa[3 * kJ2kMaxLevels + 1] = {};
@@ -39,7 +39,8 @@ struct J2kBand {
   void block(int row, int col, int* t, int* l, int* b, int* r) const {
     const int64_t by = int64_t((y0 >> block_h) + row) << block_h, bx = int64_t((x0 >> block_w) + col) << block_w;
     *t = int(std::max<int64_t>(by, y0) - y0), *l = int(std::max<int64_t>(bx, x0) - x0);
-    *b = int(std::min<int64_t>(by + (1 << block_h), y1) - y0), *r = int(std::min<int64_t>(bx + (1 << block_w), x1) - x0);
+    *b = int(std::min<int64_t>(by + (1 << block_h), y1) - y0),
+    *r = int(std::min<int64_t>(bx + (1 << block_w), x1) - x0);
   }
 };
 
@@ -54,6 +55,23 @@ struct J2kFields {
   int width() const { return right - left; }
   int tile_rows() const { return int((int64_t(bottom) - tile_top + tile_h - 1) / tile_h); }
   int tile_cols() const { return int((int64_t(right) - tile_left + tile_w - 1) / tile_w); }
+  // Sizes within the limits; only then have tiles and bands been counted and may be laid out.
+  bool good() const {
+    bool ok = top >= 0 && left >= 0 && top < bottom && left < right && tile_h > 0 && tile_w > 0 && tile_top >= 0 &&
+              tile_left >= 0 && tile_top <= top && tile_left <= left && int64_t(tile_top) + tile_h > top &&
+              int64_t(tile_left) + tile_w > left && int64_t(height()) * width() <= kJ2kMaxPixels &&
+              int64_t(tile_rows()) * tile_cols() <= kJ2kMaxTiles && (components == 1 || components == 3) &&
+              (!transform || components == 3) && (!colour || components == 3);
+    for (int k = 0; ok && k < components; ++k) {
+      const J2kComponent& c = comp[k];
+      ok = (c.sv == 1 || c.sv == 2 || c.sv == 4) && (c.sh == 1 || c.sh == 2 || c.sh == 4) && c.guard >= 0 &&
+           c.guard <= 7 && (k || (c.sv == 1 && c.sh == 1)) && c.levels >= 0 && c.levels <= kJ2kMaxLevels;
+      ok = ok && (!transform || (c.sv == 1 && c.sh == 1 && c.reversible == comp[0].reversible));
+      for (int r = 0; ok && r <= c.levels; ++r) ok = c.block_h[r] <= 10 && c.block_w[r] <= 10;
+      for (int b = 0; ok && b <= 3 * c.levels; ++b) ok = c.exponent[b] <= 31 && c.mantissa[b] <= 2047;
+    }
+    return ok;
+  }
 };
 
 // Views of the arrays of all bands, in the order of j2k_bands().
