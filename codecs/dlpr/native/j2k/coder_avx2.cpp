@@ -1,0 +1,3 @@
+#define DLPR_SPACE avx2
+#define DLPR_AVX2 1
+#include "j2k/coder.inl"

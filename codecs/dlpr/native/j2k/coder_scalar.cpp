@@ -1,0 +1,3 @@
+#define DLPR_SPACE scalar
+#define DLPR_AVX2 0
+#include "j2k/coder.inl"
