@@ -35,7 +35,7 @@ def parse(data: bytes, colour: Colour = Colour.NONE) -> J2kImage:
         components, regions of interest, packed packet headers, tiles with coding parameters of their own, high
         throughput blocks, a palette. Code the pixels alone then.
     """
-    error, fields, coefficients, passes, missing = j2k_parse(bytes(data))
+    error, fields, coefficients, passes, missing, _, _ = j2k_parse(bytes(data), False)
     if error:
         raise UnsupportedInputError(f"the source JPEG 2000 is not used: {error}; code the pixels alone")
     return J2kImage(fields_of(fields, colour), coefficients, passes, missing)

@@ -1,6 +1,6 @@
 // Bindings of the JPEG 2000 layer, a translation unit of their own.
 #include "bindings/arrays.hpp"
-#include "j2k/decode.hpp"
+#include "j2k/rebuild.hpp"
 #include "j2k/synthesis.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -94,18 +94,24 @@ struct J2kViews {
   }
 };
 
-// (error text, fields, coefficients, passes, missing)
-nb::tuple j2k_parse_bytes(nb::bytes data) {
+nb::bytes j2k_bytes(const std::vector<uint8_t>& v) {
+  return nb::bytes(reinterpret_cast<const char*>(v.data()), v.size());
+}
+
+// (error text, fields, coefficients, passes, missing, template, details); the last two are empty unless asked for.
+nb::tuple j2k_parse_bytes(nb::bytes data, bool structure) {
   J2kStream s;
   J2kImage image;
   std::string error;
+  std::vector<uint8_t> frame, details;
   {
     nb::gil_scoped_release free_gil;
-    error = j2k_decode(reinterpret_cast<const uint8_t*>(data.c_str()), data.size(), s, image);
+    const uint8_t* p = reinterpret_cast<const uint8_t*>(data.c_str());
+    error = j2k_decode(p, data.size(), s, image);
+    if (error.empty() && structure) error = j2k_take_apart(p, data.size(), s, image, frame, details);
   }
-  if (!error.empty()) return nb::make_tuple(error, nb::none(), nb::none(), nb::none(), nb::none());
   nb::list q, passes, missing;
-  for (size_t i = 0; i < image.bands.size(); ++i) {
+  for (size_t i = 0; error.empty() && i < image.bands.size(); ++i) {
     const J2kBand& b = image.bands[i];
     const size_t rows = size_t(std::max(b.rows(), 0)), cols = size_t(std::max(b.cols(), 0));
     const size_t grid_rows = size_t(b.grid_rows), grid_cols = size_t(b.grid_cols);
@@ -113,7 +119,23 @@ nb::tuple j2k_parse_bytes(nb::bytes data) {
     passes.append(adopt(image.passes[i].release(), {grid_rows, grid_cols}));
     missing.append(adopt(image.missing[i].release(), {grid_rows, grid_cols}));
   }
-  return nb::make_tuple("", j2k_fields_tuple(s.fields), nb::tuple(q), nb::tuple(passes), nb::tuple(missing));
+  return nb::make_tuple(error, error.empty() ? nb::object(j2k_fields_tuple(s.fields)) : nb::none(), nb::tuple(q),
+                        nb::tuple(passes), nb::tuple(missing), j2k_bytes(frame), j2k_bytes(details));
+}
+
+// (error text, file)
+nb::tuple j2k_rebuild_bytes(nb::tuple fields, nb::tuple arrays, nb::bytes frame, nb::bytes details) {
+  const J2kFields f = j2k_fields(fields);
+  const J2kViews v(f, arrays);
+  std::vector<uint8_t> out;
+  std::string error;
+  {
+    nb::gil_scoped_release free_gil;
+    error = j2k_rebuild(reinterpret_cast<const uint8_t*>(frame.c_str()), frame.size(),
+                        reinterpret_cast<const uint8_t*>(details.c_str()), details.size(), f, v.bands, v.q.data(),
+                        v.passes.data(), v.missing.data(), out);
+  }
+  return nb::make_tuple(error, j2k_bytes(out));
 }
 
 nb::object j2k_synthesise_array(nb::tuple fields, nb::tuple arrays) {
@@ -132,6 +154,7 @@ nb::object j2k_synthesise_array(nb::tuple fields, nb::tuple arrays) {
 
 void bind_j2k(nb::module_& m) {
   using namespace dlpr;
-  m.def("j2k_parse", &j2k_parse_bytes, "data"_a);
+  m.def("j2k_parse", &j2k_parse_bytes, "data"_a, "structure"_a);
+  m.def("j2k_rebuild", &j2k_rebuild_bytes, "fields"_a, "arrays"_a, "template"_a, "details"_a);
   m.def("j2k_synthesise", &j2k_synthesise_array, "fields"_a, "arrays"_a);
 }

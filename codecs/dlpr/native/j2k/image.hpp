@@ -55,6 +55,19 @@ struct J2kFields {
   int width() const { return right - left; }
   int tile_rows() const { return int((int64_t(bottom) - tile_top + tile_h - 1) / tile_h); }
   int tile_cols() const { return int((int64_t(right) - tile_left + tile_w - 1) / tile_w); }
+  // Do bands lie and contexts look the same?
+  bool same_bands(const J2kFields& o) const {
+    bool same = top == o.top && left == o.left && bottom == o.bottom && right == o.right && tile_top == o.tile_top &&
+                tile_left == o.tile_left && tile_h == o.tile_h && tile_w == o.tile_w && components == o.components;
+    for (int k = 0; same && k < components; ++k) {
+      const J2kComponent &a = comp[k], &b = o.comp[k];
+      same = a.sv == b.sv && a.sh == b.sh && a.levels == b.levels && a.guard == b.guard && a.causal == b.causal &&
+             std::equal(a.block_h, a.block_h + a.levels + 1, b.block_h) &&
+             std::equal(a.block_w, a.block_w + a.levels + 1, b.block_w) &&
+             std::equal(a.exponent, a.exponent + 3 * a.levels + 1, b.exponent);
+    }
+    return same;
+  }
   // Sizes within the limits; only then have tiles and bands been counted and may be laid out.
   bool good() const {
     bool ok = top >= 0 && left >= 0 && top < bottom && left < right && tile_h > 0 && tile_w > 0 && tile_top >= 0 &&

@@ -56,6 +56,28 @@ class J2kParser {
     return main_header(begin + 2, end) && tile_parts(end);
   }
 
+  // A file without its packets: the codestream begins at `begin` and has `count` tile parts, whose bodies are empty.
+  bool read_template(const uint8_t* data, size_t size, size_t begin, size_t count, J2kStream& out) {
+    data_ = data, size_ = size, s_ = &out;
+    if (begin > size || size - begin < 4 || u2(begin) != 0xFF4F) return fail("no JPEG 2000 codestream");
+    s_->begin = begin;
+    if (!main_header(begin + 2, size)) return false;
+    size_t at = first_part_;
+    if (count > size / 14) return fail("a tile part is cut short");
+    for (size_t i = 0; i < count; ++i) {
+      J2kPart part;
+      part.sot = at, part.end = size;
+      if (size - at < 14 || u2(at) != 0xFF90) return fail("a tile part does not begin with SOT");
+      part.tile = int(u2(at + 4));
+      if (part.tile >= s_->fields.tile_rows() * s_->fields.tile_cols()) return fail("a tile that is not in the image");
+      if (!part_header(part)) return false;
+      at = part.end = part.body;
+      s_->parts.push_back(part);
+    }
+    s_->end = at;
+    return true;
+  }
+
  private:
   bool fail(const std::string& what) {
     if (error.empty()) error = what;
@@ -313,32 +335,38 @@ class J2kParser {
       parts[size_t(part.tile)] = uint8_t(number + 1);
       part.end = length ? at + length : end - 2;  // 0: up to EOC
       if ((length && (length < 14 || length > end - at)) || part.end < at + 14) return fail("a tile part is cut short");
-      size_t p = at + 12;
-      for (;;) {
-        if (part.end - p < 2) return fail("a tile part's header is cut short");
-        const uint32_t m = u2(p);
-        if (m == 0xFF93) break;
-        if (part.end - p < 4) return fail("a tile part's header is cut short");
-        const size_t n = u2(p + 2);
-        if (n < 2 || n > part.end - p - 2) return fail("a tile part's header is cut short");
-        if (m == 0xFF5F) {
-          if (!own_volumes(part.tile, p + 4, n - 2)) return fail("a damaged marker segment of a tile");
-        } else if (m == 0xFF52 || m == 0xFF53 || m == 0xFF5C || m == 0xFF5D) {
-          return fail("a tile with coding parameters of its own");
-        } else if (m == 0xFF5E) {
-          return fail("a region of interest (RGN)");
-        } else if (m == 0xFF61) {
-          return fail("packed packet headers (PPT)");
-        } else if (m != 0xFF58 && m != 0xFF64) {  // PLT, COM
-          return fail("an unknown marker in a tile part's header");
-        }
-        p += 2 + n;
-      }
-      part.body = p + 2;
+      if (!part_header(part)) return false;
       s_->parts.push_back(part);
       at = part.end;
     }
     return fail("the codestream is cut short");
+  }
+
+  // Markers from behind SOT to SOD.
+  bool part_header(J2kPart& part) {
+    size_t p = part.sot + 12;
+    for (;;) {
+      if (part.end - p < 2) return fail("a tile part's header is cut short");
+      const uint32_t m = u2(p);
+      if (m == 0xFF93) break;
+      if (part.end - p < 4) return fail("a tile part's header is cut short");
+      const size_t n = u2(p + 2);
+      if (n < 2 || n > part.end - p - 2) return fail("a tile part's header is cut short");
+      if (m == 0xFF5F) {
+        if (!own_volumes(part.tile, p + 4, n - 2)) return fail("a damaged marker segment of a tile");
+      } else if (m == 0xFF52 || m == 0xFF53 || m == 0xFF5C || m == 0xFF5D) {
+        return fail("a tile with coding parameters of its own");
+      } else if (m == 0xFF5E) {
+        return fail("a region of interest (RGN)");
+      } else if (m == 0xFF61) {
+        return fail("packed packet headers (PPT)");
+      } else if (m != 0xFF58 && m != 0xFF64) {  // PLT, COM
+        return fail("an unknown marker in a tile part's header");
+      }
+      p += 2 + n;
+    }
+    part.body = p + 2;
+    return true;
   }
 
   bool own_volumes(int tile, size_t p, size_t n) {

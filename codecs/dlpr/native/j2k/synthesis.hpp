@@ -6,10 +6,9 @@
 
 namespace dlpr {
 
-#ifndef DLPR_J2K_FRACTION
-#define DLPR_J2K_FRACTION 16
-#endif
-constexpr int kJ2kFraction = DLPR_J2K_FRACTION;  // bits of a 9/7 sample behind the point
+// Bits of a 9/7 sample behind the point. Against OpenJPEG's floats 16 bits leave 7 samples of 100,000 different, 18 and
+// more leave 4; int32 holds 13 bits before it.
+constexpr int kJ2kFraction = 18;
 
 inline int32_t wrap_add(int32_t a, int32_t b) { return int32_t(uint32_t(a) + uint32_t(b)); }
 inline int32_t wrap_sub(int32_t a, int32_t b) { return int32_t(uint32_t(a) - uint32_t(b)); }

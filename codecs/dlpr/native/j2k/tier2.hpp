@@ -54,6 +54,8 @@ class J2kTile {
       for (int r = 0; r <= f.comp[k].levels; ++r) add(t, k, r);
   }
 
+  const J2kBand& band(int number) const { return bands_[number]; }
+
   // visit(precinct, layer) for the packets in order; it says whether to go on. False: it did not.
   template <class Visit>
   bool walk(const std::vector<J2kVolume>& volumes, Visit&& visit) {
@@ -278,7 +280,7 @@ class J2kPacketReader {
         at = parts[++part]->body;
       }
       const size_t end = parts[part]->end;
-      if (at == end) return fail("packets are missing");
+      if (at == end) return false;  // the last packets may be left out
       J2kPacket packet;
       packet.begin = at;
       if (end - at >= 6 && data[at] == 0xFF && data[at + 1] == 0x91) at += 6;  // SOP
@@ -304,10 +306,10 @@ class J2kPacketReader {
       if (note) packets.push_back(packet);
       return true;
     });
-    if (!done) return false;
+    if (!done && error) return false;
     while (part_packets.size() < parts.size()) part_packets.push_back(count);
-    for (const J2kPrecinct& p : t.precincts)
-      if (p.next_layer != s.layers) return fail("packets are left out by the progression orders");
+    while (at == parts[part]->end && part + 1 < parts.size()) at = parts[++part]->body;
+    if (part + 1 < parts.size()) return fail("a tile part with bytes after the last packet");
     rest_begin = at, rest_end = parts[part]->end;
     return true;
   }
