@@ -23,7 +23,7 @@ from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS, Layout, to_planes
 from dlpr.modes.jpeg.prior import Prior, remember
 from dlpr.modes.protocol import Chunk, Decoded
-from dlpr.modes.table import MODES, Source
+from dlpr.modes.table import MODES, SOURCE_KINDS, Source
 
 __all__ = ["StreamInfo", "decode", "decode_batch", "encode", "encode_batch", "inspect", "usable_threads"]
 
@@ -54,6 +54,9 @@ def _as_chunk(image: npt.ArrayLike, tau: int, source: Source | None) -> Chunk:
             f"{height} x {width} pixels in one chunk: the limit is {MAX_PIXELS}; split the image into chunks",
             reason="input",
         )
+    if source is not None and not isinstance(source, SOURCE_KINDS):
+        names = ", ".join(kind.__name__ for kind in SOURCE_KINDS)
+        raise UnsupportedInputError(f"a source must be one of {names}, not {type(source).__name__}", reason="input")
     header = Header(Mode.STORED, int(tau), layout, height, width, 0)
     return Chunk(header, to_planes(a, layout), source)
 
@@ -64,6 +67,7 @@ def encode_batch(
     *,
     threads: int | None = None,
     options: EncoderOptions | None = None,
+    sources: Sequence[Source | None] | None = None,
     source_jpegs: Sequence[Source | None] | None = None,
     **kwargs: Any,
 ) -> list[bytes]:
@@ -80,12 +84,15 @@ def encode_batch(
         Threads to use; by default one for each CPU of this process. The bytes do not depend on it.
     options
         Further options; single fields can be given as keywords (``lossy_layer=False``, ``patch=64`` ...).
+    sources
+        For each image the JPEG, or the JPEG 2000 codestream or JP2 file, that it was decoded from, or None: its bytes,
+        or a `dlpr.modes.jpeg.parse.SourceJpeg` where tables, colour transform or place are to be named, or a
+        `dlpr.modes.j2k.stream.SourceJ2k` where the components are YCbCr. Where the pixels are those of the source and
+        that makes the smallest stream, its coefficients are coded instead of the pixels. A source that does not fit the
+        pixels, or is of a kind that cannot be used, changes nothing. Without one a JPEG is searched in the pixels,
+        unless ``jpeg="given"``.
     source_jpegs
-        For each image the JPEG that it was decoded from, or None: its bytes, or a `dlpr.modes.jpeg.parse.SourceJpeg`
-        where tables, colour transform or place are to be named. Where the pixels are those of the JPEG and that makes
-        the smallest stream, its coefficients are coded instead of the pixels. A JPEG that does not fit the pixels, or
-        is of a kind that cannot be used, changes nothing. Without one it is searched in the pixels, unless
-        ``jpeg="given"``.
+        The older name of ``sources``.
 
     Returns
     -------
@@ -106,12 +113,13 @@ def encode_batch(
     [27, 27]
     """
     o = EncoderOptions.of(options, kwargs)
-    sources = [None] * len(images) if source_jpegs is None else source_jpegs
-    if len(sources) != len(images):
+    given = source_jpegs if sources is None else sources
+    given = [None] * len(images) if given is None else given
+    if len(given) != len(images):
         raise UnsupportedInputError(
-            f"{len(sources)} source JPEGs for {len(images)} images: give one, or None, for each", reason="input"
+            f"{len(given)} sources for {len(images)} images: give one, or None, for each", reason="input"
         )
-    chunks = [_as_chunk(image, tau, source) for image, source in zip(images, sources, strict=True)]
+    chunks = [_as_chunk(image, tau, source) for image, source in zip(images, given, strict=True)]
     n_threads = usable_threads(threads)
     out = [b""] * len(chunks)
     settled: list[frozenset[Mode]] = [frozenset()] * len(chunks)
@@ -135,6 +143,7 @@ def encode(
     *,
     threads: int | None = None,
     options: EncoderOptions | None = None,
+    source: Source | None = None,
     source_jpeg: Source | None = None,
     **kwargs: Any,
 ) -> bytes:
@@ -147,7 +156,7 @@ def encode(
     >>> bool((dlpr.decode(dlpr.encode(x)) == x).all())
     True
     """
-    return encode_batch([image], tau, threads=threads, options=options, source_jpegs=[source_jpeg], **kwargs)[0]
+    return encode_batch([image], tau, threads=threads, options=options, sources=[source or source_jpeg], **kwargs)[0]
 
 
 def decode_batch(
@@ -214,7 +223,7 @@ def decode(
         Threads to use; by default one for each CPU of this process. The result does not depend on it.
     layer
         "full" gives the image; "lossy" the lossy layer alone (no error bound): x~, a preview at a fraction of the
-        cost, or in mode jpeg the JPEG's pixels. Constant and stored streams give their samples either way.
+        cost, or in modes jpeg and j2k the source's pixels. Constant and stored streams give their samples either way.
     prior
         The slide's (see `dlpr.Prior`), where the stream names one; this process remembers it.
 
@@ -248,7 +257,7 @@ class StreamInfo:
     """What a stream says of itself. Sizes are in bytes."""
 
     mode: str
-    """"coded", "constant", "stored", "jpeg" or "colour"."""
+    """"coded", "constant", "stored", "jpeg", "colour" or "j2k"."""
     tau: int
     shape: tuple[int, ...]
     layout: str
@@ -257,8 +266,8 @@ class StreamInfo:
     """Hex name of the weights, or None where none are needed."""
     size: int
     bytes_by_part: dict[str, int]
-    """header, lossy, linear, lanes (lane table included), payload; in mode jpeg header, coefficients (tables
-    included), residual. They sum to ``size``."""
+    """header, lossy, linear, lanes (lane table included), payload; in modes jpeg and j2k header, coefficients (tables
+    or steps included), residual. They sum to ``size``."""
     bits_per_pixel: float
     lossy_layer: bool
     lossy_prefix: int

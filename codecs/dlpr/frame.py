@@ -53,6 +53,7 @@ class Mode(IntEnum):
     STORED = 2
     JPEG = 3
     COLOUR = 4
+    J2K = 5
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from dlpr.modes.jpeg.recover import recover_batch
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
-__all__ = ["JpegMode", "Source"]
+__all__ = ["SOURCE_KINDS", "JpegMode", "Source"]
 
 Source: TypeAlias = bytes | SourceJpeg | JpegImage
 """What a chunk's JPEG can be given as."""
+SOURCE_KINDS = (SourceJpeg, JpegImage)
 MOST_RESIDUAL_SEARCHED = 0.8
 """Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""
 

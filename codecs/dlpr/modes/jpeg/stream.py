@@ -43,23 +43,17 @@ def image_of(source: object, height: int, width: int) -> JpegImage | None:
 
     Parameters
     ----------
-    source : bytes, SourceJpeg or JpegImage
+    source : object
+        Bytes, SourceJpeg or JpegImage; anything else is for other modes.
     height, width : int
         Size of the image in pixels.
-
-    Raises
-    ------
-    UnsupportedInputError
-        ``source`` is something else.
     """
     if isinstance(source, JpegImage):
         return source if (source.height, source.width) == (height, width) else None
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = SourceJpeg(bytes(source))
     if not isinstance(source, SourceJpeg):
-        raise UnsupportedInputError(
-            f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
-        )
+        return None
     try:
         whole = parse(source.data, source.tables, source.transform)
         return window(whole, *source.offset, height, width)

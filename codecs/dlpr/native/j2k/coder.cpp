@@ -24,7 +24,8 @@ void j2k_usual_step(int reversible, int orientation, int depth, int* exponent, i
     *exponent = 8 + (orientation + 1) / 2, *mantissa = 0;
     return;
   }
-  static constexpr int kSteps[6][3][2] = {  // by depth: LL, HL and LH, HH
+  static constexpr int kSteps[6][3][2] = {
+      // by depth: LL, HL and LH, HH
       {{8, 0}, {8, 0}, {8, 0}},
       {{9, 36}, {10, 2003}, {10, 1890}},
       {{11, 1874}, {10, 5}, {10, 71}},

@@ -17,8 +17,8 @@ struct J2kCoder {
   const char* name;
   // Steps of the quantiser, passes and coefficients to the bytes of a lane.
   std::vector<uint8_t> (*encode)(J2kFields& f, const J2kNumbers& numbers);
-  // The inverse; false: the lane is damaged. The bands' planes follow from the steps: `allot` gives the arrays as soon as
-  // these are known, or q = null where there may be no such image.
+  // The inverse; false: the lane is damaged. The bands' planes follow from the steps: `allot` gives the arrays as soon
+  // as these are known, or q = null where there may be no such image.
   bool (*decode)(J2kFields& f, const uint8_t* lane, size_t size, J2kNumbers (*allot)(void*, const J2kFields&),
                  void* owner);
   // Symbols [H][W][components] of the samples beside the image's, to bytes and back.

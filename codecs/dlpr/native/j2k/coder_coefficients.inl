@@ -7,9 +7,9 @@ enum J2kKind { kCell, kLength, kSign, kDetail, kFind, kRefine, kKinds };
 
 constexpr int kDepths = 5, kPlaces = 4 * kDepths;  // orientation and depth of a band
 constexpr int kContexts[kKinds][kInputs] = {
-    {512, 512, 512, 512, 512, 512, 160, 320},        {1920, 864, 864, 864, 864, 1152, 1152, 3200},
-    {324, 324, 1024, 640, 729, 180, 1024, 20},       {120, 36, 432, 36, 360, 432, 432, 432},
-    {864, 800, 480, 480, 480, 180, 432, 480},        {320, 96, 96, 96, 160, 96, 96, 96},
+    {512, 512, 512, 512, 512, 512, 160, 320},  {1920, 864, 864, 864, 864, 1152, 1152, 3200},
+    {324, 324, 1024, 640, 729, 180, 1024, 20}, {120, 36, 432, 36, 360, 432, 432, 432},
+    {864, 800, 480, 480, 480, 180, 432, 480},  {320, 96, 96, 96, 160, 96, 96, 96},
 };
 // Sets of weights of a component. First family: by kind and what is said there; second: by place.
 constexpr int kFirst[kKinds] = {0, 8, 56, 57, 60, 68}, kFirstSets = 76;
@@ -246,8 +246,7 @@ class CoefficientCoder {
   DLPR_INLINE Before before(int y, int x, size_t at) const {
     Before b;
     if (parent_)
-      b.parent =
-          parent_->soft[parent_->at(std::min(y >> 1, parent_->rows - 1), std::min(x >> 1, parent_->cols - 1))];
+      b.parent = parent_->soft[parent_->at(std::min(y >> 1, parent_->rows - 1), std::min(x >> 1, parent_->cols - 1))];
     if (one_) b.one = one_->value[at], b.around = one_->soft[at];
     if (two_) b.two = two_->value[at];
     return b;
@@ -271,14 +270,14 @@ class CoefficientCoder {
     const int hl = std::min(level(std::abs(h) >> low_), 7), dl = std::min(level(std::abs(d) >> low_), 7);
     const int near = 27 * turned(W, lead) + 9 * turned(E, lead) + 3 * turned(N, lead) + turned(S, lead);
     const int two = 3 * turned(N, causal) + turned(W, causal);
-    const int six = 81 * two + 27 * turned(NN, causal) + 9 * turned(WW, causal) + 3 * turned(NW, causal) +
-                    turned(NE, causal);
+    const int six =
+        81 * two + 27 * turned(NN, causal) + 9 * turned(WW, causal) + 3 * turned(NW, causal) + turned(NE, causal);
     const int cross = 9 * (3 * turned(s1, lead) + turned(s2, lead)) + 3 * turned(across, lead) + turned(down, lead);
     Inputs p;
-    place<kSign>(p, {4 * near + o, 4 * cross + o,
-                     16 * (8 * l1 + l2) + 8 * (s1 && s2 && s1 != s2) + 4 * (s1 != 0) + size,
-                     kPlaces * (4 * l2 + size) + place_, six, kPlaces * two + place_,
-                     16 * (8 * hl + dl) + 8 * (h != 0) + 4 * ((d < 0) != (sum < 0)) + o, place_});
+    place<kSign>(p,
+                 {4 * near + o, 4 * cross + o, 16 * (8 * l1 + l2) + 8 * (s1 && s2 && s1 != s2) + 4 * (s1 != 0) + size,
+                  kPlaces * (4 * l2 + size) + place_, six, kPlaces * two + place_,
+                  16 * (8 * hl + dl) + 8 * (h != 0) + 4 * ((d < 0) != (sum < 0)) + o, place_});
     const uint32_t mirror = (lead < 0 ? 3u : 0u) | (other < 0 ? 4u : 0u) | (s2 < 0 ? 8u : 0u) |
                             (causal < 0 ? 48u : 0u) | (sum < 0 ? 64u : 0u);
     return mix_.template bit<true>(minus, p, first(kSign), second(1), mirror);
@@ -325,15 +324,15 @@ class CoefficientCoder {
             const int e = std::min(std::max(east - n, 0), 3), so = std::min(std::max(south - n, 0), 3);
             Inputs p;
             place<kLength>(
-                p, {40 * (8 * rest + 2 * i + reached) + fine_level(sum >> sh >> 2), 12 * (12 * rest + w) + up,
-                    12 * (12 * rest + parent) + s,
-                    one_ ? 12 * (12 * rest + one) + around : 12 * (12 * rest + parent) + std::min(3 * e + so, 11),
-                    two_   ? 12 * (12 * rest + two) + around
-                    : one_ ? 12 * (12 * rest + around) + s
-                           : 12 * (12 * rest + level((v[-st - 1] + v[-st + 1]) >> sh)) +
-                                 level((v[-2] + v[-2 * st]) >> sh),
-                    16 * (12 * rest + std::min(filled, 11)) + open - 1, 12 * (4 * (4 * rest + e) + so) + s,
-                    40 * (4 * place_ + i) + fine_level((2 * sum + b.parent + b.around) >> sh >> 4)});
+                p,
+                {40 * (8 * rest + 2 * i + reached) + fine_level(sum >> sh >> 2), 12 * (12 * rest + w) + up,
+                 12 * (12 * rest + parent) + s,
+                 one_ ? 12 * (12 * rest + one) + around : 12 * (12 * rest + parent) + std::min(3 * e + so, 11),
+                 two_   ? 12 * (12 * rest + two) + around
+                 : one_ ? 12 * (12 * rest + around) + s
+                        : 12 * (12 * rest + level((v[-st - 1] + v[-st + 1]) >> sh)) + level((v[-2] + v[-2 * st]) >> sh),
+                 16 * (12 * rest + std::min(filled, 11)) + open - 1, 12 * (4 * (4 * rest + e) + so) + s,
+                 40 * (4 * place_ + i) + fine_level((2 * sum + b.parent + b.around) >> sh >> 4)});
             if (!mix_.bit(length > n, p, first(kLength, 6 * std::min(n, 7) + rest), second(kSecondLength + i))) break;
           }
           --open;
@@ -403,12 +402,11 @@ class CoefficientCoder {
           const int parent = level(b.parent >> low_ >> 3), one = level(b.one >> low_), two = level(b.two >> low_),
                     around = level(b.around >> low_ >> 3);
           Inputs p;
-          place<kFind>(
-              p, {6 * (12 * level(a >> low_) + level(c >> low_)) + std::min(level(d >> low_), 5), 40 * place_ + e,
-                  40 * parent + e, 40 * (one_ ? around : f) + e, 40 * (two_ ? two : one) + e,
-                  4 * (5 * (3 * across + down) + corners) + o,
-                  one_ ? 3 * (12 * one + two) + std::min(around, 2) : 12 * parent + f,
-                  40 * f + fine_level((2 * sum + b.parent + b.around) >> low_ >> 3)});
+          place<kFind>(p, {6 * (12 * level(a >> low_) + level(c >> low_)) + std::min(level(d >> low_), 5),
+                           40 * place_ + e, 40 * parent + e, 40 * (one_ ? around : f) + e, 40 * (two_ ? two : one) + e,
+                           4 * (5 * (3 * across + down) + corners) + o,
+                           one_ ? 3 * (12 * one + two) + std::min(around, 2) : 12 * parent + f,
+                           40 * f + fine_level((2 * sum + b.parent + b.around) >> low_ >> 3)});
           const int set = std::min(across + down + corners, 7);
           if (!mix_.bit((std::abs(q[k]) >> low_) & 1, p, first(kFind, set), second(7))) continue;
           const int minus = sign(q[k] < 0, 0, at);
@@ -436,10 +434,10 @@ class CoefficientCoder {
         const int known = std::abs(q[k]) >> (low_ + 1), m = std::min(known, 7);
         const int value = (std::abs(q[k]) >> low_) & 1;
         Inputs p;
-        place<kRefine>(p, {40 * m + fine_level((3 * a + 2 * c + d) >> low_ >> 3), 12 * m + level(b.parent >> low_ >> 5),
-                           12 * m + level(b.one >> low_ >> 1), 12 * m + level(b.around >> low_ >> 5),
-                           kPlaces * m + place_, 12 * m + level(b.two >> low_ >> 1), 12 * m + level(a >> low_ >> 1),
-                           12 * m + level(c >> low_ >> 1)});
+        place<kRefine>(
+            p, {40 * m + fine_level((3 * a + 2 * c + d) >> low_ >> 3), 12 * m + level(b.parent >> low_ >> 5),
+                12 * m + level(b.one >> low_ >> 1), 12 * m + level(b.around >> low_ >> 5), kPlaces * m + place_,
+                12 * m + level(b.two >> low_ >> 1), 12 * m + level(a >> low_ >> 1), 12 * m + level(c >> low_ >> 1)});
         const int bit = mix_.bit(value, p, first(kRefine, m), second(7));
         if (Coder::kDecodes) q[k] += (q[k] < 0 ? -bit : bit) * (1 << low_);
         *v = int32_t(std::min<int64_t>((int64_t(2 * known + bit) * 2 + 1) << low_, kLargest));
@@ -454,7 +452,7 @@ class CoefficientCoder {
   KnownBand* me_ = nullptr;
   const KnownBand *parent_ = nullptr, *one_ = nullptr, *two_ = nullptr;
   int cls_ = 0, place_ = 0, missing_ = 0, left_ = 0;
-  int full_ = 0, low_ = 0;                                // complete planes of a block, and the lowest of them
+  int full_ = 0, low_ = 0;                               // complete planes of a block, and the lowest of them
   int top_ = 0, left_col_ = 0, bottom_ = 0, right_ = 0;  // the block in its band
   std::vector<int> open_, reached_, filled_;
   std::vector<uint8_t> own_, found_, before_;  // bit lengths of the block's cells; what is significant, with a border

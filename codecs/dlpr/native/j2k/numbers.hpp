@@ -1,6 +1,6 @@
 // Small numbers of no known distribution, coded with bits that adapt: what a codestream holds beside its coefficients.
 #pragma once
-#include "jpeg/arith.hpp"
+#include "mixed/arith.hpp"
 #include <string>
 
 namespace dlpr {

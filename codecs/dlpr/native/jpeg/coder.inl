@@ -1,11 +1,11 @@
 // One instruction set's coder: DLPR_SPACE names its namespace, DLPR_AVX2 whether it may use these instructions.
-#include "mixed/arith.hpp"
 #include "jpeg/coder.hpp"
 #include "jpeg/fold.hpp"
 #include "jpeg/image.hpp"
-#include "mixed/levels.hpp"
 #include "jpeg/synthesis.hpp"
 #include "jpeg/zigzag.hpp"
+#include "mixed/arith.hpp"
+#include "mixed/levels.hpp"
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

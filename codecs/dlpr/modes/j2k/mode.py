@@ -1,0 +1,91 @@
+"""Mode j2k: a chunk as the JPEG 2000 image that it was decoded from, and a residual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+from dlpr.arrays import Bytes8
+from dlpr.config import EncoderOptions
+from dlpr.frame import Header, Mode, Stream
+from dlpr.layout import from_planes
+from dlpr.modes.j2k import payload as fields
+from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
+from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams
+from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
+
+__all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
+
+Source: TypeAlias = bytes | SourceJ2k | J2kImage
+"""What a chunk's JPEG 2000 image can be given as."""
+SOURCE_KINDS = (SourceJ2k, J2kImage)
+FEW_BITS = 4
+"""Bits for each pixel below which no mode without the JPEG 2000 image has a chance."""
+
+
+class J2kMode(ChunkMode):
+    """The door of ``modes/j2k``."""
+
+    mode = Mode.J2K
+
+    def pack(self, out: bytearray, payload: J2kPayload) -> None:
+        """Append section 22."""
+        fields.pack(out, payload)
+
+    def parse(self, view: memoryview, header: Header) -> J2kPayload:
+        """Read section 22."""
+        return fields.parse(view, header)
+
+    def parse_lossy(self, view: memoryview, header: Header) -> J2kPayload:
+        """Read section 22 without the residual part: the first 33 + A bytes are enough."""
+        return fields.parse_lossy(view, header)
+
+    def describe(self, stream: Stream, size: int) -> Description:
+        """Header, coefficients with their fields, residual."""
+        p = payload_of(stream)
+        end = size - len(p.residual_part)
+        return Description({"header": J2K_SIZE, "coefficients": end - J2K_SIZE, "residual": size - end}, True, end)
+
+    def can_beat(self, chunk: Chunk, size: int) -> bool:
+        """Compare with the smallest stream there is."""
+        return chunk.source is not None and size > J2K_SIZE + 5
+
+    def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
+        """Code the chunks that come with a JPEG 2000 image."""
+        out: list[Stream | None] = [None] * len(chunks)
+        named = [i for i, chunk in enumerate(chunks) if chunk.source is not None]
+        with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+            images = list(pool.map(lambda i: image_of(chunks[i].source), named))
+        given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
+        candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in given.items()]
+        for i, stream in zip(given, j2k_streams(candidates, threads), strict=True):
+            out[i] = stream
+        return out
+
+    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+        """Spare the others where the image was quantised; what is nearly lossless may hold a JPEG, or suit networks."""
+        pixels = chunk.header.height * chunk.header.width
+        lossy = 8 * size < FEW_BITS * pixels * chunk.header.layout.channels / 3
+        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if lossy else frozenset()
+
+    def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
+        """Decode natively."""
+        return [
+            planes if isinstance(planes, Exception) else from_planes(planes, s.header.layout)
+            for s, planes in zip(streams, decode_planes(streams, threads), strict=True)
+        ]
+
+    def decode_lossy(self, stream: Stream) -> Bytes8:
+        """Decode the JPEG 2000 image's pixels."""
+        (planes,) = decode_planes([stream], lossy=True)
+        if isinstance(planes, Exception):
+            raise planes
+        return from_planes(planes, stream.header.layout)
+
+    def decode_reference(self, stream: Stream, weights: object = None) -> Bytes8:
+        """Decode by sections 17, 19 and 22 to 24."""
+        from dlpr.modes.j2k import reference
+
+        return from_planes(reference.decode_planes(stream), stream.header.layout)
