@@ -10,6 +10,7 @@ from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS
 
 __all__ = [
+    "MAX_BANDS",
     "MAX_BLOCKS",
     "MAX_LEVELS",
     "MAX_PLANES",
@@ -31,7 +32,10 @@ MAX_TILES = 65535
 """Largest number of tiles."""
 
 MAX_BLOCKS = 1 << 22
-"""Largest number of code blocks of a codestream."""
+"""Largest number of code blocks of a codestream, counted as if no tile shared an edge with its blocks' grid."""
+
+MAX_BANDS = 1 << 17
+"""Largest number of bands of all tiles."""
 
 
 class Wavelet(IntEnum):
@@ -195,6 +199,8 @@ class Fields:
             _refuse("a first component with less than all samples")
         if self.transform and len({(c.sampling, c.wavelet) for c in self.components}) != 1:
             _refuse("a component transform over components of different kinds")
+        if self.tile_rows * self.tile_columns * sum(3 * c.levels + 1 for c in self.components) > MAX_BANDS:
+            _refuse("more bands than the codec takes")
         if sum(_blocks(self, c) for c in self.components) > MAX_BLOCKS:
             _refuse("more code blocks than the codec takes")
 
@@ -233,14 +239,20 @@ class Fields:
         """Columns of tiles."""
         return -(-(self.area[3] - self.tiles[1]) // self.tiles[3])
 
+    def tile_edges(self, tile: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of a tile on the reference grid (equations B-7 to B-10)."""
+        row, column = divmod(tile, self.tile_columns)
+        return (
+            max(self.tiles[0] + row * self.tiles[2], self.area[0]),
+            max(self.tiles[1] + column * self.tiles[3], self.area[1]),
+            min(self.tiles[0] + (row + 1) * self.tiles[2], self.area[2]),
+            min(self.tiles[1] + (column + 1) * self.tiles[3], self.area[3]),
+        )
+
     def tile_component(self, tile: int, component: int) -> tuple[int, int, int, int]:
         """Top, left, bottom, right of a tile in samples of a component (equation B-12)."""
-        row, column = divmod(tile, self.tile_columns)
         v, h = self.components[component].sampling
-        top = max(self.tiles[0] + row * self.tiles[2], self.area[0])
-        left = max(self.tiles[1] + column * self.tiles[3], self.area[1])
-        bottom = min(self.tiles[0] + (row + 1) * self.tiles[2], self.area[2])
-        right = min(self.tiles[1] + (column + 1) * self.tiles[3], self.area[3])
+        top, left, bottom, right = self.tile_edges(tile)
         return -(-top // v), -(-left // h), -(-bottom // v), -(-right // h)
 
     @cached_property
@@ -283,14 +295,12 @@ class Fields:
 def _blocks(fields: Fields, component: Component) -> int:
     """Bound of the number of code blocks of a component."""
     v, h = component.sampling
-    rows, columns = -(-fields.height // v), -(-fields.width // h)
-    tiles = fields.tile_rows * fields.tile_columns
     total = 0
     for resolution, (block_height, block_width) in enumerate(component.blocks):
-        depth = component.levels - max(resolution - 1, 0)
-        down = (rows >> (depth + block_height)) + 2 * fields.tile_rows
-        across = (columns >> (depth + block_width)) + 2 * fields.tile_columns
-        total += min(down * across, MAX_BLOCKS + tiles) * (1 if resolution == 0 else 3)
+        down, halved = component.levels - resolution, int(resolution > 0)
+        rows = -(-(fields.height // v + 1) // (1 << down)) >> (block_height + halved)
+        columns = -(-(fields.width // h + 1) // (1 << down)) >> (block_width + halved)
+        total += (3 if halved else 1) * (rows + 2 * fields.tile_rows) * (columns + 2 * fields.tile_columns)
     return total
 
 

@@ -11,12 +11,20 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dlpr.modes.j2k.fields import Fields
+from dlpr.modes.j2k.fields import BandPlace, Colour, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 
-__all__ = ["native_fields", "synthesise"]
+__all__ = ["FRACTION", "native_fields", "synthesise", "synthesise_reference"]
 
 U8 = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+FRACTION = 18
+"""Bits of a 9/7 sample behind the point."""
+
+_ALPHA, _BETA, _GAMMA, _DELTA = -1703098781, -56886969, 948018548, 476211856  # 2**30 times table F.4
+_LOW, _HIGH = 1320889387, 1745616896  # K, and OpenJPEG's 2/K, 3e-5 too small
+_RED, _GREEN_BLUE, _GREEN_RED, _BLUE = 1505386037, 369506774, 766801986, 1902670512
 
 
 def synthesise(image: J2kImage) -> U8:
@@ -46,3 +54,127 @@ def native_fields(fields: Fields) -> tuple[object, ...]:
         (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal)) for c in fields.components
     )
     return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour)
+
+
+def synthesise_reference(image: J2kImage) -> U8:
+    """Compute what `synthesise` computes, in NumPy."""
+    fields = image.fields
+    out: U8 = np.zeros((fields.height, fields.width, len(fields.components)), np.uint8)
+    for tile in range(fields.tile_rows * fields.tile_columns):
+        planes = [_inverse_wavelet(image, tile, component) for component in range(len(fields.components))]
+        if fields.transform:
+            planes = _inverse_transform(planes, fields.components[0].wavelet)
+        else:
+            planes = [
+                plane if component.wavelet is Wavelet.REVERSIBLE else _nearest(plane, FRACTION)
+                for plane, component in zip(planes, fields.components, strict=True)
+            ]
+        top, left, bottom, right = fields.tile_edges(tile)
+        window = out[top - fields.area[0] : bottom - fields.area[0], left - fields.area[1] : right - fields.area[1]]
+        for number, plane in enumerate(planes):
+            if not plane.size:
+                continue
+            v, h = fields.components[number].sampling
+            y0, x0, _, _ = fields.tile_component(tile, number)
+            rows = np.clip(np.arange(top, bottom) // v - y0, 0, plane.shape[0] - 1)
+            columns = np.clip(np.arange(left, right) // h - x0, 0, plane.shape[1] - 1)
+            window[..., number] = np.clip(plane + 128, 0, 255)[np.ix_(rows, columns)]
+    return _to_rgb(out) if fields.colour is Colour.YCBCR else out
+
+
+def _wrap(values: Ints) -> Ints:
+    """Values modulo 2**32, as int32 holds them."""
+    return values.astype(np.uint64).astype(np.uint32).astype(np.int32).astype(np.int64)
+
+
+def _nearest(values: Ints, shift: int) -> Ints:
+    """Values / 2**shift, halves to the even number."""
+    return (values + (1 << (shift - 1)) - 1 + (values >> shift & 1)) >> shift
+
+
+def dequantise(band: BandPlace, wavelet: Wavelet, coefficients: Ints, lowest: Ints) -> Ints:
+    """Middle of what is left open, times the step; 9/7: with `FRACTION` bits behind the point."""
+    magnitude = np.abs(coefficients)
+    twice = 2 * magnitude + (np.int64(1) << lowest)
+    if wavelet is Wavelet.REVERSIBLE:
+        value = twice >> 1
+    else:
+        value, shift = twice * (2048 + band.mantissa), 12 + band.exponent - 8 - FRACTION
+        value = (value + (1 << (shift - 1))) >> shift if shift > 0 else value << -shift
+    return _wrap(np.where(magnitude == 0, 0, np.where(coefficients < 0, -value, value)))
+
+
+def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
+    """Samples of a component of a tile before the component transform."""
+    fields, component = image.fields, image.fields.components[number]
+    edges = fields.tile_component(tile, number)
+    low = np.zeros((0, 0), np.int64)
+    for index, band in enumerate(fields.bands):
+        if (band.tile, band.component) != (tile, number):
+            continue
+        lowest = image.lowest_planes(index)
+        values = dequantise(band, component.wavelet, image.coefficients[index].astype(np.int64), lowest)
+        if band.orientation == 0:
+            low = values
+            continue
+        if band.orientation == 1:
+            high = values
+        elif band.orientation == 2:
+            lows = values
+        else:
+            down = component.levels - band.resolution
+            top, left, bottom, right = (-(-edge // (1 << down)) for edge in edges)
+            upper = _inverse_pass(low.T, high.T, left, right - left, component.wavelet).T
+            lower = _inverse_pass(lows.T, values.T, left, right - left, component.wavelet).T
+            low = _inverse_pass(upper, lower, top, bottom - top, component.wavelet)
+    return low
+
+
+def _inverse_pass(low: Ints, high: Ints, start: int, count: int, wavelet: Wavelet) -> Ints:
+    """Interleave low and high lines, the first at `start`, and undo the lifting steps along the first axis."""
+    lows, highs = slice(start % 2, None, 2), slice(1 - start % 2, None, 2)
+    x = np.zeros((count, max(low.shape[1], high.shape[1])), np.int64)
+    x[lows], x[highs] = low, high
+    if count <= 1:
+        halved = start % 2 == 1 and wavelet is Wavelet.REVERSIBLE
+        return np.sign(x) * (np.abs(x) // 2) if halved else x
+
+    def neighbours(lines: slice) -> Ints:
+        """Sum of the lines before and after; beyond the ends lines are mirrored."""
+        at = np.arange(count)[lines]
+        after = np.where(at + 1 >= count, count - 2, at + 1)
+        return _wrap(x[np.abs(at - 1)] + x[after])
+
+    if wavelet is Wavelet.REVERSIBLE:
+        x[lows] = _wrap(x[lows] - (_wrap(neighbours(lows) + 2) >> 2))
+        x[highs] = _wrap(x[highs] + (neighbours(highs) >> 1))
+        return x
+    x[lows], x[highs] = _scaled(x[lows], _LOW), _scaled(x[highs], _HIGH)
+    for lines, factor in ((lows, _DELTA), (highs, _GAMMA), (lows, _BETA), (highs, _ALPHA)):
+        x[lines] = _wrap(x[lines] - _scaled(neighbours(lines), factor))
+    return x
+
+
+def _scaled(values: Ints, factor: int) -> Ints:
+    """Values times factor / 2**30, rounded."""
+    return _wrap((values * factor + (1 << 29)) >> 30)
+
+
+def _inverse_transform(planes: list[Ints], wavelet: Wavelet) -> list[Ints]:
+    """RCT or ICT, to integers."""
+    y, u, v = planes
+    if wavelet is Wavelet.REVERSIBLE:
+        green = _wrap(y - (_wrap(u + v) >> 2))
+        return [_wrap(v + green), green, _wrap(u + green)]
+    sums = ((y << 30) + v * _RED, (y << 30) - u * _GREEN_BLUE - v * _GREEN_RED, (y << 30) + u * _BLUE)
+    return [_nearest(s, 30 + FRACTION) for s in sums]
+
+
+def _to_rgb(pixels: U8) -> U8:
+    """YCbCr to RGB as libjpeg and OpenSlide compute it."""
+    y, cb, cr = (pixels[..., c].astype(np.int64) for c in range(3))
+    cb, cr = cb - 128, cr - 128
+    red = y + ((91881 * cr + 32768) >> 16)
+    green = y + ((-22554 * cb - 46802 * cr + 32768) >> 16)
+    blue = y + ((116130 * cb + 32768) >> 16)
+    return np.asarray(np.clip(np.stack([red, green, blue], axis=-1), 0, 255), np.uint8)

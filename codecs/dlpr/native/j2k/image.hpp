@@ -11,6 +11,7 @@ constexpr int kJ2kMaxPlanes = 30;  // of a code block
 constexpr int64_t kJ2kMaxPixels = 1 << 26;
 constexpr int64_t kJ2kMaxTiles = 65535;
 constexpr int64_t kJ2kMaxBlocks = 1 << 22;
+constexpr int64_t kJ2kMaxBands = 1 << 17;  // of all tiles
 
 struct J2kComponent {
   int sv = 1, sh = 1;  // rows and columns of the reference grid for each sample
@@ -55,6 +56,11 @@ struct J2kFields {
   int width() const { return right - left; }
   int tile_rows() const { return int((int64_t(bottom) - tile_top + tile_h - 1) / tile_h); }
   int tile_cols() const { return int((int64_t(right) - tile_left + tile_w - 1) / tile_w); }
+  int64_t band_count() const {
+    int64_t n = 0;
+    for (int k = 0; k < components; ++k) n += 3 * comp[k].levels + 1;
+    return n * tile_rows() * tile_cols();
+  }
   // Do bands lie and contexts look the same?
   bool same_bands(const J2kFields& o) const {
     bool same = top == o.top && left == o.left && bottom == o.bottom && right == o.right && tile_top == o.tile_top &&
@@ -83,7 +89,7 @@ struct J2kFields {
       for (int r = 0; ok && r <= c.levels; ++r) ok = c.block_h[r] <= 10 && c.block_w[r] <= 10;
       for (int b = 0; ok && b <= 3 * c.levels; ++b) ok = c.exponent[b] <= 31 && c.mantissa[b] <= 2047;
     }
-    return ok;
+    return ok && band_count() <= kJ2kMaxBands;
   }
 };
 

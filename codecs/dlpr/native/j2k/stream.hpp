@@ -301,6 +301,7 @@ class J2kParser {
           return fail("more packets than the codec takes");
       }
     }
+    if (f.band_count() > kJ2kMaxBands) return fail("more bands than the codec takes");
     if (f.transform) {
       if (f.components != 3) return fail("a component transform without three components");
       for (int k = 1; k < 3; ++k)
