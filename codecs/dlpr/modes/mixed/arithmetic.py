@@ -192,13 +192,13 @@ class MixedDecoder:
     def golomb(self, at: int) -> int:
         """Read a number >= 0, Exp-Golomb."""
         bits, r = 0, 1
-        while bits < 13 and self._plain(at + bits):
+        while bits < 13 and self.plain(at + bits):
             bits += 1
         for i in reversed(range(bits)):
-            r = r << 1 | self._plain(at + 16 + i)
+            r = r << 1 | self.plain(at + 16 + i)
         return r - 1
 
-    def _plain(self, i: int) -> int:
+    def plain(self, i: int) -> int:
         """Read a bit from a slot alone."""
         slot = self._slot(i)
         bit = self.bits.bit(min(max(slot[0], 32), 65504))
