@@ -187,7 +187,7 @@ class J2kDetails {
     for (int y = top; y < bottom; ++y)
       for (int x = left; x < right; ++x) {
         const int32_t v = q[size_t(y) * band.cols() + x];
-        const uint32_t m = v < 0 ? uint32_t(-v) | 1u << 31 : uint32_t(v);
+        const uint32_t m = v < 0 ? (0u - uint32_t(v)) | 1u << 31 : uint32_t(v);
         t1_.value[(size_t((y - top) / 4) * (right - left) + (x - left)) * 4 + size_t(y - top) % 4] = m;
       }
     const int planes = band.planes - missing;
