@@ -1,4 +1,4 @@
-"""Decoder of the passes and coefficients of a JPEG 2000 image (docs/format section 24), in Python integers."""
+"""Decoder of the passes and coefficients of a JPEG 2000 image (docs/format J3), in Python integers."""
 
 from __future__ import annotations
 
@@ -510,7 +510,9 @@ def decode_coefficients(fields: Fields, lane: Buffer) -> J2kImage:
     """
     bits = BitDecoder(lane)
     decoder = _Decoder(fields, MixedDecoder(bits, len(fields.components) * FIRST_SETS))
-    decoder.steps()
+    blocks = sum(rows * columns for rows, columns in (band.grid for band in decoder.steps().bands))
+    if blocks // 8192 > len(lane):  # a block has a bit at least, and no bit costs less than 1/1500
+        raise CorruptError(f"{blocks} blocks in {len(lane)} bytes; fetch the stream again")
     image = decoder.image()
     bits.finish()
     return image

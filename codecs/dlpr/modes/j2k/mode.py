@@ -31,15 +31,15 @@ class J2kMode(ChunkMode):
     mode = Mode.J2K
 
     def pack(self, out: bytearray, payload: J2kPayload) -> None:
-        """Append section 22."""
+        """Append J1."""
         fields.pack(out, payload)
 
     def parse(self, view: memoryview, header: Header) -> J2kPayload:
-        """Read section 22."""
+        """Read J1."""
         return fields.parse(view, header)
 
     def parse_lossy(self, view: memoryview, header: Header) -> J2kPayload:
-        """Read section 22 without the residual part: the first 33 + A bytes are enough."""
+        """Read J1 without the residual part: the first 33 + A bytes are enough."""
         return fields.parse_lossy(view, header)
 
     def describe(self, stream: Stream, size: int) -> Description:
@@ -85,7 +85,7 @@ class J2kMode(ChunkMode):
         return from_planes(planes, stream.header.layout)
 
     def decode_reference(self, stream: Stream, weights: object = None) -> Bytes8:
-        """Decode by sections 17, 19 and 22 to 24."""
+        """Decode by J1 to J3, sections 17 and 19."""
         from dlpr.modes.j2k import reference
 
         return from_planes(reference.decode_planes(stream), stream.header.layout)

@@ -1,4 +1,4 @@
-"""What follows the frame in a stream of mode j2k (docs/format section 22): fields to bytes and back."""
+"""What follows the frame in a stream of mode j2k (docs/format J1): fields to bytes and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRANSFORM, YCBCR, ALIKE, PLAIN = 1, 2, 4, 8
 
 @dataclass(frozen=True)
 class J2kPayload:
-    """The chunk as a JPEG 2000 image and a residual (section 22)."""
+    """The chunk as a JPEG 2000 image and a residual (J1)."""
 
     fields: Fields
     """The steps are in the lane: here they are 0."""
@@ -54,18 +54,18 @@ def payload_of(stream: Stream) -> J2kPayload:
 
 
 def parse(view: memoryview, header: Header) -> J2kPayload:
-    """Read section 22; the parts are slices of ``view``."""
+    """Read J1; the parts are slices of ``view``."""
     payload, end = _parse_fields(view, header)
     return replace(payload, residual_part=view[end:])
 
 
 def parse_lossy(view: memoryview, header: Header) -> J2kPayload:
-    """Read section 22 up to the end of the lossy part, which ``view`` may end with."""
+    """Read J1 up to the end of the lossy part, which ``view`` may end with."""
     return _parse_fields(view, header)[0]
 
 
 def _parse_fields(view: memoryview, header: Header) -> tuple[J2kPayload, int]:
-    """Read section 22 up to the end of the lossy part; also where that is."""
+    """Read J1 up to the end of the lossy part; also where that is."""
     if len(view) < J2K_SIZE:
         truncated(f"a stream of mode j2k has at least {J2K_SIZE} bytes", view)
     kind, a, crc = _J2K.unpack_from(view, HEADER_SIZE)
@@ -149,7 +149,7 @@ def _write_component(component: Component) -> bytes:
 
 
 def pack(out: bytearray, p: J2kPayload) -> None:
-    """Append section 22 to a stream's header."""
+    """Append J1 to a stream's header."""
     f = p.fields
     written = [_write_component(c) for c in f.components]
     alike = len(set(written)) == 1

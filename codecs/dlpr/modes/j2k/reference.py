@@ -1,8 +1,8 @@
-"""The reference decoder of mode j2k: docs/format sections 17, 19 and 22 to 24 made executable.
+"""The reference decoder of mode j2k: docs/format J1 to J3, sections 17 and 19 made executable.
 
 ::
 
-    lossy part --24 (coefficients.py), entropy decoder 17 (mixed/)--> coefficients --23 (synthesis.py)--> samples
+    lossy part --J3 (coefficients.py), entropy decoder 17 (mixed/)--> coefficients --J2 (synthesis.py)--> samples
     residual part --19 (mixed/residual.py)--> symbols of 2 tau + 1 levels ----------------------------------+
 """
 

@@ -1,4 +1,4 @@
-"""Streams of mode j2k: from pixels and their JPEG 2000 image to fields and back (docs/format section 22)."""
+"""Streams of mode j2k: from pixels and their JPEG 2000 image to fields and back (docs/format J1)."""
 
 from __future__ import annotations
 

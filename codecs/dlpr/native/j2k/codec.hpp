@@ -1,4 +1,4 @@
-// Streams of mode j2k (docs/format section 22): steps, passes and coefficients, residual.
+// Streams of mode j2k (docs/format J1): steps, passes and coefficients, residual.
 #pragma once
 #include "j2k/coder.hpp"
 #include "j2k/decode.hpp"

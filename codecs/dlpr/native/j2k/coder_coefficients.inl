@@ -1,4 +1,4 @@
-// Coefficients of a JPEG 2000 image, adaptively coded (docs/format section 24). Included once for each instruction set
+// Coefficients of a JPEG 2000 image, adaptively coded (docs/format J3). Included once for each instruction set
 // by coder.inl. Python twin: codecs/dlpr/modes/j2k/coefficients.py.
 
 // Kinds of bits: largest magnitude of a cell, bit length of a coefficient, sign, bits below the first; then what passes

@@ -1,0 +1,334 @@
+"""Streams of mode j2k: round trips, the reference decoder, the API's choice, damage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import dlpr
+from dlpr import bitstream, reference
+from dlpr.bitstream import Header, Mode, Stream
+from dlpr.errors import BitstreamError, CorruptError, UnsupportedInputError
+from dlpr.layout import Layout, from_planes, to_planes
+from dlpr.modes.j2k import reference as j2k_reference
+from dlpr.modes.j2k.coefficients import COMPONENT_SLOTS, decode_coefficients, usual_step
+from dlpr.modes.j2k.fields import Colour, Component, Fields, Wavelet
+from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.parse import parse
+from dlpr.modes.j2k.payload import J2kPayload
+from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams, stored_image
+from dlpr.modes.j2k.synthesis import synthesise
+
+U8 = npt.NDArray[np.uint8]
+STREAMS = Path(__file__).parent / "streams"
+FILES = {path.stem: path for path in sorted(STREAMS.iterdir())}
+TAKEN = [name for name, path in FILES.items() if image_of(path.read_bytes()) is not None]
+SLOW = ["causal", "tiles-off-grid"]
+"""Kinds that the reference decodes in every run: cut passes, odd origins, several tiles."""
+
+
+@lru_cache
+def source(name: str) -> bytes:
+    return FILES[name].read_bytes()
+
+
+def same(a: J2kImage, b: J2kImage) -> bool:
+    groups = zip((a.coefficients, a.passes, a.missing), (b.coefficients, b.passes, b.missing), strict=True)
+    return a.fields == b.fields and all(np.array_equal(x, y) for g, h in groups for x, y in zip(g, h, strict=True))
+
+
+def stream_of(image: J2kImage, pixels: U8, tau: int = 0) -> bytes:
+    """A stream of mode j2k, whether or not another mode were smaller."""
+    layout, height, width = Layout.of(pixels.shape)
+    candidate = J2kCandidate(Header(Mode.STORED, tau, layout, height, width, 0), to_planes(pixels, layout), image)
+    (stream,) = j2k_streams([candidate])
+    assert stream is not None
+    return bitstream.pack(stream)
+
+
+def spoilt(rng: np.random.Generator, pixels: U8, share: float) -> U8:
+    """Other values at some samples."""
+    out = pixels.copy()
+    where = rng.random(out.shape) < share
+    out[where] = rng.integers(0, 256, int(where.sum()), np.uint8)
+    return out
+
+
+def some_image(rng: np.random.Generator, components: int = 3, side: int = 40) -> J2kImage:
+    """An image of random fields and numbers, such as no encoder makes."""
+    levels = int(rng.integers(0, 4))
+    top, left, height, width = (int(v) for v in (*rng.integers(0, 30, 2), *rng.integers(1, side, 2)))
+    tile = tuple(int(v) for v in (rng.integers(0, top + 1), rng.integers(0, left + 1)))
+    size = tuple(int(top + left + rng.integers(20, 50)) for _ in range(2))
+    wavelet = Wavelet(int(rng.integers(2)))
+
+    def component(k: int) -> Component:
+        n = int(levels if rng.random() < 0.7 else rng.integers(0, 4))
+        steps = tuple(
+            (int(rng.integers(1, 14)), 0 if wavelet is Wavelet.REVERSIBLE else int(rng.integers(2048)))
+            for _ in range(3 * n + 1)
+        )
+        blocks = tuple((int(rng.integers(0, 7)), int(rng.integers(0, 7))) for _ in range(n + 1))
+        sampling = (1, 1) if k == 0 or rng.random() < 0.5 else (int(rng.choice([1, 2])), int(rng.choice([1, 2, 4])))
+        return Component(sampling, wavelet, blocks, steps, int(rng.integers(1, 4)), bool(rng.random() < 0.3))
+
+    colour = Colour(int(components == 3 and rng.random() < 0.3))
+    area = (top, left, top + height, left + width)
+    fields = Fields(area, (*tile, *size), tuple(component(k) for k in range(components)), False, colour)
+    coefficients, passes, missing = [], [], []
+    for b in fields.bands:
+        q = np.zeros(tuple(max(n, 0) for n in b.shape), np.int32)
+        counts, lost = np.zeros(b.grid, np.uint8), np.zeros(b.grid, np.uint8)
+        for row, column in np.ndindex(*b.grid):
+            planes = int(min(b.planes, rng.integers(0, 9)))
+            if planes < 1:
+                continue
+            n = int(rng.integers(1, 3 * planes - 1))
+            counts[row, column], lost[row, column] = n, b.planes - planes
+            window = b.block(row, column)
+            shape = q[window].shape
+            lowest = planes - 1 - (n - 1) // 3
+            m = np.floor(rng.laplace(0, rng.choice([0.3, 2, 40]), shape)).astype(np.int64)
+            q[window] = _cut(m, planes, lowest, (n - 1) % 3, fields.components[b.component].causal, rng)
+        coefficients.append(q)
+        passes.append(counts)
+        missing.append(lost)
+    return J2kImage(fields, tuple(coefficients), tuple(passes), tuple(missing))
+
+
+def _cut(
+    m: npt.NDArray[np.int64], planes: int, lowest: int, more: int, causal: bool, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Coefficients of a block as its passes leave them."""
+    sign, size = np.sign(m), np.minimum(np.abs(m) << lowest, (1 << planes) - 1) >> lowest << lowest
+    if more:
+        p, known = lowest - 1, size > 0
+        found = np.pad(known, 1)
+        for y0 in range(0, m.shape[0], 4):  # the order of a pass: stripes of four rows, column by column
+            for x in range(m.shape[1]):
+                for y in range(y0, min(y0 + 4, m.shape[0])):
+                    near = found[y : y + 3, x : x + 3].copy()
+                    if causal and y == y0 + 3:
+                        near[2] = False
+                    if not near[1, 1] and near.any() and rng.random() < 0.4:
+                        found[y + 1, x + 1], size[y, x], sign[y, x] = True, 1 << p, rng.choice([-1, 1])
+        if more == 2:
+            size += known * (rng.integers(0, 2, m.shape) << p)
+    return sign * size
+
+
+def check(image: J2kImage, pixels: U8, tau: int = 0, slow: bool = True) -> bytes:
+    """Code, decode natively and by the reference, compare everything."""
+    data = stream_of(image, pixels, tau)
+    stream = bitstream.parse(data)
+    out = dlpr.decode(data)
+    assert out.shape == pixels.shape
+    assert int(np.abs(out.astype(int) - pixels).max()) <= tau
+    assert same(stored_image(stream), image)
+    assert np.array_equal(dlpr.decode(data, layer="lossy"), _lossy(image, pixels))
+    if slow:
+        assert same(j2k_reference.decode_image(stream), image)
+        assert np.array_equal(reference.decode(data), out)
+    return data
+
+
+def _lossy(image: J2kImage, pixels: U8) -> U8:
+    return synthesise(image).reshape(pixels.shape)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_every_kind_of_codestream(name: str) -> None:
+    image = parse(source(name))
+    pixels = synthesise(image)
+    data = check(image, pixels if pixels.shape[2] == 3 else pixels[..., 0], slow=name in SLOW)
+    assert dlpr.inspect(data).bytes_by_part["residual"] == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", TAKEN)
+def test_every_kind_by_the_reference(name: str) -> None:
+    image = parse(source(name))
+    pixels = synthesise(image)
+    check(image, pixels if pixels.shape[2] == 3 else pixels[..., 0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_images_that_no_encoder_makes(seed: int) -> None:
+    rng = np.random.default_rng([seed, 15])
+    image = some_image(rng, components=int(rng.choice([1, 3])))
+    pixels = spoilt(rng, synthesise(image), 0.1 * (seed % 3))
+    check(image, pixels if pixels.shape[2] == 3 else pixels[..., 0], tau=seed % 4)
+
+
+def test_smaller_than_its_codestream() -> None:
+    data = source("layers-9-7")
+    image = parse(data)
+    pixels = synthesise(image)
+    out = dlpr.encode(pixels, source=data)
+    info = dlpr.inspect(out)
+    assert (info.mode, info.lossy_layer, info.weights_id) == ("j2k", True, None)
+    assert sum(info.bytes_by_part.values()) == info.size == len(out)
+    assert set(info.bytes_by_part) == {"header", "coefficients", "residual"}
+    assert len(out) < 0.95 * len(data)
+    assert np.array_equal(dlpr.decode(out), pixels)
+    assert np.array_equal(dlpr.decode(out[: info.lossy_prefix], layer="lossy"), pixels)
+    chw = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))[None]
+    assert len(dlpr.encode(chw, source=image)) == len(out)
+    assert dlpr.encode(pixels, source=SourceJ2k(data)) == out
+    assert dlpr.encode_batch([pixels] * 3, sources=[data] * 3, threads=3) == [out] * 3
+    assert dlpr.encode_batch([pixels], source_jpegs=[data]) == [out]
+
+
+def test_sources_that_do_not_fit_change_nothing() -> None:
+    data = source("layers-9-7")
+    pixels = synthesise(parse(data))
+    plain = dlpr.encode(pixels, jpeg="given")
+    for other in (b"", data[:200], source("lossless")[:-100], SourceJ2k(b"\xff\x4f"), SourceJ2k(data, Colour.YCBCR)):
+        assert dlpr.encode(pixels, source=other, jpeg="given") == plain
+    part = np.ascontiguousarray(pixels[:-1])
+    assert dlpr.encode(part, source=data, jpeg="given") == dlpr.encode(part, jpeg="given")
+    flat = np.full_like(pixels, 7)
+    assert dlpr.inspect(dlpr.encode(flat, source=data)).mode == "constant"
+    with pytest.raises(UnsupportedInputError, match="SourceJ2k"):
+        dlpr.encode(pixels, source=5)  # type: ignore[arg-type]
+    with pytest.raises(CorruptError, match="no JPEG 2000 image"):
+        decode_planes([bitstream.parse(dlpr.encode(flat))])
+
+
+def test_pixels_of_another_reader() -> None:
+    """What a reader rounds otherwise goes into the residual."""
+    data = source("layers-9-7")
+    pixels = synthesise(parse(data))
+    other = pixels.copy()
+    other[::7, ::5] ^= 1
+    out = dlpr.encode(other, source=data, jpeg="given")
+    assert dlpr.inspect(out).mode == "j2k"
+    assert np.array_equal(dlpr.decode(out), other)
+    within = dlpr.encode(other, 1, source=data, jpeg="given")
+    assert len(within) < len(out)
+    assert int(np.abs(dlpr.decode(within).astype(int) - other).max()) <= 1
+
+
+def test_steps_that_are_usual() -> None:
+    image = parse(source("layers-9-7"))
+    for component in image.fields.components:
+        for b, step in enumerate(component.steps):
+            orientation, depth = ((b - 1) % 3 + 1, component.levels - (b - 1) // 3) if b else (0, component.levels)
+            assert usual_step(component.wavelet, orientation, depth) == step
+    assert COMPONENT_SLOTS == 26709
+
+
+# ---- damage ----
+
+
+def forged(rng: np.random.Generator, data: bytes) -> bytes:
+    """A stream with right checksums of bytes and something else wrong."""
+    stream = bitstream.parse(data)
+    header, p = stream.header, stream.payload
+    assert isinstance(p, J2kPayload)
+    fields, lane, residual = p.fields, bytearray(p.lane), bytearray(p.residual_part)
+    kind = int(rng.integers(7))
+    if kind == 0:
+        height, width = (int(v) for v in rng.integers(1, 70, 2))
+        header = replace(header, height=height, width=width)
+        top, left = fields.area[:2]
+        if rng.random() < 0.8:
+            fields = replace(fields, area=(top, left, top + height, left + width))
+    elif kind == 1:
+        k = int(rng.integers(len(fields.components)))
+        changed = list(fields.components)
+        c = changed[k]
+        changed[k] = replace(c, guard=int(rng.integers(8)), causal=not c.causal)
+        fields = replace(fields, components=tuple(changed))
+    elif kind == 2:
+        c = fields.components[0]
+        levels = int(rng.integers(0, 9))
+        c = replace(c, blocks=(c.blocks[0],) * (levels + 1), steps=((0, 0),) * (3 * levels + 1))
+        fields = replace(fields, components=(c,) * len(fields.components))
+    elif kind == 3:
+        lane[int(rng.integers(len(lane)))] ^= 1 << int(rng.integers(8))
+    elif kind == 4:
+        lane = bytearray(rng.bytes(int(rng.integers(1, 400))))
+    elif kind == 5:
+        residual = bytearray(rng.bytes(int(rng.integers(1, 200))))
+    else:
+        del lane[int(rng.integers(1, len(lane) + 1)) :]
+    payload = J2kPayload(fields, bytes(lane), bytes(residual))
+    return bitstream.pack(Stream(header, payload))
+
+
+def outcome(data: bytes, layer: Literal["full", "lossy"] = "full") -> str | bytes:
+    """Reason of the error, or the samples; any other exception fails the test."""
+    try:
+        return dlpr.decode(data, layer=layer).tobytes()
+    except BitstreamError as error:
+        return error.reason
+
+
+def unlike(rng: np.random.Generator, count: int, slow: int) -> None:
+    """Forge streams: a typed error or samples, the same from the reference."""
+    for n in range(count):
+        image = some_image(rng, side=24)
+        data = stream_of(image, spoilt(rng, synthesise(image), float(rng.choice([0, 0.1]))), int(rng.integers(3)))
+        for _ in range(6):
+            try:
+                bad = forged(rng, data)
+            except UnsupportedInputError:  # not even a writer takes such fields
+                continue
+            got = outcome(bad)
+            outcome(bad, "lossy")
+            if n < slow:
+                try:
+                    planes = bitstream.parse(bad)
+                    expected: str | bytes = from_planes(
+                        j2k_reference.decode_planes(planes), planes.header.layout
+                    ).tobytes()
+                except BitstreamError as error:
+                    expected = error.reason
+                if got == "pixels":
+                    assert isinstance(expected, bytes)
+                else:
+                    assert got == expected
+
+
+def test_forged_streams_mean_the_same_to_the_reference() -> None:
+    unlike(np.random.default_rng(3), 12, 6)
+
+
+@pytest.mark.full
+def test_many_forged_streams() -> None:
+    unlike(np.random.default_rng(4), 400, 60)
+
+
+def test_cut_and_flipped_streams_are_refused() -> None:
+    rng = np.random.default_rng(5)
+    image = some_image(rng, side=24)
+    data = stream_of(image, synthesise(image))
+    for end in range(len(data)):
+        assert outcome(data[:end]) in ("truncated", "checksum")
+        assert not isinstance(outcome(data[:end], "lossy"), bytes) or end == len(data)
+    for at in range(0, len(data), 3):
+        bad = bytearray(data)
+        bad[at] ^= 1 << int(rng.integers(8))
+        assert isinstance(outcome(bytes(bad)), str)
+
+
+def test_claims_of_many_blocks_are_refused() -> None:
+    """No stream of a few bytes claims more than it can hold."""
+    header = Header(Mode.J2K, 0, Layout.of((4096, 4096))[0], 4096, 4096, 0)
+    tiny = Component((1, 1), Wavelet.REVERSIBLE, ((2, 2),), ((0, 0),), 2)
+    fields = Fields((0, 0, 4096, 4096), (0, 0, 4096, 4096), (tiny,), False, Colour.NONE)
+    data = bitstream.pack(Stream(header, J2kPayload(fields, b"\1" * 40, b"")))
+    assert outcome(data) == "corrupt"
+    tiles = replace(fields, tiles=(0, 0, 16, 32))
+    assert outcome(bitstream.pack(Stream(header, J2kPayload(tiles, b"\1" * 40, b"")))) == "corrupt"
+    with pytest.raises(CorruptError, match="blocks"):
+        decode_coefficients(fields, b"\1" * 40)
+    wide = replace(header, height=4097)
+    assert outcome(bitstream.pack(Stream(wide, J2kPayload(fields, b"\1" * 40, b"")))) == "unsupported"
