@@ -22,8 +22,9 @@ import numpy as np
 
 import dlpr
 from dlpr import reference
-from dlpr.modes.jpeg import arithmetic, coefficients, residual
+from dlpr.modes.jpeg import coefficients
 from dlpr.modes.jpeg.prior import remember
+from dlpr.modes.mixed import arithmetic, residual
 
 PAGE = Path(__file__).with_name("dlpr-v3.md")
 PRIOR = base64.b64decode(

@@ -14,7 +14,7 @@ import pytest
 import dlpr
 from dlpr import reference
 from dlpr.modes.jpeg import coefficients
-from dlpr.modes.jpeg import residual as jpeg_residual
+from dlpr.modes.mixed import residual as jpeg_residual
 from dlpr.modes.networks import weights
 
 ROOT = Path(__file__).resolve().parents[2]

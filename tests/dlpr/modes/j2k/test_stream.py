@@ -324,11 +324,11 @@ def test_claims_of_many_blocks_are_refused() -> None:
     header = Header(Mode.J2K, 0, Layout.of((4096, 4096))[0], 4096, 4096, 0)
     tiny = Component((1, 1), Wavelet.REVERSIBLE, ((2, 2),), ((0, 0),), 2)
     fields = Fields((0, 0, 4096, 4096), (0, 0, 4096, 4096), (tiny,), False, Colour.NONE)
-    data = bitstream.pack(Stream(header, J2kPayload(fields, b"\1" * 40, b"")))
+    data = bitstream.pack(Stream(header, J2kPayload(fields, b"\xff" * 40, b"")))
     assert outcome(data) == "corrupt"
     tiles = replace(fields, tiles=(0, 0, 16, 32))
-    assert outcome(bitstream.pack(Stream(header, J2kPayload(tiles, b"\1" * 40, b"")))) == "corrupt"
+    assert outcome(bitstream.pack(Stream(header, J2kPayload(tiles, b"\xff" * 40, b"")))) == "corrupt"
     with pytest.raises(CorruptError, match="blocks"):
-        decode_coefficients(fields, b"\1" * 40)
+        decode_coefficients(fields, b"\xff" * 40)
     wide = replace(header, height=4097)
-    assert outcome(bitstream.pack(Stream(wide, J2kPayload(fields, b"\1" * 40, b"")))) == "unsupported"
+    assert outcome(bitstream.pack(Stream(wide, J2kPayload(fields, b"\xff" * 40, b"")))) == "unsupported"

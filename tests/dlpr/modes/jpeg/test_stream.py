@@ -265,7 +265,7 @@ def test_plugins_decode_mode_jpeg(tmp_path: Path) -> None:
 
 def test_wrong_arguments() -> None:
     pixels = np.zeros((8, 8, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None]
-    with pytest.raises(UnsupportedInputError, match="2 source JPEGs for 1 images"):
+    with pytest.raises(UnsupportedInputError, match="2 sources for 1 images"):
         dlpr.encode_batch([pixels], source_jpegs=[None, None])
     with pytest.raises(UnsupportedInputError, match="SourceJpeg"):
         dlpr.encode(pixels, source_jpeg=5)  # type: ignore[arg-type]
