@@ -413,7 +413,7 @@ class J2kDetails {
     if (!kReads) {
       const J2kPacket& packet = reader.packets[count];
       real = data_ + packet.begin, length = packet.header_end - packet.begin;
-      odd = length != to.size() - begin || std::memcmp(real, to.data() + begin, length);
+      odd = length != to.size() - begin || !std::equal(real, real + length, to.begin() + std::ptrdiff_t(begin));
     }
     if (numbers_.flag(kOddHeader, odd)) {
       length = numbers_.number(kHeaderLength, uint32_t(length));
@@ -474,7 +474,7 @@ inline std::string j2k_take_apart(const uint8_t* data, size_t size, const J2kStr
   if (!maker.run(image.bands, q.data(), passes.data(), missing.data(), parts)) return maker.error;
   for (size_t i = 0; i < parts.size(); ++i) {
     const J2kPart& p = s.parts[i];
-    if (parts[i].size() != p.end - p.body || std::memcmp(parts[i].data(), data + p.body, parts[i].size()))
+    if (parts[i].size() != p.end - p.body || !std::equal(parts[i].begin(), parts[i].end(), data + p.body))
       return "its packets cannot be made again";
   }
   frame = j2k_template(s, data, size);
