@@ -15,6 +15,7 @@ namespace dlpr {
 enum J2kNumber {
   kPartPackets,
   kRestBytes,
+  kTreeValue,
   kOddHeader,
   kHeaderLength,
   kEmptyBit,
@@ -125,13 +126,13 @@ class J2kDetails {
       }
     for (const J2kPrecinct& p : tile.precincts)
       for (const J2kPrecinct::Part& part : p.parts)
-        if (part.band >= 0) plant(tile, bands[part.band], part, passes[part.band], missing[part.band]);
+        if (part.band >= 0) plant(tile, source.get(), bands[part.band], part, passes[part.band], missing[part.band]);
     return packets(number, tile, reader, parts);
   }
 
   // Values of the tag trees: first layers and missing bit planes; blocks without passes come last.
-  void plant(J2kTile& tile, const J2kBand& band, const J2kPrecinct::Part& part, const uint8_t* passes,
-             const uint8_t* missing) {
+  void plant(J2kTile& tile, const J2kTile* source, const J2kBand& band, const J2kPrecinct::Part& part,
+             const uint8_t* passes, const uint8_t* missing) {
     for (int y = 0; y < part.rows; ++y)
       for (int x = 0; x < part.cols; ++x) {
         const size_t leaf = size_t(y) * part.cols + x, n = size_t(part.row + y) * band.grid_cols + size_t(part.col + x);
@@ -141,6 +142,13 @@ class J2kDetails {
       }
     tag_tree_close(tile.nodes, part.inclusion, part.planes);
     tag_tree_close(tile.nodes, part.planes, part.end);
+    // a block that is left out may have fewer missing planes than its neighbours: inner nodes then tell
+    for (size_t i = part.planes + size_t(part.rows) * part.cols; i < part.end; ++i) {
+      TagNode& node = tile.nodes[i];
+      if (node.value == 0xFFFF) continue;
+      const int less = source && source->nodes[i].known ? node.value - source->nodes[i].value : 0;
+      node.value = uint16_t(std::max(0, node.value - int(numbers_.number(kTreeValue, uint32_t(less)))));
+    }
   }
 
   // How the passes of a block are dealt out to layers: (layer, passes), in `shares_`.
