@@ -94,6 +94,7 @@ class J2kDetails {
     const J2kFields& f = s_.fields;
     const int tiles = f.tile_rows() * f.tile_cols(), each = j2k_tile_bands(f);
     parts.assign(s_.parts.size(), std::vector<uint8_t>());
+    by_tile_ = s_.parts_by_tile();
     for (int t = 0; t < tiles; ++t) {
       const size_t at = size_t(t) * each;
       if (!tile(t, bands.data() + at, q + at, passes + at, missing + at, each, parts)) return false;
@@ -113,7 +114,7 @@ class J2kDetails {
     J2kPacketReader reader;
     if (!kReads) {
       source.reset(new J2kTile(s_, bands, number));
-      if (!reader.read(s_, *source, number, data_, true)) return fail(reader.error);
+      if (!reader.read(s_, *source, number, by_tile_[size_t(number)], data_, true)) return fail(reader.error);
     }
     J2kTile tile(s_, bands, number);
     pieces_.clear(), bytes_.clear();
@@ -342,9 +343,7 @@ class J2kDetails {
   }
 
   bool packets(int number, J2kTile& tile, const J2kPacketReader& reader, std::vector<std::vector<uint8_t>>& parts) {
-    std::vector<size_t> mine;
-    for (size_t i = 0; i < s_.parts.size(); ++i)
-      if (s_.parts[i].tile == number) mine.push_back(i);
+    const std::vector<size_t>& mine = by_tile_[size_t(number)];
     if (mine.empty()) return fail("a tile is missing");
     // packets of each part; 0: all the rest
     std::vector<size_t> counts(mine.size(), 0);
@@ -361,7 +360,7 @@ class J2kDetails {
     }
     size_t part = 0, count = 0, in_part = 0;
     std::vector<uint8_t> header;
-    tile.walk(s_.of_tile(number), [&](J2kPrecinct& p, int layer) {
+    tile.walk(s_.volumes_of(number), [&](J2kPrecinct& p, int layer) {
       while (counts[part] && in_part == counts[part] - 1) {
         if (part + 1 == counts.size()) return false;
         ++part, in_part = 0;
@@ -452,6 +451,7 @@ class J2kDetails {
   std::vector<size_t> ends_;
   std::vector<int32_t> mine_;
   Bounds bounds_;
+  std::vector<std::vector<size_t>> by_tile_;
 };
 
 // The file without its packets: lengths of tile parts that follow are 0 there, those that were 0 are 1.
