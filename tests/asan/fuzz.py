@@ -5,7 +5,8 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
 checksums are right, on every instruction set in turn. So it does with random JPEG images, with and without a prior,
-and with damaged JPEG files and priors. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
+and with damaged JPEG files and priors; and with damaged JPEG 2000 files, their structures, and numbers that no
+encoder makes. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
 there is a process for each. Anything but a typed error ends it with exit status 1.
 """
 
@@ -153,6 +154,36 @@ def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes
                 synthesise(read)
 
 
+def fuzz_j2k(rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
+    """Samples of any numbers, damaged codestreams, and damaged structures of what could be read."""
+    from dlpr.errors import CorruptError, UnsupportedInputError
+    from dlpr.modes.j2k.synthesis import synthesise, synthesise_reference
+    from dlpr.modes.j2k.write import Structure, rebuild, take_apart
+
+    image = tests.some_image(rng, 40)
+    if not np.array_equal(synthesise(image), synthesise_reference(image)):
+        raise SystemExit("fuzz: native samples of JPEG 2000 differ from the reference")
+    for _ in range(20):
+        changed = bytearray(files[int(rng.integers(len(files)))])
+        early = min(len(changed), 300) if rng.random() < 0.5 else len(changed)
+        for _ in range(int(rng.integers(1, 5))):
+            changed[int(rng.integers(early))] = int(rng.integers(256))
+        try:
+            read, parts = take_apart(bytes(changed))
+        except UnsupportedInputError:
+            continue
+        if read.fields.height * read.fields.width < 1 << 16:
+            synthesise(read)
+        bad = [bytearray(part) for part in parts]
+        for _ in range(int(rng.integers(1, 4))):
+            part = bad[int(rng.integers(2))]
+            if part:
+                part[int(rng.integers(len(part)))] = int(rng.integers(256))
+        for other in (read, image):
+            with suppress(CorruptError):
+                rebuild(other, Structure(bytes(bad[0]), bytes(bad[1])))
+
+
 def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> None:
     """Damage priors: they are refused, or take a stream that names them to a typed error or some pixels."""
     from dlpr.errors import BitstreamError
@@ -200,6 +231,8 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")
     jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "modes" / "jpeg" / "test_stream.py")
     files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
+    j2k = load("test_j2k_synthesis", TESTS / "dlpr" / "modes" / "j2k" / "test_synthesis.py")
+    codestreams = [path.read_bytes() for path in j2k.STREAMS.values()]
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
     learnt = load("test_jpeg_prior", TESTS / "dlpr" / "modes" / "jpeg" / "test_prior.py")
@@ -223,6 +256,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
             raise SystemExit(f"fuzz: round {rounds}: off by more than tau: {image.shape} {tau} {chosen}")
         rounds += 1
         fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
+        fuzz_j2k(rng, np, j2k, codestreams)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:

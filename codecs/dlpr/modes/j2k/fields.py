@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS
 
@@ -113,12 +116,12 @@ class BandPlace:
     exponent: int
     mantissa: int
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of coefficients."""
         return self.bottom - self.top, self.right - self.left
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of code blocks; (0, 0) of an empty band."""
         if self.bottom <= self.top or self.right <= self.left:
@@ -264,6 +267,12 @@ class Fields:
             for component in range(len(self.components))
             for band in self._bands_of(tile, component)
         )
+
+    @cached_property
+    def block_planes(self) -> npt.NDArray[np.int64]:
+        """Bit planes of each code block's band (M_b), for all bands one after the other, int64 [blocks]."""
+        grids = [band.grid for band in self.bands]
+        return np.repeat([band.planes for band in self.bands], [rows * columns for rows, columns in grids])
 
     def _bands_of(self, tile: int, number: int) -> list[BandPlace]:
         """Bands of one component of one tile."""

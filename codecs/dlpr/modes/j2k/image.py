@@ -73,20 +73,20 @@ class J2kImage:
         if not len(self.coefficients) == len(self.passes) == len(self.missing) == len(bands):
             _refuse(f"{len(self.coefficients)} arrays for {len(bands)} bands")
         for number, band in enumerate(bands):
-            q, passes, missing = self.coefficients[number], self.passes[number], self.missing[number]
+            q = self.coefficients[number]
             if q.dtype != np.int32 or q.shape != band.shape:
                 _refuse(f"coefficients of {q.dtype} {q.shape}; int32 {band.shape} are needed")
-            for name, counts in (("passes", passes), ("missing", missing)):
+            for name, counts in (("passes", self.passes[number]), ("missing", self.missing[number])):
                 if counts.dtype != np.uint8 or counts.shape != band.grid:
                     _refuse(f"{name} of {counts.dtype} {counts.shape}; uint8 {band.grid} are needed")
-            if not passes.size:
-                continue
-            planes = band.planes - missing.astype(np.int64)
-            coded = passes > 0
-            if np.any(coded & ((planes < 1) | (planes > MAX_PLANES) | (passes > 3 * planes - 2))):
-                _refuse("more passes than a block has bit planes")
-            if np.any(missing[~coded]):
-                _refuse("missing bit planes of a block without passes")
+        passes = np.concatenate([p.ravel() for p in self.passes])
+        missing = np.concatenate([m.ravel() for m in self.missing])
+        coded = passes > 0
+        planes = self.fields.block_planes - missing
+        if np.any(coded & ((planes < 1) | (planes > MAX_PLANES) | (passes > 3 * planes - 2))):
+            _refuse("more passes than a block has bit planes")
+        if np.any(missing[~coded]):
+            _refuse("missing bit planes of a block without passes")
 
     def lowest_planes(self, band: int) -> npt.NDArray[np.int64]:
         """Lowest bit plane that is known of each coefficient of a band; 0 for coefficients that are 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from dlpr._native import j2k_parse
@@ -41,8 +42,9 @@ def parse(data: bytes, colour: Colour = Colour.NONE) -> J2kImage:
     return J2kImage(fields_of(fields, colour), coefficients, passes, missing)
 
 
+@lru_cache(64)
 def fields_of(native: tuple[Any, ...], colour: Colour) -> Fields:
-    """Return fields as the native code gives them."""
+    """Return fields as the native code gives them; tiles of a slide share them, and their bands."""
     area, tiles, components, transform, _ = native
     return Fields(
         area,

@@ -79,13 +79,14 @@ inline std::string j2k_decode(const uint8_t* data, size_t size, J2kStream& s, J2
     return "far more pixels than its bytes can hold";
   image.bands = j2k_bands(f);
   const int tiles = f.tile_rows() * f.tile_cols(), each = j2k_tile_bands(f);
+  const std::vector<std::vector<size_t>> parts = s.parts_by_tile();
   bool ready = false;
   Tier1 t1;
   std::vector<uint8_t> scratch;
   for (int t = 0; t < tiles; ++t) {
     J2kTile tile(s, image.bands.data() + size_t(t) * each, t);
     J2kPacketReader reader;
-    if (!reader.read(s, tile, t, data, false)) return reader.error;
+    if (!reader.read(s, tile, t, parts[size_t(t)], data, false)) return reader.error;
     if (!ready) image.allot(f), ready = true;  // the first packets are good
     for (int b = 0; b < each; ++b) {
       const size_t at = size_t(t) * each + b;

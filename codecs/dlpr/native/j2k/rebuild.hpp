@@ -15,6 +15,7 @@ namespace dlpr {
 enum J2kNumber {
   kPartPackets,
   kRestBytes,
+  kTreeValue,
   kOddHeader,
   kHeaderLength,
   kEmptyBit,
@@ -93,6 +94,7 @@ class J2kDetails {
     const J2kFields& f = s_.fields;
     const int tiles = f.tile_rows() * f.tile_cols(), each = j2k_tile_bands(f);
     parts.assign(s_.parts.size(), std::vector<uint8_t>());
+    by_tile_ = s_.parts_by_tile();
     for (int t = 0; t < tiles; ++t) {
       const size_t at = size_t(t) * each;
       if (!tile(t, bands.data() + at, q + at, passes + at, missing + at, each, parts)) return false;
@@ -112,7 +114,7 @@ class J2kDetails {
     J2kPacketReader reader;
     if (!kReads) {
       source.reset(new J2kTile(s_, bands, number));
-      if (!reader.read(s_, *source, number, data_, true)) return fail(reader.error);
+      if (!reader.read(s_, *source, number, by_tile_[size_t(number)], data_, true)) return fail(reader.error);
     }
     J2kTile tile(s_, bands, number);
     pieces_.clear(), bytes_.clear();
@@ -125,13 +127,13 @@ class J2kDetails {
       }
     for (const J2kPrecinct& p : tile.precincts)
       for (const J2kPrecinct::Part& part : p.parts)
-        if (part.band >= 0) plant(tile, bands[part.band], part, passes[part.band], missing[part.band]);
+        if (part.band >= 0) plant(tile, source.get(), bands[part.band], part, passes[part.band], missing[part.band]);
     return packets(number, tile, reader, parts);
   }
 
   // Values of the tag trees: first layers and missing bit planes; blocks without passes come last.
-  void plant(J2kTile& tile, const J2kBand& band, const J2kPrecinct::Part& part, const uint8_t* passes,
-             const uint8_t* missing) {
+  void plant(J2kTile& tile, const J2kTile* source, const J2kBand& band, const J2kPrecinct::Part& part,
+             const uint8_t* passes, const uint8_t* missing) {
     for (int y = 0; y < part.rows; ++y)
       for (int x = 0; x < part.cols; ++x) {
         const size_t leaf = size_t(y) * part.cols + x, n = size_t(part.row + y) * band.grid_cols + size_t(part.col + x);
@@ -141,6 +143,13 @@ class J2kDetails {
       }
     tag_tree_close(tile.nodes, part.inclusion, part.planes);
     tag_tree_close(tile.nodes, part.planes, part.end);
+    // a block that is left out may have fewer missing planes than its neighbours: inner nodes then tell
+    for (size_t i = part.planes + size_t(part.rows) * part.cols; i < part.end; ++i) {
+      TagNode& node = tile.nodes[i];
+      if (node.value == 0xFFFF) continue;
+      const int less = source && source->nodes[i].known ? node.value - source->nodes[i].value : 0;
+      node.value = uint16_t(std::max(0, node.value - int(numbers_.number(kTreeValue, uint32_t(less)))));
+    }
   }
 
   // How the passes of a block are dealt out to layers: (layer, passes), in `shares_`.
@@ -334,9 +343,7 @@ class J2kDetails {
   }
 
   bool packets(int number, J2kTile& tile, const J2kPacketReader& reader, std::vector<std::vector<uint8_t>>& parts) {
-    std::vector<size_t> mine;
-    for (size_t i = 0; i < s_.parts.size(); ++i)
-      if (s_.parts[i].tile == number) mine.push_back(i);
+    const std::vector<size_t>& mine = by_tile_[size_t(number)];
     if (mine.empty()) return fail("a tile is missing");
     // packets of each part; 0: all the rest
     std::vector<size_t> counts(mine.size(), 0);
@@ -353,7 +360,7 @@ class J2kDetails {
     }
     size_t part = 0, count = 0, in_part = 0;
     std::vector<uint8_t> header;
-    tile.walk(s_.of_tile(number), [&](J2kPrecinct& p, int layer) {
+    tile.walk(s_.volumes_of(number), [&](J2kPrecinct& p, int layer) {
       while (counts[part] && in_part == counts[part] - 1) {
         if (part + 1 == counts.size()) return false;
         ++part, in_part = 0;
@@ -413,7 +420,7 @@ class J2kDetails {
     if (!kReads) {
       const J2kPacket& packet = reader.packets[count];
       real = data_ + packet.begin, length = packet.header_end - packet.begin;
-      odd = length != to.size() - begin || std::memcmp(real, to.data() + begin, length);
+      odd = length != to.size() - begin || !std::equal(real, real + length, to.begin() + std::ptrdiff_t(begin));
     }
     if (numbers_.flag(kOddHeader, odd)) {
       length = numbers_.number(kHeaderLength, uint32_t(length));
@@ -444,6 +451,7 @@ class J2kDetails {
   std::vector<size_t> ends_;
   std::vector<int32_t> mine_;
   Bounds bounds_;
+  std::vector<std::vector<size_t>> by_tile_;
 };
 
 // The file without its packets: lengths of tile parts that follow are 0 there, those that were 0 are 1.
@@ -474,7 +482,7 @@ inline std::string j2k_take_apart(const uint8_t* data, size_t size, const J2kStr
   if (!maker.run(image.bands, q.data(), passes.data(), missing.data(), parts)) return maker.error;
   for (size_t i = 0; i < parts.size(); ++i) {
     const J2kPart& p = s.parts[i];
-    if (parts[i].size() != p.end - p.body || std::memcmp(parts[i].data(), data + p.body, parts[i].size()))
+    if (parts[i].size() != p.end - p.body || !std::equal(parts[i].begin(), parts[i].end(), data + p.body))
       return "its packets cannot be made again";
   }
   frame = j2k_template(s, data, size);

@@ -4,6 +4,7 @@
 #include "j2k/bands.hpp"
 #include "j2k/tier1.hpp"
 #include <cstring>
+#include <map>
 #include <string>
 
 namespace dlpr {
@@ -31,15 +32,20 @@ struct J2kStream {
   int style[3] = {};  // J2kStyle
   uint8_t precinct_h[3][kJ2kMaxLevels + 1] = {}, precinct_w[3][kJ2kMaxLevels + 1] = {};
   int layers = 1;
-  bool sop = false, eph = false;                                     // markers around packet headers may, must occur
-  std::vector<J2kVolume> volumes;                                    // of all tiles
-  std::vector<std::pair<int, std::vector<J2kVolume>>> tile_volumes;  // POC of single tiles
+  bool sop = false, eph = false;                       // markers around packet headers may, must occur
+  std::vector<J2kVolume> volumes;                      // of all tiles
+  std::map<int, std::vector<J2kVolume>> tile_volumes;  // POC of single tiles
   std::vector<J2kPart> parts;
   size_t begin = 0, end = 0;  // the codestream in the file: SOC .. after the last tile part (EOC)
-  const std::vector<J2kVolume>& of_tile(int tile) const {
-    for (const auto& t : tile_volumes)
-      if (t.first == tile) return t.second;
-    return volumes;
+  const std::vector<J2kVolume>& volumes_of(int tile) const {
+    const auto own = tile_volumes.find(tile);
+    return own == tile_volumes.end() ? volumes : own->second;
+  }
+  // Numbers of the parts of each tile, once all parts are known.
+  std::vector<std::vector<size_t>> parts_by_tile() const {
+    std::vector<std::vector<size_t>> out(size_t(fields.tile_rows()) * fields.tile_cols());
+    for (size_t i = 0; i < parts.size(); ++i) out[size_t(parts[i].tile)].push_back(i);
+    return out;
   }
 };
 
@@ -354,7 +360,7 @@ class J2kParser {
       const size_t n = u2(p + 2);
       if (n < 2 || n > part.end - p - 2) return fail("a tile part's header is cut short");
       if (m == 0xFF5F) {
-        if (!own_volumes(part.tile, p + 4, n - 2)) return fail("a damaged marker segment of a tile");
+        if (!poc(p + 4, n - 2, s_->tile_volumes[part.tile])) return fail("a damaged marker segment of a tile");
       } else if (m == 0xFF52 || m == 0xFF53 || m == 0xFF5C || m == 0xFF5D) {
         return fail("a tile with coding parameters of its own");
       } else if (m == 0xFF5E) {
@@ -368,13 +374,6 @@ class J2kParser {
     }
     part.body = p + 2;
     return true;
-  }
-
-  bool own_volumes(int tile, size_t p, size_t n) {
-    for (auto& t : s_->tile_volumes)
-      if (t.first == tile) return poc(p, n, t.second);
-    s_->tile_volumes.emplace_back(tile, std::vector<J2kVolume>());
-    return poc(p, n, s_->tile_volumes.back().second);
   }
 
   const uint8_t* data_ = nullptr;

@@ -61,10 +61,11 @@ class J2kTile {
   bool walk(const std::vector<J2kVolume>& volumes, Visit&& visit) {
     std::vector<J2kPrecinct*> mine;
     for (const J2kVolume& v : volumes) {
+      const int layers = std::min(v.end_layer, s_.layers);
       mine.clear();
       for (J2kPrecinct& p : precincts)
         if (p.resolution >= v.first_resolution && p.resolution < v.end_resolution && p.component >= v.first_component &&
-            p.component < v.end_component)
+            p.component < v.end_component && p.next_layer < layers)
           mine.push_back(&p);
       const int order = v.order;
       std::stable_sort(mine.begin(), mine.end(), [order](const J2kPrecinct* a, const J2kPrecinct* b) {
@@ -80,7 +81,6 @@ class J2kTile {
                                   {b->component, b->y, b->x, b->resolution}};
         return std::lexicographical_compare(ka[order], ka[order] + 4, kb[order], kb[order] + 4);
       });
-      const int layers = std::min(v.end_layer, s_.layers);
       auto one = [&](J2kPrecinct* p, int layer) {
         if (layer != p->next_layer) return true;  // in an earlier volume
         ++p->next_layer;
@@ -267,14 +267,15 @@ class J2kPacketReader {
   std::vector<J2kPiece> pieces;
   const char* error = nullptr;
 
-  bool read(const J2kStream& s, J2kTile& t, int tile, const uint8_t* data, bool note) {
+  // `numbers`: the parts of the tile. `note`: packets are asked for.
+  bool read(const J2kStream& s, J2kTile& t, int tile, const std::vector<size_t>& numbers, const uint8_t* data,
+            bool note) {
     std::vector<const J2kPart*> parts;
-    for (const J2kPart& p : s.parts)
-      if (p.tile == tile) parts.push_back(&p);
+    for (size_t i : numbers) parts.push_back(&s.parts[i]);
     size_t part = 0, at = parts.empty() ? 0 : parts[0]->body;
     if (parts.empty()) return fail("a tile is missing");
     size_t count = 0;
-    const bool done = t.walk(s.of_tile(tile), [&](J2kPrecinct& p, int layer) {
+    const bool done = t.walk(s.volumes_of(tile), [&](J2kPrecinct& p, int layer) {
       while (at == parts[part]->end && part + 1 < parts.size()) {
         part_packets.push_back(count);
         at = parts[++part]->body;
