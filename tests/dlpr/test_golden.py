@@ -68,6 +68,16 @@ CASES = [
     "v3/colour-chw",
     "v3/colour-grey",
     "v3/colour-photoycc",
+    "v3/j2k-53",
+    "v3/j2k-97",
+    "v3/j2k-causal",
+    "v3/j2k-grey-hw",
+    "v3/j2k-residual-tau0",
+    "v3/j2k-residual-tau2",
+    "v3/j2k-rgb",
+    "v3/j2k-subsampled",
+    "v3/j2k-tiles",
+    "v3/j2k-ycc-chw",
 ]
 
 
@@ -89,7 +99,7 @@ def sha256(data: bytes) -> str:
 def load(name: str) -> tuple[np.ndarray, bytes, dict[str, Any]]:
     folder = GOLDEN / name
     have = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    assert have - {"source.npz"} == FILES, (
+    assert have - {"source.npz", "source.j2k"} == FILES, (
         f"golden {name} is not complete: {sorted(have)}; restore it from git, do not make it anew"
     )
     case = json.loads((folder / "case.json").read_text("utf-8"))
@@ -104,7 +114,7 @@ def test_no_golden_is_missing_or_unlisted() -> None:
 
 def test_goldens_cover_the_format() -> None:
     infos = [dlpr.inspect(load(name)[1]) for name in CASES]
-    assert {info.mode for info in infos} == {"coded", "constant", "stored", "jpeg", "colour"}
+    assert {info.mode for info in infos} == {"coded", "constant", "stored", "jpeg", "colour", "j2k"}
     assert {info.layout for info in infos} == {"HWC", "CHW", "HW"}
     assert {0, 1, 5, 15} <= {info.tau for info in infos}
     coded = [info for info in infos if info.mode == "coded"]
@@ -138,9 +148,8 @@ def test_golden_decodes_in_the_reference(name: str) -> None:
 def test_encoder_writes_the_golden(name: str) -> None:
     image, data, case = load(name)
     weights_id = bytes.fromhex(case["weights_id"]) if case["weights_id"] else None
-    path = GOLDEN / name / "source.npz"
-    source = make_goldens().load_source(path) if path.exists() else None
-    again = dlpr.encode(image, case["tau"], weights_id=weights_id, source_jpeg=source, **case["options"])
+    source = make_goldens().load_source(GOLDEN / name, case)
+    again = dlpr.encode(image, case["tau"], weights_id=weights_id, source=source, **case["options"])
     assert again == data, "the encoder writes other bytes than before: a change for the changelog, and a breaking one"
 
 
@@ -157,6 +166,16 @@ REASONS = {
     "flipped-lossy": "checksum",
     "huge": "unsupported",
     "interval-0": "corrupt",
+    "j2k-component-reserved": "corrupt",
+    "j2k-first-sampling-2": "corrupt",
+    "j2k-kind-reserved": "unsupported",
+    "j2k-lane-cut": "corrupt",
+    "j2k-levels-33": "corrupt",
+    "j2k-lossy-checksum": "checksum",
+    "j2k-lossy-too-long": "truncated",
+    "j2k-other-coefficients": "corrupt",
+    "j2k-residual-cut": "corrupt",
+    "j2k-without-residual": "pixels",
     "jpeg-box-without-subsampling": "corrupt",
     "jpeg-kind-reserved": "unsupported",
     "jpeg-lane-cut": "corrupt",

@@ -4,7 +4,8 @@ python tests/golden/make_goldens.py                  add goldens that are missin
 python tests/golden/make_goldens.py --sizes          write tests/regression/sizes.csv anew: on purpose
 python tests/golden/make_goldens.py --replace-draft  make all anew; only while CHANGELOG.md calls the format a draft
 
-A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), and case.json:
+A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), in
+mode j2k source.j2k (the codestream), and case.json:
 tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
 the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
@@ -31,6 +32,10 @@ from dlpr.bitstream import Mode, crc32c
 from dlpr.errors import DlprError
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MATRICES, Lattice, Products, Rounding
+from dlpr.modes.j2k.fields import Colour
+from dlpr.modes.j2k.parse import parse as parse_j2k
+from dlpr.modes.j2k.stream import SourceJ2k
+from dlpr.modes.j2k.synthesis import synthesise as synthesise_j2k
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import standard_table
@@ -42,6 +47,7 @@ GOLDEN = TESTS / "golden" / "v3"
 ERRORS = TESTS / "golden-errors"
 SIZES = TESTS / "regression" / "sizes.csv"
 SLIDE = ROOT / "examples" / "CMU-1-Small-Region.svs"
+CODESTREAMS = TESTS / "dlpr" / "modes" / "j2k" / "streams"
 FILES = ("input.npy", "stream.dlpr", "case.json")
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -116,6 +122,7 @@ def golden_cases() -> dict[str, Case]:
         "stored": (noise, 0, {}),
         **jpeg_cases(),
         **colour_cases(),
+        **j2k_cases(),
     }
     # The slide is a JPEG inside, which an encoder finds; here its pixels are to be coded.
     return {name: (image, tau, {"jpeg": "given", **options}) for name, (image, tau, options) in cases.items()}
@@ -190,6 +197,37 @@ def jpeg_cases() -> dict[str, Case]:
     return out
 
 
+def j2k_cases() -> dict[str, Case]:
+    """Pixels of JPEG 2000 images, and some that are not quite."""
+
+    def made(name: str, colour: Colour = Colour.NONE) -> tuple[Image, SourceJ2k]:
+        source = SourceJ2k((CODESTREAMS / f"{name}.j2k").read_bytes(), colour)
+        return synthesise_j2k(parse_j2k(*source)), source
+
+    names = {
+        "j2k-97": "layers-9-7",
+        "j2k-53": "off-grid-5-3",
+        "j2k-causal": "causal",
+        "j2k-rgb": "no-transform",
+        "j2k-tiles": "tiles-off-grid",
+        "j2k-subsampled": "half-rows-columns",
+    }
+    out: dict[str, Case] = {}
+    for name, file in names.items():
+        pixels, source = made(file)
+        out[name] = (pixels, 0, {"source": source})
+    grey, source = made("grey")
+    out["j2k-grey-hw"] = (grey[..., 0], 0, {"source": source})
+    ycc, source = made("no-transform", Colour.YCBCR)
+    out["j2k-ycc-chw"] = (np.ascontiguousarray(np.moveaxis(ycc, -1, 0)), 0, {"source": source})
+    pixels, source = made("small-blocks")
+    pixels[10:14, 20:33] ^= 5
+    pixels[-1] ^= 1
+    for tau in (0, 2):
+        out[f"j2k-residual-tau{tau}"] = (pixels, tau, {"source": source})
+    return out
+
+
 def save_source(path: Path, image: JpegImage) -> None:
     """Write a JPEG image."""
     choices = (image.transform, *image.sampling, image.upsampling, image.crop_edges)
@@ -199,8 +237,13 @@ def save_source(path: Path, image: JpegImage) -> None:
     np.savez_compressed(path, fields=np.array(fields, np.int64), **arrays)
 
 
-def load_source(path: Path) -> JpegImage:
-    """Read what `save_source` wrote."""
+def load_source(folder: Path, case: dict[str, Any]) -> JpegImage | SourceJ2k | None:
+    """Read what a golden was decoded from."""
+    codestream, path = folder / "source.j2k", folder / "source.npz"
+    if codestream.exists():
+        return SourceJ2k(codestream.read_bytes(), Colour(case["colour"]))
+    if not path.exists():
+        return None
     with np.load(path) as file:
         h, w, y, x, transform, sv, sh, up, crop = (int(v) for v in file["fields"])
         n = len(file.files) // 2
@@ -249,17 +292,21 @@ def write_golden(name: str, case: Case) -> bool:
     np.save(npy, image)
     record = {
         "tau": tau,
-        "options": {key: value for key, value in options.items() if key != "source_jpeg"},
+        "options": {key: value for key, value in options.items() if key not in ("source_jpeg", "source")},
         "weights_id": info.weights_id,
         "mode": info.mode,
         "shape": list(decoded.shape),
         "stream_sha256": sha256(data),
         "decoded_sha256": sha256(decoded.tobytes()),
     }
+    if "source" in options:
+        record["colour"] = int(options["source"].colour)
     folder.mkdir(parents=True)
     (folder / "input.npy").write_bytes(npy.getvalue())
     if "source_jpeg" in options:
         save_source(folder / "source.npz", options["source_jpeg"])
+    if "source" in options:
+        (folder / "source.j2k").write_bytes(options["source"].data)
     (folder / "stream.dlpr").write_bytes(data)
     (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return True
@@ -273,10 +320,10 @@ def seal(data: bytes) -> bytes:
 
 
 def seal_all(data: bytes) -> bytes:
-    """Make both checksums of the bytes of a stream of mode coded or jpeg right."""
+    """Make both checksums of the bytes of a stream of mode coded, jpeg or j2k right."""
     out = bytearray(data)
-    start = 34 if out[5] == Mode.JPEG else 52
-    (a,) = struct.unpack_from("<I", out, start - (8 if out[5] == Mode.JPEG else 12))
+    start = {Mode.JPEG: 34, Mode.J2K: 33}.get(Mode(out[5]), 52)
+    (a,) = struct.unpack_from("<I", out, start - (12 if out[5] == Mode.CODED else 8))
     a += 8 if out[5] == Mode.JPEG and out[24] & 32 else 0  # the prior's name
     crc = crc32c(bytes(out[start : start + a]), crc32c(bytes(out[24 : start - 4]), crc32c(bytes(out[:16]), 0)))
     struct.pack_into("<I", out, start - 4, crc)
@@ -298,6 +345,9 @@ def error_cases() -> dict[str, bytes]:
     image, _, source = jpeg_cases()["jpeg-residual-tau0"]
     jpeg = dlpr.encode(image, 0, threads=1, **source)
     residual = dlpr.inspect(jpeg).lossy_prefix
+    image, _, source = j2k_cases()["j2k-residual-tau0"]
+    j2k = dlpr.encode(image, 0, threads=1, **source)
+    rest = dlpr.inspect(j2k).lossy_prefix
     return {
         "empty": b"",
         "truncated-header": good[:23],
@@ -310,7 +360,7 @@ def error_cases() -> dict[str, bytes]:
         "wrong-version": seal(change(good, 4, 4)),
         "draft-version": seal(change(good, 4, 1)),
         "draft-version-2": seal(change(good, 4, 2)),
-        "unknown-mode": seal(change(good, 5, 4)),
+        "unknown-mode": seal(change(good, 5, 6)),
         "reserved-layout-bit": seal(change(good, 7, 0x40)),
         "three-channels-hw": seal(change(good, 7, 2)),
         "no-rows": seal(good[:8] + bytes(4) + good[12:]),
@@ -341,6 +391,16 @@ def error_cases() -> dict[str, bytes]:
         "jpeg-residual-cut": seal(jpeg[: residual + 20]),
         "jpeg-trailing-byte": seal(jpeg + b"\0"),
         "jpeg-without-residual": seal(jpeg[:residual]),
+        "j2k-kind-reserved": seal_all(change(j2k, 24, j2k[24] | 16)),
+        "j2k-lossy-checksum": seal(change(j2k, 50, j2k[50] ^ 1)),
+        "j2k-lossy-too-long": seal(change(j2k, 28, 1)),
+        "j2k-component-reserved": seal_all(change(j2k, 33, j2k[33] | 128)),
+        "j2k-levels-33": seal_all(change(j2k, 34, 33)),
+        "j2k-first-sampling-2": seal_all(change(j2k, 33, j2k[33] | 1)),
+        "j2k-lane-cut": seal_all(j2k[:25] + struct.pack("<I", 400) + j2k[29:433]),
+        "j2k-other-coefficients": seal_all(change(j2k, rest - 9, j2k[rest - 9] ^ 64)),
+        "j2k-residual-cut": seal(j2k[: rest + 9]),
+        "j2k-without-residual": seal(j2k[:rest]),
     }
 
 

@@ -123,8 +123,9 @@ class _Decoder:
     def steps(self) -> Fields:
         """Read the steps of all bands."""
         done: list[tuple[tuple[int, int], ...]] = []
-        for self.cls, c in enumerate(self.fields.components):
-            before = self.fields.components[self.cls - 1] if self.cls else None
+        for k, c in enumerate(self.fields.components):
+            self.cls = k
+            before = self.fields.components[k - 1] if k else None
             alike = before is not None and (before.levels, before.wavelet) == (c.levels, c.wavelet)
             steps: list[tuple[int, int]] = []
             for b in range(3 * c.levels + 1):
