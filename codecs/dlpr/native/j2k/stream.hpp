@@ -136,16 +136,39 @@ class J2kParser {
     return fail("too many JP2 boxes");
   }
 
+  // Parameters in a tile's header that say what the main header says, as OpenJPEG 2.0 writes them.
+  bool repeated(uint32_t marker, size_t p, size_t n) {
+    const size_t number = marker == 0xFF53 || marker == 0xFF5D ? (n ? u1(p) : 3) : 0;
+    if (number >= size_t(s_->fields.components)) return false;
+    if (marker == 0xFF52) return n == cod_length_ && !std::memcmp(data_ + p, data_ + cod_at_, n);
+    if (marker == 0xFF53) {
+      Coding c;
+      return n >= 7 && u1(p + 1) <= 1 && coding(p + 2, n - 2, u1(p + 1) & 1, c) &&
+             c.same(coc_[number].set ? coc_[number] : cod_);
+    }
+    Quant q;
+    if (marker == 0xFF5D) return quant(p + 1, n - 1, q) && q.same(qcc_[number].set ? qcc_[number] : qcd_);
+    return quant(p, n, q) && q.same(qcd_);
+  }
+
   struct Quant {
     bool set = false;
     int style = 0, guard = 0, count = 0;
     uint8_t exponent[3 * kJ2kMaxLevels + 1] = {};
     uint16_t mantissa[3 * kJ2kMaxLevels + 1] = {};
+    bool same(const Quant& o) const {
+      return style == o.style && guard == o.guard && std::equal(exponent, std::end(exponent), o.exponent) &&
+             std::equal(mantissa, std::end(mantissa), o.mantissa);
+    }
   };
   struct Coding {
     bool set = false;
     int levels = 0, xcb = 6, ycb = 6, style = 0, wavelet = 0;
     uint8_t precincts[kJ2kMaxLevels + 1] = {};
+    bool same(const Coding& o) const {
+      return levels == o.levels && xcb == o.xcb && ycb == o.ycb && style == o.style && wavelet == o.wavelet &&
+             std::equal(precincts, std::end(precincts), o.precincts);
+    }
   };
 
   bool main_header(size_t at, size_t end) {
@@ -227,6 +250,7 @@ class J2kParser {
   }
   bool cod(size_t p, size_t n) {
     if (n < 10) return false;
+    cod_at_ = p, cod_length_ = n;
     const uint32_t flags = u1(p);
     if (flags > 7) return false;
     s_->sop = flags >> 1 & 1, s_->eph = flags >> 2 & 1;
@@ -362,7 +386,7 @@ class J2kParser {
       if (m == 0xFF5F) {
         if (!poc(p + 4, n - 2, s_->tile_volumes[part.tile])) return fail("a damaged marker segment of a tile");
       } else if (m == 0xFF52 || m == 0xFF53 || m == 0xFF5C || m == 0xFF5D) {
-        return fail("a tile with coding parameters of its own");
+        if (!repeated(m, p + 4, n - 2)) return fail("a tile with coding parameters of its own");
       } else if (m == 0xFF5E) {
         return fail("a region of interest (RGN)");
       } else if (m == 0xFF61) {
@@ -380,6 +404,7 @@ class J2kParser {
   size_t size_ = 0, first_part_ = 0;
   J2kStream* s_ = nullptr;
   int order_ = 0;
+  size_t cod_at_ = 0, cod_length_ = 0;
   Coding cod_, coc_[3];
   Quant qcd_, qcc_[3];
 };
