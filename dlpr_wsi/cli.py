@@ -302,14 +302,14 @@ def _parser() -> argparse.ArgumentParser:
         "--tile",
         type=_integer(16, 4096),
         metavar="N",
-        help="side of a chunk in px (default: that of the slide's JPEG tiles, or 256)",
+        help="side of a chunk in px (default: that of the slide's tiles, or 256)",
     )
     convert.add_argument("--ome-zarr", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default 0.5)")
     convert.add_argument(
         "--source-tiles",
         choices=("auto", "never", "only"),
         default="auto",
-        help="keep the slide's JPEG tiles where that is exact and smallest; never; or fail where it cannot be done",
+        help="keep the slide's own tiles where that is exact and smallest; never; or fail where it cannot be done",
     )
     convert.add_argument(
         "--pyramid",

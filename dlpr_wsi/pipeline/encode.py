@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr.errors import DlprError
-from dlpr_wsi.sources import SourceTile
+from dlpr_wsi.pipeline.jpeg2000 import j2k_pixels, source_j2k
+from dlpr_wsi.sources import Coding, SourceTile
 
 __all__ = ["Decoder", "decode_chunks", "encode_chunks", "keeps_jpeg", "mode_name", "padded", "source_jpeg"]
 
 
 def mode_name(stream: bytes) -> str:
-    """Return how a stream is coded: coded, constant, stored, jpeg, colour."""
+    """Return how a stream is coded: coded, constant, stored, jpeg, colour, j2k."""
     return str(dlpr.inspect(stream).mode)
 
 
@@ -36,12 +37,17 @@ def source_jpeg(tile: SourceTile) -> Any:
     return SourceJpeg(tile.data, tile.tables, transform)
 
 
+def _source(tile: SourceTile) -> Any:
+    """Return a stored tile of any coding in the codec's terms."""
+    return source_j2k(tile) if tile.coding is Coding.JPEG2000 else source_jpeg(tile)
+
+
 def padded(
     pixels: NDArray[np.uint8], height: int, width: int, tile: SourceTile | None, fill: int = 255
 ) -> NDArray[np.uint8]:
     """Fill a chunk at the edge of a level up to its full size.
 
-    With white, channels with black; where the slide's own JPEG tile is at hand with what it has there, so that it can
+    With white, channels with black; where the slide's own tile is at hand with what it has there, so that it can
     be kept.
 
     Parameters
@@ -59,7 +65,7 @@ def padded(
         return pixels
     out = np.full((height, width, pixels.shape[2]), fill, np.uint8)
     if tile is not None and keeps_jpeg():
-        whole = _jpeg_pixels(tile)
+        whole = j2k_pixels(tile) if tile.coding is Coding.JPEG2000 else _jpeg_pixels(tile)
         if whole is not None and whole.shape == out.shape:
             out = whole
     out[: pixels.shape[0], : pixels.shape[1]] = pixels
@@ -112,7 +118,7 @@ def encode_chunks(
     images = [chunks[index].transpose(2, 0, 1) for index in todo]
     options: dict[str, Any] = {}
     if keeps_jpeg() and any(tiles[index] is not None for index in todo):
-        options["source_jpegs"] = [source_jpeg(tile) if (tile := tiles[index]) is not None else None for index in todo]
+        options["sources"] = [_source(tile) if (tile := tiles[index]) is not None else None for index in todo]
     streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
     return [streams[place] for place in places]
 

@@ -206,19 +206,19 @@ class TiffSource:
                 f"{self._path}: reading {width}x{height} px at x={x} y={y} of level {level} failed ({error})"
             ) from error
 
-    def _jpeg(self, level: int) -> Any | None:
-        """Return the page of a level that is made of JPEG tiles of RGB px, or None."""
+    def _kept(self, level: int) -> Any | None:
+        """Return the page of a level that is made of JPEG or JPEG 2000 tiles of RGB px, or None."""
         pages = self._picture.levels[level]
-        return pages[0] if self._facts.channels is None and len(pages) == 1 and pages[0].is_jpeg else None
+        return pages[0] if self._facts.channels is None and len(pages) == 1 and pages[0].is_kept else None
 
     def tile_grid(self, level: int) -> TileGrid | None:
-        """Return the JPEG tiles of a level, or None."""
-        page = self._jpeg(level)
+        """Return the JPEG or JPEG 2000 tiles of a level, or None."""
+        page = self._kept(level)
         return None if page is None else page.grid()
 
     def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
-        """Return a stored JPEG tile, or None."""
-        page = self._jpeg(level)
+        """Return a stored JPEG or JPEG 2000 tile, or None."""
+        page = self._kept(level)
         try:
             return None if page is None else page.tile(row, column)
         except Exception as error:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlpr_wsi.sources import SourceTile, TileGrid
+from dlpr_wsi.sources import Coding, SourceTile, TileGrid
 from dlpr_wsi.sources.header import jpeg2000_header, jpeg_header
 from dlpr_wsi.sources.photometric import APERIO_YCBCR, JPEG, JPEG2000, RGB, YCBCR, CannotReadError, Colour
 from dlpr_wsi.stored import FileRange, PartKind, StoredPart
@@ -74,6 +74,8 @@ class StoredTiles:
         self._stored_rows = -(-int(page.imagelength) // self.tile_height)
         self.is_jpeg = self.compression == JPEG and int(page.photometric) in (YCBCR, RGB)
         self.is_jpeg &= self.is_tiled and self._planes == 1 and int(page.samplesperpixel) == 3
+        self.is_jpeg2000 = self.compression in JPEG2000 and self.is_tiled and self._planes == 1
+        self.is_jpeg2000 &= int(page.samplesperpixel) == 3 and page.bitspersample == 8
         if self.compression == APERIO_YCBCR and not slide:
             raise CannotReadError("Aperio's JPEG 2000 compression 33003 in a file that is no Aperio slide")
         self._colour = Colour(page, channels=channels)
@@ -88,6 +90,11 @@ class StoredTiles:
             raise CannotReadError("its directory names fewer tiles or strips than it has")
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8] | None] = OrderedDict()
         self._cached = 0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether chunks can be what the tiles are coded as: JPEG or JPEG 2000."""
+        return bool(self.is_jpeg or self.is_jpeg2000)
 
     @staticmethod
     def fits(page: Any) -> bool:
@@ -132,9 +139,13 @@ class StoredTiles:
         return data
 
     def tile(self, row: int, column: int) -> SourceTile | None:
-        """Return a JPEG tile as stored; None where the page has none there."""
-        data = self.raw(row, column) if self.is_jpeg else b""
-        return SourceTile(data, self.page.jpegtables, int(self.page.photometric) == YCBCR) if data else None
+        """Return a JPEG or JPEG 2000 tile as stored; None where the page has none there."""
+        data = self.raw(row, column) if self.is_kept else b""
+        if not data:
+            return None
+        if self.is_jpeg2000:
+            return SourceTile(data, None, self.compression == APERIO_YCBCR, Coding.JPEG2000)
+        return SourceTile(data, self.page.jpegtables, int(self.page.photometric) == YCBCR)
 
     def parts(self) -> Iterator[StoredPart]:
         """Give the tiles that the file has, as `dlpr_wsi.stored.StoredLevel` says."""

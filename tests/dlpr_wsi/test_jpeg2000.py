@@ -1,0 +1,133 @@
+"""Slides of JPEG 2000 tiles through the pipeline: kept like JPEG, and exactly OpenSlide's pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zarr
+
+pytest.importorskip("openslide")
+tifffile = pytest.importorskip("tifffile")
+imagecodecs = pytest.importorskip("imagecodecs")
+
+from PIL import Image  # noqa: E402
+
+import dlpr  # noqa: E402
+from dlpr_wsi.pipeline.convert import ConvertOptions, convert  # noqa: E402
+from dlpr_wsi.pipeline.encode import encode_chunks, padded  # noqa: E402
+from dlpr_wsi.pipeline.plan import SourceTiles  # noqa: E402
+from dlpr_wsi.pipeline.verify import verify  # noqa: E402
+from dlpr_wsi.sources import Coding, SourceTile  # noqa: E402
+from dlpr_wsi.sources.opening import open_source  # noqa: E402
+
+SIDE = 64
+
+
+def picture(height=150, width=200, seed=3):
+    """Smooth blobs with grain."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return np.clip(smooth.astype(int) + rng.integers(-3, 4, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def coded(tile, kind, level):
+    """A tile as an Aperio scanner codes it: 33003 holds Y, Cb, Cr without a transform of its own."""
+    if kind == 33003:
+        tile = np.asarray(Image.fromarray(tile).convert("YCbCr"))
+    options = {"codecformat": "j2k", "resolutions": 6, "reversible": level == 0, "mct": kind != 33003}
+    return imagecodecs.jpeg2k_encode(np.ascontiguousarray(tile), level=level, **options)
+
+
+def write(path, kind, level=34, aperio=True, spoil=False):
+    """Write a slide of two levels; with `spoil` its first tile is cut."""
+    image = picture()
+    height, width = image.shape[:2]
+    text = f"Aperio Image Library v1 \r\n{width}x{height} ({SIDE}x{SIDE})|AppMag = 20|MPP = 0.5"
+
+    def tiles(part):
+        for y in range(0, part.shape[0], SIDE):
+            for x in range(0, part.shape[1], SIDE):
+                tile = part[y : y + SIDE, x : x + SIDE]
+                pad = ((0, SIDE - tile.shape[0]), (0, SIDE - tile.shape[1]), (0, 0))
+                yield coded(np.pad(tile, pad, "edge"), kind, level)
+
+    with tifffile.TiffWriter(path) as writer:
+        for step in (1, 2):
+            part = image[::step, ::step]
+            writer.write(
+                tiles(part),
+                shape=part.shape,
+                dtype=np.uint8,
+                tile=(SIDE, SIDE),
+                compression=kind,
+                photometric="rgb",
+                metadata=None,
+                subfiletype=int(step > 1),
+                description=text if aperio else None,
+            )
+    return path
+
+
+def source_levels(path):
+    """All pixels of a slide."""
+    source = open_source(path)
+    found = [source.read(0, 0, level.width, level.height, i) for i, level in enumerate(source.facts.levels)]
+    source.close()
+    return found
+
+
+def assert_holds(archive, expected):
+    """An archive has these levels."""
+    group = zarr.open_group(archive, mode="r")
+    for index, wanted in enumerate(expected):
+        assert np.array_equal(group[str(index)][...].transpose(1, 2, 0), wanted)
+
+
+@pytest.mark.parametrize("kind", [33003, 33005])
+def test_aperio_tiles_are_kept(tmp_path, kind):
+    slide = write(tmp_path / "a.svs", kind)
+    expected = source_levels(slide)
+    report = convert(slide, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    assert report.tiles_by_mode["j2k"] == 12 + 4
+    assert report.bytes_by_mode["j2k"] < report.source_tile_bytes
+    assert_holds(tmp_path / "a.zarr", expected)
+    assert verify(tmp_path / "a.zarr", slide).ok
+    bound = convert(slide, tmp_path / "b.zarr", tau=1)
+    assert bound.tiles_by_mode["j2k"] == 12 + 4
+    assert bound.max_error <= 1
+    without = convert(slide, tmp_path / "c.zarr", options=ConvertOptions(source_tiles=SourceTiles.NEVER))
+    assert "j2k" not in {mode for mode, count in without.tiles_by_mode.items() if count}
+    assert without.archive_bytes > 2 * report.archive_bytes
+
+
+def test_tiff_34712_is_kept(tmp_path):
+    slide = write(tmp_path / "a.tif", 34712, aperio=False)
+    expected = source_levels(slide)
+    report = convert(slide, tmp_path / "a.zarr")
+    assert report.tiles_by_mode["j2k"] == 12 + 4
+    assert_holds(tmp_path / "a.zarr", expected)
+
+
+def test_lossless_tiles_take_what_is_smallest(tmp_path):
+    slide = write(tmp_path / "a.svs", 33005, level=0)
+    report = convert(slide, tmp_path / "a.zarr")
+    assert report.bytes_by_mode.get("j2k", 0) + report.bytes_by_mode.get("coded", 0) < report.source_tile_bytes
+    assert_holds(tmp_path / "a.zarr", [picture()])
+
+
+def test_tiles_that_do_not_give_the_pixels(tmp_path):
+    pixels = picture(SIDE, SIDE)
+    right = SourceTile(coded(pixels, 34712, 34), None, False, Coding.JPEG2000)
+    wrong = SourceTile(coded(pixels[::-1], 34712, 34), None, False, Coding.JPEG2000)
+    damaged = SourceTile(right.data[:100], None, False, Coding.JPEG2000)
+    shown = imagecodecs.jpeg2k_decode(right.data)
+    streams = encode_chunks([shown] * 3, 0, [right, wrong, damaged], 1)
+    assert dlpr.inspect(streams[0]).mode == "j2k"
+    assert "j2k" not in [dlpr.inspect(stream).mode for stream in streams[1:]]
+    for stream in streams:
+        assert np.array_equal(dlpr.decode(stream), shown.transpose(2, 0, 1))
+    edge = padded(shown[:40], SIDE, SIDE, right)
+    assert edge.shape == shown.shape
+    assert np.abs(edge.astype(int) - shown).max() <= 1
+    assert (padded(shown[:40], SIDE, SIDE, damaged)[40:] == 255).all()
