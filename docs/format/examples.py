@@ -47,6 +47,7 @@ STREAMS = {
     "colour": "444c5052030400000c0000000c0000008d7184254c78f95601000000d11104fe68c776790808487e0b08000125001400ab23"
     "6825450100421c8654519f03d4c3afb99e4d63414aceaef14d854e4f87eca4bf7590997a0481d3f1f1ca7d7a73d7948c1cbfd653371e3a"
     "a245c18d30983b6d3552376bd0140224ba0070008d",
+    "j2k": "444c50520305002208000000080000003d6027513d02299e0c0f0000003e05f67c50010266c94ed50a943363b05309ea",
 }
 
 
@@ -74,8 +75,16 @@ def images() -> dict[str, np.ndarray]:
         "jpeg": other,
         "prior": block,
         "coded": (40 + 3 * y + 5 * x).astype(np.uint8),
+        "j2k": wavelet(),
         "colour": colours(60 + 7 * y + 5 * x + (x * x + 3 * y) % 5, 112, 141),
     }
+
+
+def wavelet() -> np.ndarray:
+    """The image of mode j2k by hand: LL is 20 everywhere, one coefficient of HL is 8."""
+    flat, row = np.full(8, 20), np.array([20, 20, 20, 19, 18, 26, 18, 18])
+    between = (flat + row) >> 1
+    return np.array([flat, between, row, between, flat, flat, flat, flat], np.uint8) + np.uint8(128)
 
 
 def colours(luma: np.ndarray, cb: int, cr: int) -> np.ndarray:
@@ -223,6 +232,21 @@ def colour() -> str:
     for plane in ("Cb", "Cr"):
         f.take(1, f"{plane}: kind", "0: one value")
         f.take(1, "value")
+    return f.table()
+
+
+def j2k() -> str:
+    """Mode j2k, J1 in its own part."""
+    f = Fields(bytes.fromhex(STREAMS["j2k"]))
+    header(f, (8, 8))
+    f.take(1, "kind", "components alike; image and tile are the chunk")
+    a = f.take(4, "A")
+    f.take(4, "CRC32C of lossy part", "{h}")
+    f.take(1, "lossy part: component", "sampling 1, 5/3, blocks of one size")
+    f.take(1, "levels")
+    f.take(1, "guard bits")
+    f.take(1, "blocks", "64 x 64")
+    f.take(a - 4, "lossy part: lane", "steps, then four bands of 4 x 4")
     return f.table()
 
 
@@ -384,6 +408,7 @@ def examples() -> dict[str, str]:
         "coded": coded(),
         "coded-samples": samples("coded"),
         "colour": colour(),
+        "j2k": j2k(),
     }
 
 
