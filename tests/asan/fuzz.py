@@ -184,6 +184,24 @@ def fuzz_j2k(rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
                 rebuild(other, Structure(bytes(bad[0]), bytes(bad[1])))
 
 
+def fuzz_j2k_streams(dlpr: Any, rng: Any, np: Any, tests: ModuleType) -> None:
+    """Streams of mode j2k of any numbers, and forgeries of them."""
+    from dlpr.errors import BitstreamError, UnsupportedInputError
+
+    image, tau = tests.some_image(rng, int(rng.choice([1, 3])), 40), int(rng.integers(3))
+    pixels = tests.spoilt(rng, tests.synthesise(image), float(rng.choice([0, 0.02, 0.2])))
+    data = tests.stream_of(image, pixels, tau)
+    out = dlpr.decode(data)
+    if int(np.abs(out.astype(int) - pixels.reshape(out.shape)).max()) > tau:
+        raise SystemExit("fuzz: mode j2k is off by more than tau")
+    for _ in range(20):
+        with suppress(UnsupportedInputError):
+            bad = tests.forged(rng, data)
+            for layer in ("full", "lossy"):
+                with suppress(BitstreamError):
+                    dlpr.decode(bad, layer=layer)
+
+
 def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> None:
     """Damage priors: they are refused, or take a stream that names them to a typed error or some pixels."""
     from dlpr.errors import BitstreamError
@@ -232,6 +250,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "modes" / "jpeg" / "test_stream.py")
     files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
     j2k = load("test_j2k_synthesis", TESTS / "dlpr" / "modes" / "j2k" / "test_synthesis.py")
+    j2k_streams = load("test_j2k_stream", TESTS / "dlpr" / "modes" / "j2k" / "test_stream.py")
     codestreams = [path.read_bytes() for path in j2k.STREAMS.values()]
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
@@ -257,6 +276,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
         rounds += 1
         fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
         fuzz_j2k(rng, np, j2k, codestreams)
+        fuzz_j2k_streams(dlpr, rng, np, j2k_streams)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:

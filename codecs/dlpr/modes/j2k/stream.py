@@ -89,7 +89,8 @@ def j2k_streams(
     -------
     list of Stream or None
         None where the pixels are not those of the image (too many samples differ), the image has another size or
-        another number of components than the chunk, or is larger than the mode takes.
+        another number of components than the chunk, is larger than the mode takes, or holds numbers that no passes
+        leave.
     """
     fit = [i for i, c in enumerate(candidates) if _fits(c)]
     jobs = []

@@ -112,6 +112,7 @@ inline void j2k_encode_job(J2kEncodeJob& j) {
   }
   if (double(count) > j.most * double(samples)) return;
   j.lane = j2k_coder().encode(f, {j.q.data(), j.passes.data(), j.missing.data()});
+  if (j.lane.empty()) return;
   if (count) {
     j.residual = j2k_coder().encode_residual(j2k_area(f), j.out.data(), symbols.data());
     for (size_t i = 0; i < samples; ++i) j.out[i] = uint8_t(std::min(std::max(j.out[i] + symbols[i] * step, 0), 255));

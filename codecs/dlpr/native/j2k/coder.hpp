@@ -15,7 +15,7 @@ struct J2kNumbers {
 
 struct J2kCoder {
   const char* name;
-  // Steps of the quantiser, passes and coefficients to the bytes of a lane.
+  // Steps of the quantiser, passes and coefficients to the bytes of a lane; none where no passes leave such numbers.
   std::vector<uint8_t> (*encode)(J2kFields& f, const J2kNumbers& numbers);
   // The inverse; false: the lane is damaged. The bands' planes follow from the steps: `allot` gives the arrays as soon
   // as these are known, or q = null where there may be no such image.

@@ -33,7 +33,7 @@ std::vector<uint8_t> encode(J2kFields& f, const J2kNumbers& numbers) {
   BitEncoder lane;
   CoefficientCoder<BitEncoder> coder(lane, f);
   coder.steps(f);
-  coder.run(j2k_bands(f), numbers);
+  if (!coder.run(j2k_bands(f), numbers)) return {};
   return lane.finish();
 }
 

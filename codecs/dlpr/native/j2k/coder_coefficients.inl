@@ -92,7 +92,7 @@ class CoefficientCoder {
     return true;
   }
 
-  // All blocks; the decoder's arrays hold zeros. False: the lane is damaged.
+  // All blocks; the decoder's arrays hold zeros. False: the lane is damaged, or no passes leave an encoder's numbers.
   bool run(const std::vector<J2kBand>& bands, const J2kNumbers& numbers) {
     const size_t each = size_t(j2k_tile_bands(f_));
     std::vector<KnownBand> known(each);
@@ -179,7 +179,7 @@ class CoefficientCoder {
   }
 
   bool block(int32_t* q, int planes, int passes) {
-    full_ = 1 + (passes - 1) / 3, low_ = planes - full_;
+    full_ = 1 + (passes - 1) / 3, low_ = planes - full_, coded_ = 0;
     cells(q);
     if (Coder::kDecodes && coder_.overrun()) return false;
     if (!lengths(q)) return false;
@@ -189,7 +189,18 @@ class CoefficientCoder {
       find(q);
       if (more == 2) refine(q);
     }
-    return !coder_.overrun();
+    return Coder::kDecodes ? !coder_.overrun() : coded_ == sum(q);
+  }
+
+  // Sum of a block's magnitudes. What was coded of each is at most it, so equal sums say that all of it was: that the
+  // passes can have left these numbers.
+  int64_t sum(const int32_t* q) const {
+    int64_t total = 0;
+    for (int y = top_; y < bottom_; ++y) {
+      const int32_t* row = q + size_t(y) * band_->cols();
+      for (int x = left_col_; x < right_; ++x) total += std::abs(row[x]);
+    }
+    return total;
   }
 
   // A bit length relative to the lowest complete plane, 0..7.
@@ -340,6 +351,7 @@ class CoefficientCoder {
           ++filled, reached |= n == most;
           const int minus = sign(q[k] < 0, n, at);
           const uint32_t got = details(m, n, sum, v, b);
+          coded_ += int64_t(got) << low_;
           if (Coder::kDecodes) q[k] = int32_t(minus ? -(got << low_) : got << low_);
           *v = int32_t(std::min<int64_t>((int64_t(got) * 2 + 1) << low_, kLargest));
           me_->sign[at] = minus ? -1 : 1;
@@ -410,6 +422,7 @@ class CoefficientCoder {
           const int set = std::min(across + down + corners, 7);
           if (!mix_.bit((std::abs(q[k]) >> low_) & 1, p, first(kFind, set), second(7))) continue;
           const int minus = sign(q[k] < 0, 0, at);
+          coded_ += int64_t(1) << low_;
           if (Coder::kDecodes) q[k] = minus ? -(1 << low_) : 1 << low_;
           *s = 1;
           *v = int32_t(std::min<int64_t>(int64_t(3) << low_, kLargest));
@@ -439,6 +452,7 @@ class CoefficientCoder {
                 12 * m + level(b.one >> low_ >> 1), 12 * m + level(b.around >> low_ >> 5), kPlaces * m + place_,
                 12 * m + level(b.two >> low_ >> 1), 12 * m + level(a >> low_ >> 1), 12 * m + level(c >> low_ >> 1)});
         const int bit = mix_.bit(value, p, first(kRefine, m), second(7));
+        coded_ += int64_t(bit) << low_;
         if (Coder::kDecodes) q[k] += (q[k] < 0 ? -bit : bit) * (1 << low_);
         *v = int32_t(std::min<int64_t>((int64_t(2 * known + bit) * 2 + 1) << low_, kLargest));
       }
@@ -452,6 +466,7 @@ class CoefficientCoder {
   KnownBand* me_ = nullptr;
   const KnownBand *parent_ = nullptr, *one_ = nullptr, *two_ = nullptr;
   int cls_ = 0, place_ = 0, missing_ = 0, left_ = 0;
+  int64_t coded_ = 0;                                    // magnitudes of a block
   int full_ = 0, low_ = 0;                               // complete planes of a block, and the lowest of them
   int top_ = 0, left_col_ = 0, bottom_ = 0, right_ = 0;  // the block in its band
   std::vector<int> open_, reached_, filled_;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -213,6 +216,66 @@ def test_pixels_of_another_reader() -> None:
     within = dlpr.encode(other, 1, source=data, jpeg="given")
     assert len(within) < len(out)
     assert int(np.abs(dlpr.decode(within).astype(int) - other).max()) <= 1
+
+
+def test_numbers_that_no_passes_leave() -> None:
+    """A bit below what the passes reach, a magnitude above, a coefficient that no pass can have found."""
+    plain = Component((1, 1), Wavelet.REVERSIBLE, ((6, 6),), ((8, 0),), 2)
+    fields = Fields((0, 0, 8, 8), (0, 0, 8, 8), (plain,), False, Colour.NONE)
+    one = np.ones((1, 1), np.uint8)
+    for passes, values, good in (
+        (4, [12], True),  # planes 3 and 2
+        (4, [12, 1], False),
+        (4, [14], False),
+        (4, [16], False),
+        (2, [8, 4], True),  # plane 3, and the significance pass of plane 2
+        (2, [8, 0, 0, 4], False),
+        (3, [12, 4], True),
+        (3, [10], False),
+    ):
+        q = np.zeros((8, 8), np.int32)
+        q[0, : len(values)] = values
+        image = J2kImage(fields, (q,), (one * passes,), (one * 5,))
+        pixels = synthesise(image)[..., 0]
+        layout, height, width = Layout.of(pixels.shape)
+        candidate = J2kCandidate(Header(Mode.STORED, 0, layout, height, width, 0), to_planes(pixels, layout), image)
+        assert (j2k_streams([candidate])[0] is not None) == good, (passes, values)
+        if good:
+            check(image, pixels)
+
+
+SCRIPT = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from test_stream import some_image, spoilt, stream_of, synthesise
+import dlpr
+from dlpr import _native
+rng, h = np.random.default_rng(9), hashlib.sha256()
+for n in range(12):
+    image = some_image(rng)
+    pixels = spoilt(rng, synthesise(image), 0.05)
+    data = stream_of(image, pixels, n % 3)
+    assert int(np.abs(dlpr.decode(data).astype(int) - pixels).max()) <= n % 3
+    h.update(data)
+print(_native.j2k_simd(), h.hexdigest())
+"""
+
+
+def test_every_instruction_set_writes_the_same_bytes() -> None:
+    found = {}
+    for name in ("scalar", "avx2"):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)],
+            env={**os.environ, "DLPR_SIMD": name},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        used, digest = done.stdout.split()
+        found[used] = digest
+    assert "scalar" in found
+    assert len(set(found.values())) == 1
 
 
 def test_steps_that_are_usual() -> None:
