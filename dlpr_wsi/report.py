@@ -46,7 +46,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
     ]
     if report.source_tile_bytes:
-        lines.append(f"source tiles  {report.source_tile_bytes:,} bytes under the chunks that follow them")
+        lines.append(f"source tiles  {report.source_tile_bytes:,} bytes of JPEG under the chunks that follow them")
     lines += [
         f"raw pixels    {report.raw_bytes:,} bytes",
         f"archive       {report.archive_bytes:,} bytes, {report.bits_per_pixel:.3f} bits/px",
@@ -95,7 +95,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     lines = []
     for index, level in enumerate(plan.levels):
         made = index >= len(plan.levels) - plan.made_levels
-        origin = ", made from the level above" if made else ", the slide's own tiles" * level.follows_source
+        origin = ", made from the level above" if made else ", the slide's own JPEG tiles" * level.follows_source
         lines.append(
             f"{f'level {index}':<13} {level.width} x {level.height} px in {level.tiles} tiles of "
             f"{_size(level.tile_width, level.tile_height)} px{origin}"

@@ -272,7 +272,7 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
             raise UsageError(
                 "--source-tiles",
-                f"only: level 0 of {slide.name} is not made of JPEG or JPEG 2000 tiles"
+                f"only: level 0 of {slide.name} is not made of JPEG tiles"
                 + (f" of {options.tile} px" if options.tile else ""),
             )
     except BaseException:

@@ -321,10 +321,10 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
 
 
 def _why_not_kept(level: LevelPlan, mode: str) -> str:
-    """Say why a tile is not kept as the slide's JPEG or JPEG 2000."""
+    """Say why a tile is not kept as the slide's JPEG."""
     if not level.follows_source:
-        return "the slide's level is not made of JPEG or JPEG 2000 tiles that chunks can follow (--source-tiles only)"
-    return f"the slide's own tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
+        return "the slide's level is not made of JPEG tiles that chunks can follow (--source-tiles only)"
+    return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
 
 
 def _check(

@@ -177,12 +177,12 @@ class OpenSlideSource:
         return np.asarray(region, dtype=np.uint8)[..., :3]
 
     def tile_grid(self, level: int) -> TileGrid | None:
-        """Return the JPEG or JPEG 2000 tiles of a level, or None."""
+        """Return the JPEG tiles of a level, or None."""
         stored = self._pages.tiles.get(level)
         return stored.grid() if stored is not None and stored.is_kept else None
 
     def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
-        """Return a stored JPEG or JPEG 2000 tile, or None."""
+        """Return a stored JPEG tile, or None."""
         stored = self._pages.tiles.get(level)
         try:
             return None if stored is None else stored.tile(row, column)

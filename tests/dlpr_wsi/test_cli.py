@@ -30,7 +30,7 @@ def test_convert_verify_info(run, tmp_path, svs):
     out = tmp_path / "a.zarr"
     status, stdout, stderr = run("convert", svs, out, "--tau", 1, "--threads", 2)
     assert status == 0
-    assert "level 0       404 x 300 px in 12 tiles of 128 px, the slide's own tiles" in stdout
+    assert "level 0       404 x 300 px in 12 tiles of 128 px, the slide's own JPEG tiles" in stdout
     assert "level 2       58 x 43 px in 1 tiles" in stdout
     assert f"source file   {svs.stat().st_size:,} bytes (JPEG, quality 70)" in stdout
     assert "source tiles" in stdout
