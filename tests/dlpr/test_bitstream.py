@@ -212,7 +212,7 @@ PINNED = [  # (offset, bytes to put there, class, reason, offset of the error) u
     (4, b"\1", "UnsupportedError", "version", 4),
     (4, b"\2", "UnsupportedError", "version", 4),
     (4, b"\4", "UnsupportedError", "version", 4),
-    (5, b"\5", "UnsupportedError", "unsupported", 5),
+    (5, b"\6", "UnsupportedError", "unsupported", 5),
     (7, b"\x40", "UnsupportedError", "unsupported", 7),
     (7, b"\3", "UnsupportedError", "unsupported", 7),
     (7, b"\2", "CorruptError", "corrupt", 7),
