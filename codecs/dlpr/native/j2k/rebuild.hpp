@@ -1,73 +1,11 @@
 // A codestream again, byte for byte, from its coefficients and a structure: the bytes that are no packets (template),
 // and what packets hold that does not follow from coefficients and passes (details). The same code makes the details
 // and reads them.
-//
-// Segments of codeword follow from their decisions but for how the encoder ended them. The decisions leave an interval
-// of code words; its ends bound the last bytes, which are coded within those bounds. Encoders that cut a longer
-// codeword leave more open than those that flush.
 #pragma once
 #include "j2k/decode.hpp"
-#include "j2k/numbers.hpp"
+#include "j2k/segments.hpp"
 
 namespace dlpr {
-
-// Kinds of numbers.
-enum J2kNumber {
-  kPartPackets,
-  kRestBytes,
-  kTreeValue,
-  kOddHeader,
-  kHeaderLength,
-  kEmptyBit,
-  kFirstLayer,
-  kLayerPasses,
-  kPlainSegment,
-  kOddSegment,
-  kSegmentLength,
-  kPieceLength,
-  kRawLength,
-  kHead,
-};
-
-// Bytes that a coder would write from its present state on if the code value went to the low or to the high end of its
-// interval. `from`: index in the segment of the first of them, which may replace one that is written already.
-struct Bounds {
-  size_t from = 0;
-  std::vector<uint8_t> low, high;
-};
-
-inline void mq_bounds(const MqEncoder& e, size_t count, Bounds& b) {
-  auto end = [&](uint32_t c, bool ones, std::vector<uint8_t>& to) {
-    MqEncoder copy = e;
-    std::vector<uint8_t> tail(1, e.out->back());
-    copy.out = &tail;
-    copy.c = c;
-    while (tail.size() < count + 1) {
-      copy.c <<= copy.ct;
-      if (ones) copy.c |= (1u << copy.ct) - 1;
-      copy.byte_out();
-    }
-    to = tail;
-  };
-  const bool none = e.out->size() == 1;  // its first byte is not part of the segment
-  end(e.c, false, b.low);
-  end(e.c + e.a - 1, true, b.high);
-  b.from = none ? 0 : e.out->size() - 2;
-  if (none) b.low.erase(b.low.begin()), b.high.erase(b.high.begin());
-}
-
-inline void raw_bounds(const RawEncoder& e, size_t count, Bounds& b) {
-  auto end = [&](bool ones, std::vector<uint8_t>& to) {
-    RawEncoder copy = e;
-    std::vector<uint8_t> tail(1, 0);
-    copy.out = &tail;
-    uint32_t unused = 0;
-    while (tail.size() < count + 1) copy.code(unused, ones);
-    to.assign(tail.begin() + 1, tail.end());
-  };
-  b.from = e.out->size() - 1;
-  end(false, b.low), end(true, b.high);
-}
 
 template <class Bits>
 class J2kDetails {
@@ -76,7 +14,8 @@ class J2kDetails {
   std::string error;
 
   // `data` is the whole file for a maker, nothing for a reader; bodies of tile parts go to `parts`.
-  J2kDetails(Bits& bits, const J2kStream& s, const uint8_t* data) : numbers_(bits), s_(s), data_(data) {}
+  J2kDetails(Bits& bits, const J2kStream& s, const uint8_t* data)
+      : numbers_(bits), s_(s), data_(data), segment_(numbers_) {}
 
   // Where the codestream begins in the template, and how many tile parts it has.
   void head(const J2kStream& s) {
@@ -207,13 +146,13 @@ class J2kDetails {
     while (done < total) {
       const int count = std::min(tier1_segment_passes(style, done), total - done);
       const bool raw = tier1_raw(style, planes, type, p);
-      if (raw) raw_.start(&out_);
-      else mq_.start(&out_);
+      if (raw) segment_.raw.start(&segment_.out);
+      else segment_.mq.start(&segment_.out);
       const size_t first_piece = pieces_.size();
       ends_.clear();
       for (int i = 0, since = 0; i < count; ++i, ++done) {
-        if (raw) t1_.pass(raw_, type, p, true);
-        else t1_.pass(mq_, type, p, false);
+        if (raw) t1_.pass(segment_.raw, type, p, true);
+        else t1_.pass(segment_.mq, type, p, false);
         if (style & kJ2kReset) t1_.reset_contexts();
         if (++type == 3) type = 0, --p;
         ++since, ++in_share;
@@ -225,24 +164,24 @@ class J2kDetails {
           pieces_.push_back(now);
           (block.last < 0 ? block.first : pieces_[size_t(block.last)].next) = at;
           block.last = at;
-          ends_.push_back(out_.size() - 1);
+          ends_.push_back(segment_.out.size() - 1);
           since = 0;
         }
         if (layer_ends) ++share, in_share = 0;
       }
       int32_t original = piece;
-      segment_.clear();
+      segment_.bytes.clear();
       if (!kReads)
         for (size_t k = first_piece; k < pieces_.size(); ++k) {
           const J2kPiece& now = source[size_t(piece)];
-          segment_.insert(segment_.end(), data_ + now.offset, data_ + now.offset + now.length);
+          segment_.bytes.insert(segment_.bytes.end(), data_ + now.offset, data_ + now.offset + now.length);
           piece = now.next;
         }
-      if (!end_segment(raw)) return false;
+      if (!segment_.end(raw)) return fail(segment_.error);
       // where layers cut the segment
       size_t at = 0;
       for (size_t k = first_piece; k < pieces_.size(); ++k) {
-        size_t length = segment_.size() - at;
+        size_t length = segment_.bytes.size() - at;
         if (k + 1 < pieces_.size()) {
           const int64_t guess = std::max<int64_t>(0, int64_t(ends_[k - first_piece]) - int64_t(at));
           const int64_t real = kReads ? 0 : int64_t(source[size_t(original)].length) - guess;
@@ -255,90 +194,9 @@ class J2kDetails {
         pieces_[k].offset = bytes_.size() + at, pieces_[k].length = uint32_t(length);
         at += length;
       }
-      bytes_.insert(bytes_.end(), segment_.begin(), segment_.end());
+      bytes_.insert(bytes_.end(), segment_.bytes.begin(), segment_.bytes.end());
     }
     block.last = -1;  // a writer's cursor
-    return true;
-  }
-
-  // The bytes of a segment whose decisions were coded into out_: segment_ is what they are (a maker) or becomes it.
-  bool end_segment(bool raw) {
-    // what a plain end gives is the guess of the length
-    size_t plain;
-    if (raw) {
-      plain = raw_.length() + (raw_.ct < 8 ? 1 : 0);
-    } else {
-      MqEncoder copy = mq_;
-      plain_ = out_;
-      copy.out = &plain_;
-      copy.flush();
-      plain = plain_.size() - 1;
-      const bool same =
-          !kReads && segment_.size() == plain && std::equal(segment_.begin(), segment_.end(), plain_.begin() + 1);
-      if (numbers_.flag(kPlainSegment, same)) {
-        if (kReads) segment_.assign(plain_.begin() + 1, plain_.end());
-        return true;
-      }
-    }
-    const size_t real = segment_.size();
-    bool odd = false;
-    if (!kReads) {
-      bounds(raw, real);
-      odd = !within(real);
-    }
-    odd = numbers_.flag(kOddSegment, odd);
-    const int64_t length = odd ? int64_t(numbers_.number(kRawLength, uint32_t(real)))
-                               : int64_t(plain) + numbers_.difference(kSegmentLength, int32_t(real) - int32_t(plain));
-    if (length < 0 || length > (1 << 20) || numbers_.overrun()) return fail("a segment of impossible length");
-    if (odd) {
-      if (kReads) segment_.resize(size_t(length));
-      for (uint8_t& byte : segment_) {
-        byte = uint8_t(numbers_.uniform(256, byte));
-        if (numbers_.overrun()) return fail("the details are cut short");
-      }
-      return true;
-    }
-    if (kReads) {
-      bounds(raw, size_t(length));
-      segment_.assign(out_.begin() + 1, out_.begin() + 1 + std::min(size_t(length), bounds_.from));
-    }
-    bool on_low = true, on_high = true;
-    for (size_t j = bounds_.from; j < size_t(length); ++j) {
-      int low, high;
-      range(j, on_low, on_high, segment_, &low, &high);
-      if (high < low || numbers_.overrun()) return fail("a segment out of its bounds");
-      const int byte = low + int(numbers_.uniform(uint32_t(high - low + 1), kReads ? 0 : uint32_t(segment_[j] - low)));
-      if (kReads) segment_.push_back(uint8_t(byte));
-      follow(j, byte, &on_low, &on_high);
-    }
-    return true;
-  }
-
-  void bounds(bool raw, size_t length) {
-    const size_t written = out_.size() - 1;
-    const size_t count = std::max<size_t>(length + 1, written) - std::min(length, written) + 1;
-    if (raw) raw_bounds(raw_, count, bounds_);
-    else mq_bounds(mq_, count, bounds_);
-  }
-  void range(size_t j, bool on_low, bool on_high, const std::vector<uint8_t>& segment, int* low, int* high) const {
-    *low = on_low ? bounds_.low[j - bounds_.from] : 0;
-    *high = on_high ? bounds_.high[j - bounds_.from] : j && segment[j - 1] == 0xFF ? 0x8F : 0xFF;
-  }
-  void follow(size_t j, int byte, bool* on_low, bool* on_high) const {
-    *on_low = *on_low && byte == bounds_.low[j - bounds_.from];
-    *on_high = *on_high && byte == bounds_.high[j - bounds_.from];
-  }
-  // Is segment_ what the decisions and bounds allow?
-  bool within(size_t length) const {
-    for (size_t j = 0; j < std::min(length, bounds_.from); ++j)
-      if (segment_[j] != out_[j + 1]) return false;
-    bool on_low = true, on_high = true;
-    for (size_t j = bounds_.from; j < length; ++j) {
-      int low, high;
-      range(j, on_low, on_high, segment_, &low, &high);
-      if (segment_[j] < low || segment_[j] > high) return false;
-      follow(j, segment_[j], &on_low, &on_high);
-    }
     return true;
   }
 
@@ -443,14 +301,12 @@ class J2kDetails {
   const J2kStream& s_;
   const uint8_t* data_;
   Tier1 t1_;
-  MqEncoder mq_;
-  RawEncoder raw_;
-  std::vector<uint8_t> out_, plain_, segment_, bytes_;
+  J2kSegment<Bits> segment_;
+  std::vector<uint8_t> bytes_;
   std::vector<J2kPiece> pieces_;
   std::vector<std::pair<int, int>> shares_;
   std::vector<size_t> ends_;
   std::vector<int32_t> mine_;
-  Bounds bounds_;
   std::vector<std::vector<size_t>> by_tile_;
 };
 
