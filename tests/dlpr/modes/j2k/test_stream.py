@@ -48,6 +48,7 @@ def same(a: J2kImage, b: J2kImage) -> bool:
 
 def stream_of(image: J2kImage, pixels: U8, tau: int = 0) -> bytes:
     """A stream of mode j2k, whether or not another mode were smaller."""
+    pixels = pixels.reshape(pixels.shape[:2]) if pixels.shape[2:] == (1,) else pixels  # a row of one channel is no CHW
     layout, height, width = Layout.of(pixels.shape)
     candidate = J2kCandidate(Header(Mode.STORED, tau, layout, height, width, 0), to_planes(pixels, layout), image)
     (stream,) = j2k_streams([candidate])
