@@ -8,7 +8,7 @@ SQRC -> mixture, then channel by channel CDF -> symbol.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,20 @@ from torch import Tensor
 
 from dlpr.crc import crc32c
 from dlpr.paper.coder import Coder, Interval, Ints, Reader, Writer, adaptive_interval
-from dlpr.paper.context import scan_steps
+from dlpr.paper.context import MaskedConv, scan_steps
+from dlpr.paper.entropy_net import ResidualCompressor, ScalableResidualCompressor
 from dlpr.paper.mixture import UNIT, MixtureParameters, quantise
 from dlpr.paper.patches import from_patches, to_patches
+from dlpr.paper.profile import PaperProfile
 
-if TYPE_CHECKING:
-    from dlpr.paper.model import Dlpr
+
+class ResidualNetworks(Protocol):
+    """What codes residuals: `dlpr.paper.model.Dlpr` as far as it goes."""
+
+    cfg: PaperProfile
+    masked_conv: MaskedConv
+    rc: ResidualCompressor
+    sqrc: ScalableResidualCompressor
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,9 @@ class CodedResidual:
     """Samples beyond the interval."""
 
 
-def encode_residual(model: Dlpr, x: Tensor, x_tilde: Tensor, u: Tensor, tau: int, spread: float) -> CodedResidual:
+def encode_residual(
+    model: ResidualNetworks, x: Tensor, x_tilde: Tensor, u: Tensor, tau: int, spread: float
+) -> CodedResidual:
     """Code x [1, 3, h, w] given x_tilde [1, 3, h, w], both whole levels, and u [p, P, P, features]."""
     r = x - x_tilde
     centre, m = adaptive_interval(r.cpu().numpy().astype(np.int64), spread)
@@ -55,7 +65,7 @@ def encode_residual(model: Dlpr, x: Tensor, x_tilde: Tensor, u: Tensor, tau: int
 
 
 def decode_residual(
-    model: Dlpr, lane: bytes, x_tilde: Tensor, u: Tensor, told: tuple[int, int, int]
+    model: ResidualNetworks, lane: bytes, x_tilde: Tensor, u: Tensor, told: tuple[int, int, int]
 ) -> tuple[Tensor, int]:
     """Samples [1, 3, h, w] in levels and their CRC32C; ``told`` is tau, centre and m."""
     tau, centre, m = told
@@ -74,7 +84,13 @@ def _pixels(x_tilde: Tensor, r_hat: Tensor) -> tuple[Tensor, int]:
 
 
 def _walk(
-    model: Dlpr, coder: Coder, interval: Interval, tau: int, u: Tensor, size: tuple[int, ...], known: Ints | None
+    model: ResidualNetworks,
+    coder: Coder,
+    interval: Interval,
+    tau: int,
+    u: Tensor,
+    size: tuple[int, ...],
+    known: Ints | None,
 ) -> Ints:
     """Symbols r^ / (2 tau + 1) [1, 3, h, w], written from ``known`` or read, in the order of the scan."""
     cfg, device = model.cfg, u.device
