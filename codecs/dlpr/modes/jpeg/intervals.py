@@ -172,7 +172,7 @@ def paste(pieces: Sequence[tuple[int, int, JpegImage]]) -> JpegImage:
 
     Examples
     --------
-    >>> from dlpr.modes.jpeg.image import ColourTransform
+    >>> from dlpr.modes.jpeg.image import ColourTransform, Upsampling
     >>> steps, flat = np.full((8, 8), 16, np.uint16), np.zeros((1, 2, 8, 8), np.int16)
     >>> image = JpegImage(8, 16, (0, 0), ColourTransform.NONE, (1, 1), Upsampling.FANCY, True, (steps,), (flat,))
     >>> paste([(4, 0, image), (4, 2, image)]).blocks(0)

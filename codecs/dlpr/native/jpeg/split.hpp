@@ -175,12 +175,16 @@ class JpegSplitter {
       builder.scan();
       at = scan.end;
     }
-    const uint8_t *p = data_ + at, *end = data_ + size_, *e = p;
-    if (end - e >= 6 && e[0] == 0xFF && e[1] == 0xDC) e += 6;  // the number of lines again
-    if (end - e >= 2 && e[0] == 0xFF && e[1] == 0xD9) e += end - e <= 2 + kTail ? end - e : 2;
-    builder.raw(p, e);
+    const uint8_t *p = data_ + at, *end = data_ + size_;
+    static const uint8_t kEoi[] = {0xFF, 0xD9};
+    if (const uint8_t* e = std::search(p, end, kEoi, kEoi + 2); e < end) {
+      if (e - p != 6 || p[0] != 0xFF || p[1] != 0xDC) p = e;  // DNL stays, other bytes are this JPEG's own
+      e += end - e <= 2 + kTail ? end - e : 2;
+      builder.raw(p, e);
+    }
     return try_out(builder.out, limit);
   }
+
 
   size_t interval_with(const uint8_t* head, size_t head_size, int flags, size_t limit = kNone) {
     return try_out(interval_template(out_.parsed, head, head_size, flags), limit);
