@@ -120,7 +120,7 @@ class TiffOut:
 
     def __init__(self, path: Path, kind: str = "classic") -> None:
         self._file, self._kind = path.open("wb"), kind
-        wide = kind != "classic"
+        self.wide = wide = kind != "classic"
         self._file.write(struct.pack("<2sHHH", b"II", 43, 8, 0) if kind == "big" else struct.pack("<2sH", b"II", 42))
         self._link, self._pointer = self._file.tell(), "<Q" if wide else "<I"
         self._file.write(bytes(8 if wide else 4))
@@ -168,3 +168,72 @@ class TiffOut:
             self._file.write(struct.pack(self._pointer, at))
             self._link = at + width + len(entries)
         return at
+
+
+def tiled(
+    out: TiffOut,
+    image: Pixels,
+    *,
+    level: int = 0,
+    tile: tuple[int, int] = (256, 256),
+    quality: int = 80,
+    subsampling: str = "420",
+    rgb: bool = False,
+    shared: bool = True,
+    tables: bool = True,
+    change: Change = unchanged,
+) -> dict[int, tuple[int, Sequence[float] | bytes | str]]:
+    """Write the JPEG tiles of a page and return the tags that describe them.
+
+    ``tile`` is (width, height). ``shared`` puts the tables into JPEGTables and leaves them out of the tiles; without
+    ``tables`` there are none at all. A tile that ``change`` makes empty has offset and size 0.
+    """
+    offsets, sizes, common = [], [], b""
+    for row, column, part in tiles(image, *tile):
+        data = jpeg(part, quality, subsampling, rgb=rgb)
+        if shared:
+            common, data = abbreviated(data)
+        data = change(level, row, column, data)
+        offsets.append(out.append(data) if data else 0)
+        sizes.append(len(data))
+    height, width, samples = image.shape
+    tags = {
+        256: (LONG, (width,)),
+        257: (LONG, (height,)),
+        258: (SHORT, (8,) * samples),
+        259: (SHORT, (7,)),
+        262: (SHORT, (2 if rgb else 6,)),
+        277: (SHORT, (samples,)),
+        284: (SHORT, (1,)),
+        322: (LONG, (tile[0],)),
+        323: (LONG, (tile[1],)),
+        324: (LONG8 if out.wide else LONG, offsets),
+        325: (LONG, sizes),
+    }
+    if not rgb:
+        tags[530] = (SHORT, SAMPLING[subsampling])
+    if shared and tables:
+        tags[347] = (UNDEFINED, common)
+    return tags
+
+
+def tile_pixels(part: Pixels, quality: int, subsampling: str, rgb: bool = False) -> Pixels:
+    """Return what a tile decodes to, by Pillow."""
+    return decoded(jpeg(part, quality, subsampling, rgb=rgb))
+
+
+def page_pixels(
+    image: Pixels, tile: tuple[int, int], quality: int = 80, subsampling: str = "420", *, rgb: bool = False
+) -> Pixels:
+    """Return what `tiled` wrote of a picture, decoded tile by tile by Pillow."""
+    out = np.empty_like(image)
+    for row, column, part in tiles(image, *tile):
+        y, x = row * tile[1], column * tile[0]
+        height, width = min(tile[1], image.shape[0] - y), min(tile[0], image.shape[1] - x)
+        out[y : y + height, x : x + width] = tile_pixels(part, quality, subsampling, rgb)[:height, :width]
+    return out
+
+
+def whole_level(slide, level: int) -> Pixels:
+    """Return a level as OpenSlide gives it, (height, width, 4)."""
+    return np.asarray(slide.read_region((0, 0), level, slide.level_dimensions[level]))
