@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 
-__all__ = ["SourceJpeg", "extend", "parse", "window"]
+__all__ = ["SourceJpeg", "extend", "image_of", "images_of", "parse", "window"]
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,82 @@ def extend(image: JpegImage, height: int, width: int) -> JpegImage:
         whole[..., 0, 0] = np.pad(blocks[..., 0, 0], more, "edge")
         out.append(whole)
     return replace(image, height=height, width=width, coefficients=tuple(out))
+
+
+def image_of(source: object, height: int, width: int) -> JpegImage | None:
+    """The part of a source that has an image's size; None where the source is of no use.
+
+    Parameters
+    ----------
+    source : bytes, SourceJpeg or JpegImage
+    height, width : int
+        Size of the image in pixels.
+
+    Raises
+    ------
+    UnsupportedInputError
+        ``source`` is something else.
+    """
+    return images_of([(source, height, width)])[0]
+
+
+def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> list[JpegImage | None]:
+    """Do what `image_of` does for several images; JPEG bytes that several of them lie in are parsed once.
+
+    Parameters
+    ----------
+    sources : sequence of (source, height, width)
+    threads : int
+        Threads to use.
+    """
+    described = [_described(source) for source, _, _ in sources]
+    shared: dict[tuple[object, ...], SourceJpeg] = {}
+    for one in described:
+        if isinstance(one, SourceJpeg):
+            shared.setdefault(_identity(one), one)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
+    out: list[JpegImage | None] = []
+    for one, (_, height, width) in zip(described, sources, strict=True):
+        if isinstance(one, JpegImage):
+            out.append(one if (one.height, one.width) == (height, width) else None)
+        else:
+            whole = parsed[_identity(one)]
+            out.append(None if whole is None else _part(whole, one, height, width))
+    return out
+
+
+def _described(source: object) -> SourceJpeg | JpegImage:
+    """Return a source with all that is said of it."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return SourceJpeg(bytes(source))
+    if not isinstance(source, (SourceJpeg, JpegImage)):
+        raise UnsupportedInputError(
+            f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
+        )
+    return source
+
+
+def _identity(source: SourceJpeg) -> tuple[object, ...]:
+    """Tell apart what is to be parsed: by object, so that nothing is compared."""
+    return id(source.data), id(source.tables), source.transform
+
+
+def _parsed(source: SourceJpeg) -> JpegImage | None:
+    """Parse a whole JPEG; None where it is of no use."""
+    try:
+        return parse(source.data, source.tables, source.transform)
+    except UnsupportedInputError:
+        return None
+
+
+def _part(whole: JpegImage, source: SourceJpeg, height: int, width: int) -> JpegImage | None:
+    """Cut the window that a source names; None where it is not inside."""
+    top, left = source.offset
+    inside = (height, width)
+    if source.extended:
+        inside = min(height, whole.height - top), min(width, whole.width - left)
+    try:
+        return extend(window(whole, top, left, *inside), height, width)
+    except UnsupportedInputError:
+        return None
