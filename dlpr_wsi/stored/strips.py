@@ -28,7 +28,7 @@ _MOST_SIDE = 65535
 _CACHE_BYTES = 1 << 26
 
 
-def chunk_side(unit: int, run: int) -> int:
+def chunk_side(unit: int, run: int, *, smooth: bool = False) -> int:
     """Choose a chunk's side: whole runs of px where they are short, else a part that a run is a multiple of.
 
     Parameters
@@ -37,17 +37,23 @@ def chunk_side(unit: int, run: int) -> int:
         px of an MCU.
     run : int
         px of a strip, a multiple of ``unit``.
+    smooth : bool
+        Whether chroma is smoothed across a cut, which then costs a residual: the fewer cuts the better.
 
     Examples
     --------
     >>> [chunk_side(8, run) for run in (128, 1024, 4096, 3968, 8 * 127)]
     [512, 512, 512, 496, 512]
+    >>> [chunk_side(16, run, smooth=True) for run in (128, 1024, 4096, 3968)]
+    [512, 1024, 1024, 992]
     """
     if run <= CHUNK:
         parts = [run * times for times in range(1, CHUNK // run + 1)]
     else:
         parts = [run // n for n in range(1, run // _LEAST + 1) if run % n == 0 and run // n % unit == 0]
     fitting = [part for part in parts if part <= _MOST and part % _TIFF_UNIT == 0]
+    if smooth:
+        return max(fitting, default=CHUNK)
     return min(fitting, key=lambda part: max(part / CHUNK, CHUNK / part), default=CHUNK)
 
 
@@ -75,7 +81,7 @@ class StripLevel:
         self._header = scans[0][0].header
         self._columns, self._rows = width // strip[0], height // strip[1]
         mcu = (self._header.mcu_width, self._header.mcu_height)
-        self._chunk_width = min(chunk_side(mcu[0], strip[0]), -(-width // _TIFF_UNIT) * _TIFF_UNIT)
+        self._chunk_width = min(chunk_side(mcu[0], strip[0], smooth=mcu[0] > 8), -(-width // _TIFF_UNIT) * _TIFF_UNIT)
         self._chunk_height = min(chunk_side(mcu[1], strip[1]), -(-height // _TIFF_UNIT) * _TIFF_UNIT)
         across = (-(-self._chunk_width // strip[0]) + 1) * strip[0]
         down = (-(-self._chunk_height // strip[1]) + 1) * strip[1]
