@@ -127,12 +127,15 @@ class TileGrid:
         Of a tile in px.
     rows, columns : int
         Number of tiles.
+    together : int
+        Tiles of a row that are cheaper to read together: they lie in one run of coded bytes.
     """
 
     width: int
     height: int
     rows: int
     columns: int
+    together: int = 1
 
 
 class Coding(StrEnum):
@@ -156,17 +159,26 @@ class SourceTile:
         Whether the components are Y, Cb, Cr; else they are R, G, B.
     coding : Coding
         What ``data`` is.
+    offset : tuple of int
+        Row and column of the chunk's first px in the image that ``data`` holds, which may be larger.
+    extended : bool
+        Whether the image may end before the chunk does, which then goes on beyond the level's edge.
+    size : int or None
+        Bytes of the file for this chunk, where ``data`` is shared with others.
     """
 
     data: bytes
     tables: bytes | None
     ycbcr: bool
     coding: Coding = Coding.JPEG
+    offset: tuple[int, int] = (0, 0)
+    extended: bool = False
+    size: int | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the tile in the file."""
-        return len(self.data)
+        return len(self.data) if self.size is None else self.size
 
 
 @dataclass(frozen=True)

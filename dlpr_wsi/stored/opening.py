@@ -12,7 +12,7 @@ from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.header import Kind, sniff
 from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored import SlideStore, StoredLevel
-from dlpr_wsi.stored.ndpi import focal_planes
+from dlpr_wsi.stored.ndpi import NdpiStore, focal_planes
 from dlpr_wsi.stored.pages import SlidePages
 
 __all__ = ["EmptyStore", "SlideFile", "TiffSlide", "open_store"]
@@ -87,7 +87,11 @@ def _pages(slide: TiffSlide) -> SlideStore:
 
 def _ndpi(slide: TiffSlide) -> SlideStore:
     """Open an NDPI."""
-    return EmptyStore(slide.path, slide.tiff, focal_planes(slide.path, slide.pages, slide.selection))
+    notes = focal_planes(slide.path, slide.pages, slide.selection)
+    try:
+        return NdpiStore(slide.path, slide.tiff, slide.pages, slide.dimensions, notes)
+    except Exception:  # of use to OpenSlide all the same
+        return EmptyStore(slide.path, slide.tiff, notes)
 
 
 _TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": _ndpi}

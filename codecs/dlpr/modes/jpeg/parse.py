@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 
-__all__ = ["SourceJpeg", "parse", "window"]
+__all__ = ["SourceJpeg", "extend", "parse", "window"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class SourceJpeg:
     """What the components are, where the container says so (TIFF: PhotometricInterpretation); None reads the JPEG."""
     offset: tuple[int, int] = (0, 0)
     """Row and column of the pixels' top left corner in the JPEG."""
+    extended: bool = False
+    """Whether pixels may go on beyond the JPEG's right and lower edge, where their values do not matter."""
 
 
 def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform | None = None) -> JpegImage:
@@ -109,3 +111,31 @@ def window(image: JpegImage, top: int, left: int, height: int, width: int) -> Jp
         image.tables,
         tuple(np.ascontiguousarray(c) for c in (first, *others)),
     )
+
+
+def extend(image: JpegImage, height: int, width: int) -> JpegImage:
+    """Let a JPEG image go on beyond its right and lower edge, at next to no cost.
+
+    Parameters
+    ----------
+    image : JpegImage
+    height, width : int
+        At least those of ``image``, in pixels.
+
+    Returns
+    -------
+    JpegImage
+        Blocks beyond the edge are flat and as bright as the edge's mean.
+    """
+    if (height, width) == (image.height, image.width):
+        return image
+    out = []
+    for c, blocks in enumerate(image.coefficients):
+        v, h = image.sampling if c == 0 else (1, 1)
+        rows = -(-(image.phase[0] + height) // image.mcu[0]) * v
+        columns = -(-(image.phase[1] + width) // image.mcu[1]) * h
+        more = ((0, rows - blocks.shape[0]), (0, columns - blocks.shape[1]))
+        whole = np.pad(blocks, (*more, (0, 0), (0, 0)))
+        whole[..., 0, 0] = np.pad(blocks[..., 0, 0], more, "edge")
+        out.append(whole)
+    return replace(image, height=height, width=width, coefficients=tuple(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +15,12 @@ from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
+from dlpr.modes.jpeg.parse import SourceJpeg, extend, parse, window
 from dlpr.modes.jpeg.payload import JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import Prior, find
 from dlpr.modes.jpeg.synthesis import native_fields
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams", "start_of"]
+__all__ = ["JpegCandidate", "decode_planes", "image_of", "images_of", "job_fields", "jpeg_streams", "start_of"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -52,17 +53,67 @@ def image_of(source: object, height: int, width: int) -> JpegImage | None:
     UnsupportedInputError
         ``source`` is something else.
     """
-    if isinstance(source, JpegImage):
-        return source if (source.height, source.width) == (height, width) else None
+    return images_of([(source, height, width)])[0]
+
+
+def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> list[JpegImage | None]:
+    """Do what `image_of` does for several images; JPEG bytes that several of them lie in are parsed once.
+
+    Parameters
+    ----------
+    sources : sequence of (source, height, width)
+    threads : int
+        Threads to use.
+    """
+    described = [_described(source) for source, _, _ in sources]
+    shared: dict[tuple[object, ...], SourceJpeg] = {}
+    for one in described:
+        if isinstance(one, SourceJpeg):
+            shared.setdefault(_identity(one), one)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
+    out: list[JpegImage | None] = []
+    for one, (_, height, width) in zip(described, sources, strict=True):
+        if isinstance(one, JpegImage):
+            out.append(one if (one.height, one.width) == (height, width) else None)
+        else:
+            whole = parsed[_identity(one)]
+            out.append(None if whole is None else _part(whole, one, height, width))
+    return out
+
+
+def _described(source: object) -> SourceJpeg | JpegImage:
+    """Return a source with all that is said of it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        source = SourceJpeg(bytes(source))
-    if not isinstance(source, SourceJpeg):
+        return SourceJpeg(bytes(source))
+    if not isinstance(source, (SourceJpeg, JpegImage)):
         raise UnsupportedInputError(
             f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
         )
+    return source
+
+
+def _identity(source: SourceJpeg) -> tuple[object, ...]:
+    """Tell apart what is to be parsed: by object, so that nothing is compared."""
+    return id(source.data), id(source.tables), source.transform
+
+
+def _parsed(source: SourceJpeg) -> JpegImage | None:
+    """Parse a whole JPEG; None where it is of no use."""
     try:
-        whole = parse(source.data, source.tables, source.transform)
-        return window(whole, *source.offset, height, width)
+        return parse(source.data, source.tables, source.transform)
+    except UnsupportedInputError:
+        return None
+
+
+def _part(whole: JpegImage, source: SourceJpeg, height: int, width: int) -> JpegImage | None:
+    """Cut the window that a source names; None where it is not inside."""
+    top, left = source.offset
+    inside = (height, width)
+    if source.extended:
+        inside = min(height, whole.height - top), min(width, whole.width - left)
+    try:
+        return extend(window(whole, top, left, *inside), height, width)
     except UnsupportedInputError:
         return None
 
