@@ -16,6 +16,7 @@ from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import SourceJpeg, extend, parse, window
+from dlpr.modes.jpeg.pieces import SourcePieces, join
 from dlpr.modes.jpeg.payload import JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import Prior, find
 from dlpr.modes.jpeg.synthesis import native_fields
@@ -44,7 +45,7 @@ def image_of(source: object, height: int, width: int) -> JpegImage | None:
 
     Parameters
     ----------
-    source : bytes, SourceJpeg or JpegImage
+    source : bytes, SourceJpeg, SourcePieces or JpegImage
     height, width : int
         Size of the image in pixels.
 
@@ -68,27 +69,36 @@ def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> l
     described = [_described(source) for source, _, _ in sources]
     shared: dict[tuple[object, ...], SourceJpeg] = {}
     for one in described:
-        if isinstance(one, SourceJpeg):
-            shared.setdefault(_identity(one), one)
+        for jpeg in _jpegs(one):
+            shared.setdefault(_identity(jpeg), jpeg)
     with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
         parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
     out: list[JpegImage | None] = []
     for one, (_, height, width) in zip(described, sources, strict=True):
         if isinstance(one, JpegImage):
             out.append(one if (one.height, one.width) == (height, width) else None)
+        elif isinstance(one, SourcePieces):
+            out.append(join(one, [parsed[_identity(piece.source)] for piece in one.pieces], height, width))
         else:
             whole = parsed[_identity(one)]
             out.append(None if whole is None else _part(whole, one, height, width))
     return out
 
 
-def _described(source: object) -> SourceJpeg | JpegImage:
+def _jpegs(source: SourceJpeg | SourcePieces | JpegImage) -> list[SourceJpeg]:
+    """Return what is to be parsed of a source."""
+    if isinstance(source, SourcePieces):
+        return [piece.source for piece in source.pieces]
+    return [source] if isinstance(source, SourceJpeg) else []
+
+
+def _described(source: object) -> SourceJpeg | SourcePieces | JpegImage:
     """Return a source with all that is said of it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return SourceJpeg(bytes(source))
-    if not isinstance(source, (SourceJpeg, JpegImage)):
+    if not isinstance(source, (SourceJpeg, SourcePieces, JpegImage)):
         raise UnsupportedInputError(
-            f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
+            f"a source JPEG must be bytes, SourceJpeg, SourcePieces, JpegImage or None, not {type(source).__name__}", reason="input"
         )
     return source
 
