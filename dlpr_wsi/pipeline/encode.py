@@ -14,9 +14,7 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg
-from dlpr.modes.jpeg.pieces import JpegPiece, SourcePieces
-from dlpr.modes.jpeg.stream import image_of
+from dlpr.modes.jpeg.parse import JpegPiece, SourceJpeg, SourcePieces, image_of
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.sources import SourceTile
 

@@ -13,12 +13,11 @@ from dlpr.frame import Header, Mode, Stream
 from dlpr.layout import CODING_ORDER, from_planes
 from dlpr.modes.jpeg import payload as fields
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg
-from dlpr.modes.jpeg.pieces import SourcePieces
+from dlpr.modes.jpeg.parse import SourceJpeg, SourcePieces, images_of
 from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.recover import recover_batch
-from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, images_of, jpeg_streams
+from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["JpegMode", "Source"]

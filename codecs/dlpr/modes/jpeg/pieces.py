@@ -20,64 +20,47 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg
 
-__all__ = ["JpegPiece", "SourcePieces", "join"]
+__all__ = ["Piece", "join"]
 
 _LEAST = 0.75
-"""Share of the chunk's pixels behind JPEGs that must be behind those that agree; less is not worth a try."""
+"""Share of the pixels behind JPEGs that must be behind those that agree; less is not worth a try."""
 
 
 @dataclass(frozen=True)
-class JpegPiece:
-    """A JPEG behind a part of a chunk."""
+class Piece:
+    """A parsed JPEG behind a part of a chunk."""
 
-    source: SourceJpeg
-    """The whole JPEG; its ``offset`` is not used."""
+    image: JpegImage | None
+    """All of it; None where it is of no use."""
     at: tuple[int, int]
-    """Row and column of the JPEG's top left pixel in the chunk; negative where it begins outside."""
+    """Row and column of its top left pixel in the chunk; negative where it begins outside."""
     shown: tuple[int, int, int, int]
-    """Top, left, height and width of the part of the JPEG that is seen, in pixels of the JPEG."""
+    """Top, left, height and width of the part of it that is seen, in its pixels."""
 
 
-@dataclass(frozen=True)
-class SourcePieces:
-    """The JPEGs behind a chunk.
-
-    Examples
-    --------
-    >>> piece = JpegPiece(SourceJpeg(b"..."), (0, -40), (0, 0, 256, 256))
-    >>> SourcePieces((piece,)).background
-    (255, 255, 255)
-    """
-
-    pieces: tuple[JpegPiece, ...]
-    """Those that hide others last."""
-    background: tuple[int, ...] = (255, 255, 255)
-    """Colour where no JPEG is seen."""
-
-
-def join(source: SourcePieces, images: Sequence[JpegImage | None], height: int, width: int) -> JpegImage | None:
+def join(pieces: Sequence[Piece], height: int, width: int, background: tuple[int, ...]) -> JpegImage | None:
     """Join the blocks behind a chunk.
 
     Parameters
     ----------
-    source : SourcePieces
-    images : sequence of JpegImage or None
-        The parsed JPEG of each piece; None where it is of no use.
+    pieces : sequence of Piece
+        Those that hide others last.
     height, width : int
         Of the chunk in pixels.
+    background : tuple of int
+        Colour where no JPEG is seen.
 
     Returns
     -------
     JpegImage or None
         None where no JPEG is of use, or too much of the chunk is behind JPEGs that do not agree.
     """
-    groups: dict[tuple[object, ...], list[tuple[JpegPiece, JpegImage]]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[tuple[Piece, JpegImage]]] = defaultdict(list)
     areas: dict[tuple[object, ...], int] = defaultdict(int)
     total = 0
-    for piece, image in zip(source.pieces, images, strict=True):
-        area = _seen(piece, height, width)
+    for piece in pieces:
+        area, image = _seen(piece, height, width), piece.image
         total += area
         if image is not None and area and image.phase == (0, 0):
             kind = _kind(piece, image)
@@ -86,17 +69,17 @@ def join(source: SourcePieces, images: Sequence[JpegImage | None], height: int, 
     if not groups:
         return None
     best = max(areas, key=lambda kind: areas[kind])
-    return _joined(groups[best], source.background, height, width) if areas[best] >= _LEAST * total else None
+    return _joined(groups[best], background, height, width) if areas[best] >= _LEAST * total else None
 
 
-def _kind(piece: JpegPiece, image: JpegImage) -> tuple[object, ...]:
+def _kind(piece: Piece, image: JpegImage) -> tuple[object, ...]:
     """Return what JPEGs must have in common."""
     (down, across), (top, left) = image.mcu, piece.at
     tables = b"".join(table.tobytes() for table in image.tables)
     return (top % down, left % across, image.transform, image.sampling, image.upsampling, tables)
 
 
-def _seen(piece: JpegPiece, height: int, width: int) -> int:
+def _seen(piece: Piece, height: int, width: int) -> int:
     """Return the pixels of the chunk that a piece is behind."""
     (y, x), (top, left, high, wide) = piece.at, piece.shown
     down = min(y + top + high, height) - max(y + top, 0)
@@ -105,7 +88,7 @@ def _seen(piece: JpegPiece, height: int, width: int) -> int:
 
 
 def _joined(
-    parts: Sequence[tuple[JpegPiece, JpegImage]], background: tuple[int, ...], height: int, width: int
+    parts: Sequence[tuple[Piece, JpegImage]], background: tuple[int, ...], height: int, width: int
 ) -> JpegImage:
     """Lay blocks of JPEGs with one grid over each other."""
     first = parts[0][1]

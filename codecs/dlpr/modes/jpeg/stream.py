@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
-from dlpr.errors import CorruptError, UnsupportedInputError
+from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg, extend, parse, window
-from dlpr.modes.jpeg.pieces import SourcePieces, join
 from dlpr.modes.jpeg.payload import JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import Prior, find
 from dlpr.modes.jpeg.synthesis import native_fields
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "images_of", "job_fields", "jpeg_streams", "start_of"]
+__all__ = ["JpegCandidate", "decode_planes", "job_fields", "jpeg_streams", "start_of"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -38,94 +35,6 @@ class JpegCandidate:
     planes: U8
     """uint8 [H, W, channels], coding order."""
     image: JpegImage
-
-
-def image_of(source: object, height: int, width: int) -> JpegImage | None:
-    """The part of a source that has an image's size; None where the source is of no use.
-
-    Parameters
-    ----------
-    source : bytes, SourceJpeg, SourcePieces or JpegImage
-    height, width : int
-        Size of the image in pixels.
-
-    Raises
-    ------
-    UnsupportedInputError
-        ``source`` is something else.
-    """
-    return images_of([(source, height, width)])[0]
-
-
-def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> list[JpegImage | None]:
-    """Do what `image_of` does for several images; JPEG bytes that several of them lie in are parsed once.
-
-    Parameters
-    ----------
-    sources : sequence of (source, height, width)
-    threads : int
-        Threads to use.
-    """
-    described = [_described(source) for source, _, _ in sources]
-    shared: dict[tuple[object, ...], SourceJpeg] = {}
-    for one in described:
-        for jpeg in _jpegs(one):
-            shared.setdefault(_identity(jpeg), jpeg)
-    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
-        parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
-    out: list[JpegImage | None] = []
-    for one, (_, height, width) in zip(described, sources, strict=True):
-        if isinstance(one, JpegImage):
-            out.append(one if (one.height, one.width) == (height, width) else None)
-        elif isinstance(one, SourcePieces):
-            out.append(join(one, [parsed[_identity(piece.source)] for piece in one.pieces], height, width))
-        else:
-            whole = parsed[_identity(one)]
-            out.append(None if whole is None else _part(whole, one, height, width))
-    return out
-
-
-def _jpegs(source: SourceJpeg | SourcePieces | JpegImage) -> list[SourceJpeg]:
-    """Return what is to be parsed of a source."""
-    if isinstance(source, SourcePieces):
-        return [piece.source for piece in source.pieces]
-    return [source] if isinstance(source, SourceJpeg) else []
-
-
-def _described(source: object) -> SourceJpeg | SourcePieces | JpegImage:
-    """Return a source with all that is said of it."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return SourceJpeg(bytes(source))
-    if not isinstance(source, (SourceJpeg, SourcePieces, JpegImage)):
-        raise UnsupportedInputError(
-            f"a source JPEG must be bytes, SourceJpeg, SourcePieces, JpegImage or None, not {type(source).__name__}", reason="input"
-        )
-    return source
-
-
-def _identity(source: SourceJpeg) -> tuple[object, ...]:
-    """Tell apart what is to be parsed: by object, so that nothing is compared."""
-    return id(source.data), id(source.tables), source.transform
-
-
-def _parsed(source: SourceJpeg) -> JpegImage | None:
-    """Parse a whole JPEG; None where it is of no use."""
-    try:
-        return parse(source.data, source.tables, source.transform)
-    except UnsupportedInputError:
-        return None
-
-
-def _part(whole: JpegImage, source: SourceJpeg, height: int, width: int) -> JpegImage | None:
-    """Cut the window that a source names; None where it is not inside."""
-    top, left = source.offset
-    inside = (height, width)
-    if source.extended:
-        inside = min(height, whole.height - top), min(width, whole.width - left)
-    try:
-        return extend(window(whole, top, left, *inside), height, width)
-    except UnsupportedInputError:
-        return None
 
 
 def jpeg_streams(
