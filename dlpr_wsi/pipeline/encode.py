@@ -14,7 +14,7 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg, image_of
+from dlpr.modes.jpeg.parse import JpegPiece, SourceJpeg, SourcePieces, image_of
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.sources import SourceTile
 
@@ -40,8 +40,17 @@ def keeps_jpeg() -> bool:
     return "source_jpegs" in inspect.signature(dlpr.encode_batch).parameters
 
 
-def source_jpeg(tile: SourceTile) -> SourceJpeg:
+def source_jpeg(tile: SourceTile) -> SourceJpeg | SourcePieces:
     """Return a stored tile in the codec's terms."""
+    if tile.pieces:
+        return SourcePieces(
+            tuple(JpegPiece(_whole(piece.tile), piece.at, piece.shown) for piece in tile.pieces), tile.background
+        )
+    return _whole(tile)
+
+
+def _whole(tile: SourceTile) -> SourceJpeg:
+    """Return one JPEG in the codec's terms."""
     transform = ColourTransform.YCBCR if tile.ycbcr else ColourTransform.NONE
     return SourceJpeg(tile.data, tile.tables, transform, tile.offset, tile.extended)
 

@@ -12,8 +12,10 @@ from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.header import Kind, sniff
 from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored import SlideStore, StoredLevel
+from dlpr_wsi.stored.bif import BifStore, is_bif
 from dlpr_wsi.stored.ndpi import NdpiStore, focal_planes
 from dlpr_wsi.stored.pages import SlidePages
+from dlpr_wsi.stored.scn import ScnStore
 
 __all__ = ["EmptyStore", "SlideFile", "TiffSlide", "open_store"]
 
@@ -94,7 +96,19 @@ def _ndpi(slide: TiffSlide) -> SlideStore:
         return EmptyStore(slide.path, slide.tiff, notes)
 
 
-_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": _ndpi}
+def _scn(slide: TiffSlide) -> SlideStore:
+    """Open an SCN."""
+    return ScnStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
+
+
+def _bif(slide: TiffSlide) -> SlideStore:
+    """Open a BIF; or a TIFF of the same scanner, whose tiles lie edge to edge."""
+    if not is_bif(slide.pages):
+        return _pages(slide)
+    return BifStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
+
+
+_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": _ndpi, "leica": _scn, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
 
 

@@ -13,7 +13,7 @@ from dlpr.frame import Header, Mode, Stream
 from dlpr.layout import CODING_ORDER, from_planes
 from dlpr.modes.jpeg import payload as fields
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg, images_of
+from dlpr.modes.jpeg.parse import SourceJpeg, SourcePieces, images_of
 from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.recover import recover_batch
@@ -22,7 +22,7 @@ from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["JpegMode", "Source"]
 
-Source: TypeAlias = bytes | SourceJpeg | JpegImage
+Source: TypeAlias = bytes | SourceJpeg | SourcePieces | JpegImage
 """What a chunk's JPEG can be given as."""
 MOST_RESIDUAL_SEARCHED = 0.8
 """Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""

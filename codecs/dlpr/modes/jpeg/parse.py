@@ -11,8 +11,9 @@ import numpy as np
 from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
+from dlpr.modes.jpeg.pieces import Piece, join
 
-__all__ = ["SourceJpeg", "extend", "image_of", "images_of", "parse", "window"]
+__all__ = ["JpegPiece", "SourceJpeg", "SourcePieces", "extend", "image_of", "images_of", "parse", "window"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,35 @@ class SourceJpeg:
     """Row and column of the pixels' top left corner in the JPEG."""
     extended: bool = False
     """Whether pixels may go on beyond the JPEG's right and lower edge, where their values do not matter."""
+
+
+@dataclass(frozen=True)
+class JpegPiece:
+    """A JPEG behind a part of a chunk."""
+
+    source: SourceJpeg
+    """The whole JPEG; its ``offset`` is not used."""
+    at: tuple[int, int]
+    """Row and column of the JPEG's top left pixel in the chunk; negative where it begins outside."""
+    shown: tuple[int, int, int, int]
+    """Top, left, height and width of the part of the JPEG that is seen, in pixels of the JPEG."""
+
+
+@dataclass(frozen=True)
+class SourcePieces:
+    """The JPEGs behind a chunk, see `dlpr.modes.jpeg.pieces`.
+
+    Examples
+    --------
+    >>> piece = JpegPiece(SourceJpeg(b"..."), (0, -40), (0, 0, 256, 256))
+    >>> SourcePieces((piece,)).background
+    (255, 255, 255)
+    """
+
+    pieces: tuple[JpegPiece, ...]
+    """Those that hide others last."""
+    background: tuple[int, ...] = (255, 255, 255)
+    """Colour where no JPEG is seen."""
 
 
 def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform | None = None) -> JpegImage:
@@ -148,7 +178,7 @@ def image_of(source: object, height: int, width: int) -> JpegImage | None:
 
     Parameters
     ----------
-    source : bytes, SourceJpeg or JpegImage
+    source : bytes, SourceJpeg, SourcePieces or JpegImage
     height, width : int
         Size of the image in pixels.
 
@@ -172,28 +202,37 @@ def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> l
     described = [_described(source) for source, _, _ in sources]
     shared: dict[tuple[object, ...], SourceJpeg] = {}
     for one in described:
-        if isinstance(one, SourceJpeg):
-            shared.setdefault(_identity(one), one)
+        for jpeg in _jpegs(one):
+            shared.setdefault(_identity(jpeg), jpeg)
     with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
         parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
     out: list[JpegImage | None] = []
     for one, (_, height, width) in zip(described, sources, strict=True):
         if isinstance(one, JpegImage):
             out.append(one if (one.height, one.width) == (height, width) else None)
+        elif isinstance(one, SourcePieces):
+            found = [Piece(parsed[_identity(piece.source)], piece.at, piece.shown) for piece in one.pieces]
+            out.append(join(found, height, width, one.background))
         else:
             whole = parsed[_identity(one)]
             out.append(None if whole is None else _part(whole, one, height, width))
     return out
 
 
-def _described(source: object) -> SourceJpeg | JpegImage:
+def _jpegs(source: SourceJpeg | SourcePieces | JpegImage) -> list[SourceJpeg]:
+    """Return what is to be parsed of a source."""
+    if isinstance(source, SourcePieces):
+        return [piece.source for piece in source.pieces]
+    return [source] if isinstance(source, SourceJpeg) else []
+
+
+def _described(source: object) -> SourceJpeg | SourcePieces | JpegImage:
     """Return a source with all that is said of it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return SourceJpeg(bytes(source))
-    if not isinstance(source, (SourceJpeg, JpegImage)):
-        raise UnsupportedInputError(
-            f"a source JPEG must be bytes, SourceJpeg, JpegImage or None, not {type(source).__name__}", reason="input"
-        )
+    if not isinstance(source, (SourceJpeg, SourcePieces, JpegImage)):
+        kinds = "bytes, SourceJpeg, SourcePieces, JpegImage or None"
+        raise UnsupportedInputError(f"a source JPEG must be {kinds}, not {type(source).__name__}", reason="input")
     return source
 
 
