@@ -11,13 +11,16 @@ parsed once, and `TileGrid.together` asks for tasks that hold them all.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from dlpr_wsi.sources import SourceTile, TileGrid
-from dlpr_wsi.stored import FileRange, PartKind, StoredPart
+from dlpr_wsi.stored import FileRange, PartKind, StoredLevel, StoredPart
 from dlpr_wsi.stored.scan import JpegScan, marked
+from dlpr_wsi.stored.shrunk import in_file
 
-__all__ = ["CHUNK", "StripLevel", "chunk_side"]
+__all__ = ["CHUNK", "StripLevel", "StripStore", "chunk_side"]
 
 CHUNK = 512
 """About the side of a chunk in px."""
@@ -172,3 +175,55 @@ class StripLevel:
                 offset, size = scan.extent(index)
                 ranges = (FileRange(scan.number, offset, size),)
                 yield StoredPart(PartKind.INTERVAL, ranges, column * wide, row * high, wide, high, scan.header.data)
+
+
+class _Closes(Protocol):
+    """Something to be closed."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
+class StripStore:
+    """The levels of a slide whose reader shrinks some levels while it decodes others.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        The slide's.
+    handles : sequence
+        What `close` closes.
+    notes : tuple of str
+        For the report.
+    """
+
+    def __init__(self, files: tuple[Path, ...], handles: Sequence[_Closes], notes: tuple[str, ...] = ()) -> None:
+        self.files, self.notes, self._handles = files, notes, handles
+        self.shown: tuple[int, ...] = ()
+        """The reader's level behind each level of the archive."""
+        self.levels: Mapping[int, StoredLevel] = {}
+
+    def fill(self, dimensions: Sequence[tuple[int, int]], stored: Mapping[int, Callable[[], StripLevel]]) -> None:
+        """Choose the archive's levels and prepare those that are in the files.
+
+        Parameters
+        ----------
+        dimensions : sequence of (int, int)
+            Width and height of all of the reader's levels.
+        stored : mapping of int to callable
+            By the reader's level, what prepares it or raises ValueError.
+        """
+        self.shown = in_file(dimensions, frozenset(stored))
+        levels: dict[int, StoredLevel] = {}
+        for number, shown in enumerate(self.shown):
+            if shown in stored:
+                try:
+                    levels[number] = stored[shown]()
+                except ValueError as error:
+                    self.notes = (*self.notes, f"level {number}: its JPEG data is not kept: {error}")
+        self.levels = levels
+
+    def close(self) -> None:
+        """Release the files."""
+        for handle in self._handles:
+            handle.close()
