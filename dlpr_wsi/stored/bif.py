@@ -127,7 +127,12 @@ class _Level:
             )
         advance = (stitching.advance[0] / downsample, stitching.advance[1] / downsample)
         self.level = PlacedLevel(
-            places, *size, chunk=self._chunk(places, advance, (wide, high)), read=self._read, parts=self._parts
+            places,
+            *size,
+            chunk=self._chunk(places, advance, (wide, high)),
+            tile=(self._tiles.tile_width, self._tiles.tile_height),
+            read=self._read,
+            parts=self._parts,
         )
 
     def _chunk(self, places: Sequence[Place], advance: tuple[float, float], part: tuple[int, int]) -> tuple[int, int]:
@@ -135,9 +140,8 @@ class _Level:
         tile = (self._tiles.tile_width, self._tiles.tile_height)
         origins = np.array([(place.x - place.left, place.y - place.top) for place in places])
         if not (origins % 16 - origins[0] % 16).any():
-            return tile
-        seen = (min(part[0], int(advance[0])), min(part[1], int(advance[1])))
-        pieces = np.array([(place.x, place.y, *seen) for place in places], np.int64)
+            return chunk_size(np.empty((0, 4), np.int64), tile)
+        pieces = np.array([(place.x, place.y, place.width, place.height) for place in places], np.int64)
         return chunk_size(pieces, part, advance)
 
     def _read(self, key: int) -> SourceTile | None:

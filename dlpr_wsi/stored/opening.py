@@ -13,6 +13,7 @@ from dlpr_wsi.sources.header import Kind, sniff
 from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored import SlideStore, StoredLevel
 from dlpr_wsi.stored.bif import BifStore, is_bif
+from dlpr_wsi.stored.mirax import MiraxStore
 from dlpr_wsi.stored.ndpi import NdpiStore, focal_planes
 from dlpr_wsi.stored.pages import SlidePages
 from dlpr_wsi.stored.scn import ScnStore
@@ -141,9 +142,19 @@ def open_store(
     slide = SlideFile(path, vendor, dimensions, selection or Selection())
     if not path.is_file():
         return EmptyStore(path)
+    if vendor == "mirax":
+        return _mirax(slide)
     with path.open("rb") as file:
         head = file.read(16)
     return _open_tiff(slide) if sniff(head) is Kind.TIFF else EmptyStore(path)
+
+
+def _mirax(slide: SlideFile) -> SlideStore:
+    """Open a MIRAX slide."""
+    try:
+        return MiraxStore(slide.path, slide.dimensions)
+    except Exception:  # of use to OpenSlide all the same
+        return EmptyStore(slide.path)
 
 
 def _open_tiff(slide: SlideFile) -> SlideStore:

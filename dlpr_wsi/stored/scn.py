@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
-from dlpr_wsi.stored.placed import Place, PlacedLevel
+from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size
 from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["ScnStore", "TiledAreas"]
 
-_NAMESPACES = tuple("{http://www.leica-microsystems.com/scn/2010/%s}" % month for month in ("03/10", "10/01"))
+_NAMESPACES = (
+    "{http://www.leica-microsystems.com/scn/2010/03/10}",
+    "{http://www.leica-microsystems.com/scn/2010/10/01}",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class TiledAreas:
             places,
             width,
             height,
-            chunk=(first.tile_width, first.tile_height),
+            chunk=chunk_size(np.empty((0, 4), np.int64), (first.tile_width, first.tile_height)),
+            tile=(first.tile_width, first.tile_height),
             read=self._read,
             parts=self._parts,
         )
