@@ -20,10 +20,10 @@ from dlpr_wsi.sources.icc import fitting
 from dlpr_wsi.sources.properties import allowed_properties
 from dlpr_wsi.sources.units import plausible
 from dlpr_wsi.stored import SlideStore
-from dlpr_wsi.stored.ndpi import NdpiStore
 from dlpr_wsi.stored.opening import open_store
 from dlpr_wsi.stored.pages import SlidePages
 from dlpr_wsi.stored.shrunk import left_out
+from dlpr_wsi.stored.strips import StripStore
 from dlpr_wsi.stored.tiff import StoredTiles
 
 try:
@@ -225,7 +225,7 @@ class OpenSlideSource:
 
 def _shown(store: SlideStore, count: int) -> tuple[int, ...]:
     """Return OpenSlide's level behind each level of the source."""
-    return store.shown if isinstance(store, NdpiStore) else tuple(range(count))
+    return store.shown if isinstance(store, StripStore) else tuple(range(count))
 
 
 def _facts(

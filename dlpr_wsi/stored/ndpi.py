@@ -6,8 +6,9 @@ OpenSlide does. Sizes are the directory's: a JPEG cannot say more than 65,535 px
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,67 +18,38 @@ from numpy.typing import NDArray
 from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.choose import choose
 from dlpr_wsi.sources.picture import refuse
-from dlpr_wsi.stored import StoredLevel
+from dlpr_wsi.stored.container import TiffSlide
 from dlpr_wsi.stored.scan import JpegScan
-from dlpr_wsi.stored.shrunk import in_file
-from dlpr_wsi.stored.strips import StripLevel
+from dlpr_wsi.stored.strips import StripLevel, StripStore
 
-__all__ = ["NdpiStore", "focal_planes"]
+__all__ = ["focal_planes", "open_ndpi"]
 
 _LENS, _FOCUS, _STARTS, _STARTS_HIGH = 65421, 65424, 65426, 65432
 _OFFSET, _SIZE = 273, 279
 _MOST_SAID = 65500  # px; libjpeg reads no larger size from a JPEG
 
 
-class NdpiStore:
-    """The JPEGs of an NDPI's levels in the focal plane 0.
+def open_ndpi(slide: TiffSlide) -> StripStore:
+    """Find the JPEGs of an NDPI's levels in the focal plane 0.
 
-    Parameters
-    ----------
-    path : Path
-        The slide.
-    tiff : tifffile.TiffFile
-        Open; `close` closes it.
-    pages : sequence of tifffile.TiffPage
-        All pages of the file.
-    dimensions : sequence of (int, int)
-        Width and height of each level as OpenSlide gives them, with those that it shrinks itself.
-    notes : tuple of str
-        For the report.
+    Raises
+    ------
+    dlpr_wsi.errors.SourceError
+        Another focal plane is chosen, or none of several.
+    OSError
+        The file cannot be read.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        tiff: Any,
-        pages: Sequence[Any],
-        dimensions: Sequence[tuple[int, int]],
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        self.files = (path,)
-        self._tiff = tiff
-        self._file = path.open("rb")
-        try:
-            scans = _found(pages, self._file, dimensions)
-        except BaseException:
-            self._file.close()
-            raise
-        self.shown = in_file(dimensions, frozenset(scans))
-        self.levels: Mapping[int, StoredLevel] = {}
-        levels, why = {}, []
-        for number, shown in enumerate(self.shown):
-            try:
-                if shown in scans:
-                    levels[number] = _level(*scans[shown], *dimensions[shown])
-            except ValueError as error:
-                why.append(f"level {number}: its JPEG data is not kept: {error}")
-        self.levels = levels
-        self.notes = (*notes, *why)
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
-        self._tiff.close()
+    notes = focal_planes(slide.path, slide.pages, slide.selection)
+    file = slide.path.open("rb")
+    store = StripStore((slide.path,), (file, slide.tiff), notes)
+    try:
+        found = _found(slide.pages, file, slide.dimensions)
+    except Exception:  # damaged in a way that OpenSlide does not mind
+        found = {}
+    store.fill(
+        slide.dimensions, {level: partial(_level, *one, *slide.dimensions[level]) for level, one in found.items()}
+    )
+    return store
 
 
 def _found(

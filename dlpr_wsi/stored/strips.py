@@ -11,13 +11,16 @@ parsed once, and `TileGrid.together` asks for tasks that hold them all.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from dlpr_wsi.sources import SourceTile, TileGrid
-from dlpr_wsi.stored import FileRange, PartKind, StoredPart
+from dlpr_wsi.stored import FileRange, PartKind, StoredLevel, StoredPart
 from dlpr_wsi.stored.scan import JpegScan, marked
+from dlpr_wsi.stored.shrunk import in_file
 
-__all__ = ["CHUNK", "StripLevel", "chunk_side"]
+__all__ = ["CHUNK", "StripLevel", "StripStore", "chunk_side"]
 
 CHUNK = 512
 """About the side of a chunk in px."""
@@ -28,7 +31,7 @@ _MOST_SIDE = 65535
 _CACHE_BYTES = 1 << 26
 
 
-def chunk_side(unit: int, run: int) -> int:
+def chunk_side(unit: int, run: int, *, smooth: bool = False) -> int:
     """Choose a chunk's side: whole runs of px where they are short, else a part that a run is a multiple of.
 
     Parameters
@@ -37,17 +40,23 @@ def chunk_side(unit: int, run: int) -> int:
         px of an MCU.
     run : int
         px of a strip, a multiple of ``unit``.
+    smooth : bool
+        Whether chroma is smoothed across a cut, which then costs a residual: the fewer cuts the better.
 
     Examples
     --------
     >>> [chunk_side(8, run) for run in (128, 1024, 4096, 3968, 8 * 127)]
     [512, 512, 512, 496, 512]
+    >>> [chunk_side(16, run, smooth=True) for run in (128, 1024, 4096, 3968)]
+    [512, 1024, 1024, 992]
     """
     if run <= CHUNK:
         parts = [run * times for times in range(1, CHUNK // run + 1)]
     else:
         parts = [run // n for n in range(1, run // _LEAST + 1) if run % n == 0 and run // n % unit == 0]
     fitting = [part for part in parts if part <= _MOST and part % _TIFF_UNIT == 0]
+    if smooth:
+        return max(fitting, default=CHUNK)
     return min(fitting, key=lambda part: max(part / CHUNK, CHUNK / part), default=CHUNK)
 
 
@@ -75,7 +84,7 @@ class StripLevel:
         self._header = scans[0][0].header
         self._columns, self._rows = width // strip[0], height // strip[1]
         mcu = (self._header.mcu_width, self._header.mcu_height)
-        self._chunk_width = min(chunk_side(mcu[0], strip[0]), -(-width // _TIFF_UNIT) * _TIFF_UNIT)
+        self._chunk_width = min(chunk_side(mcu[0], strip[0], smooth=mcu[0] > 8), -(-width // _TIFF_UNIT) * _TIFF_UNIT)
         self._chunk_height = min(chunk_side(mcu[1], strip[1]), -(-height // _TIFF_UNIT) * _TIFF_UNIT)
         across = (-(-self._chunk_width // strip[0]) + 1) * strip[0]
         down = (-(-self._chunk_height // strip[1]) + 1) * strip[1]
@@ -166,3 +175,55 @@ class StripLevel:
                 offset, size = scan.extent(index)
                 ranges = (FileRange(scan.number, offset, size),)
                 yield StoredPart(PartKind.INTERVAL, ranges, column * wide, row * high, wide, high, scan.header.data)
+
+
+class _Closes(Protocol):
+    """Something to be closed."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
+class StripStore:
+    """The levels of a slide whose reader shrinks some levels while it decodes others.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        The slide's.
+    handles : sequence
+        What `close` closes.
+    notes : tuple of str
+        For the report.
+    """
+
+    def __init__(self, files: tuple[Path, ...], handles: Sequence[_Closes], notes: tuple[str, ...] = ()) -> None:
+        self.files, self.notes, self._handles = files, notes, handles
+        self.shown: tuple[int, ...] = ()
+        """The reader's level behind each level of the archive."""
+        self.levels: Mapping[int, StoredLevel] = {}
+
+    def fill(self, dimensions: Sequence[tuple[int, int]], stored: Mapping[int, Callable[[], StripLevel]]) -> None:
+        """Choose the archive's levels and prepare those that are in the files.
+
+        Parameters
+        ----------
+        dimensions : sequence of (int, int)
+            Width and height of all of the reader's levels.
+        stored : mapping of int to callable
+            By the reader's level, what prepares it or raises ValueError.
+        """
+        self.shown = in_file(dimensions, frozenset(stored))
+        levels: dict[int, StoredLevel] = {}
+        for number, shown in enumerate(self.shown):
+            if shown in stored:
+                try:
+                    levels[number] = stored[shown]()
+                except ValueError as error:
+                    self.notes = (*self.notes, f"level {number}: its JPEG data is not kept: {error}")
+        self.levels = levels
+
+    def close(self) -> None:
+        """Release the files."""
+        for handle in self._handles:
+            handle.close()
