@@ -26,7 +26,8 @@ from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size
 __all__ = ["MiraxStore"]
 
 _VERSION = b"01.02"
-_MOST_INI, _MOST_INDEX, _MOST_IMAGES = 1 << 20, 1 << 28, 1 << 22
+_MOST_INI, _MOST_INDEX, _MOST_IMAGES, _MOST_PARTS = 1 << 20, 1 << 28, 1 << 22, 1 << 25
+_MOST_EXPONENT = 24
 _POSITION = struct.Struct("<Bii")
 _ZOOM, _PLACES, _STITCHING = "Slide zoom level", "VIMSLIDE_POSITION_BUFFER", "StitchingIntensityLayer"
 _GENERAL, _HIERARCHY, _DATA = "GENERAL", "HIERARCHICAL", "DATAFILE"
@@ -127,6 +128,8 @@ class MiraxStore:
         exponent = 0
         for level, (section, size) in enumerate(zip(sections, dimensions, strict=True)):
             exponent += _int(ini, section, "IMAGE_CONCAT_FACTOR")
+            if not 0 <= exponent <= _MOST_EXPONENT:
+                raise ValueError("levels of an impossible size")
             images = reader.images(level, geometry.across)
             image_size = (_int(ini, section, "DIGITIZER_WIDTH"), _int(ini, section, "DIGITIZER_HEIGHT"))
             places, between = _laid(images, geometry, image_size, 1 << exponent, active, level)
@@ -213,12 +216,19 @@ def _laid(
     divisor = min(step, divisions) if geometry.cut else step
     reach = 1 if geometry.cut else several
     wide, high = size[0] / cuts, size[1] / cuts
+    cuts, reach = min(cuts, geometry.across), min(reach, geometry.across)
     found: dict[tuple[int, int], Place | None] = {}
+    tried = 0
     for key, image in enumerate(images):
         if image.column % step or image.row % step:
             raise ValueError("an image that does not begin at a whole number of images")
-        for v in range(cuts):
-            for h in range(cuts):
+        across = min(cuts, -(-(geometry.across - image.column) // divisions))
+        down = min(cuts, -(-(geometry.down - image.row) // divisions))
+        tried += across * down * reach * reach
+        if tried > _MOST_PARTS:
+            raise ValueError("more parts of images than a slide has")
+        for v in range(down):
+            for h in range(across):
                 column, row = image.column + h * divisions, image.row + v * divisions
                 photo = (row // divisions, column // divisions)
                 if column >= geometry.across or row >= geometry.down or photo[1] >= geometry.columns:
@@ -336,7 +346,7 @@ def _geometry(ini: Ini, section: str, index: _Index) -> _Geometry:
     if min(across, down, divisions, *size) < 1 or across * down > _MOST_IMAGES:
         raise ValueError("an impossible number of images")
     overlap = (float(_value(ini, section, "OVERLAP_X")), float(_value(ini, section, "OVERLAP_Y")))
-    scale = 1 << _int(ini, section, "IMAGE_CONCAT_FACTOR")
+    scale = 1 << max(0, min(_int(ini, section, "IMAGE_CONCAT_FACTOR"), _MOST_EXPONENT))
     count = (across // divisions) * (down // divisions)
     places = None
     for name in (_PLACES, _STITCHING):
