@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.header import jpeg_header
 from dlpr_wsi.stored import FileRange, PartKind, StoredLevel, StoredPart
-from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size
+from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size, one_grid, tiles_as_chunks
 
 __all__ = ["MiraxStore"]
 
@@ -156,11 +156,7 @@ class MiraxStore:
         background: tuple[int, int, int],
     ) -> PlacedLevel:
         """Build a level."""
-        origins = np.array([(place.x - place.left, place.y - place.top) for place in places])
-        if not (origins % 16 - origins[0] % 16).any():
-            chunk = chunk_size(np.empty((0, 4), np.int64), image_size)
-        else:
-            chunk = chunk_size(_runs(places), image_size)
+        chunk = tiles_as_chunks(places, image_size) if one_grid(places) else chunk_size(_runs(places), image_size)
         return PlacedLevel(
             places,
             *size,

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from dlpr_wsi.sources import SourceTile, TileGrid, TilePiece
 from dlpr_wsi.stored import StoredPart
 
-__all__ = ["Place", "PlacedLevel", "chunk_size"]
+__all__ = ["Place", "PlacedLevel", "chunk_size", "one_grid", "tiles_as_chunks"]
 
 _CACHE_BYTES = 1 << 26
 _LEAST, _MOST = 64, 1024
 """px; sides that chunks may have."""
 _UNIT = 16
+_WIDE = 512
+"""px; about the side of chunks that cut tiles wherever they begin."""
 _SAMPLE = 1024
 """Pieces that are looked at."""
 _EDGE = 4
@@ -159,6 +161,36 @@ class PlacedLevel:
             _, old = self._cache.popitem(last=False)
             self._cached -= 0 if old is None else len(old.data)
         return tile
+
+
+def one_grid(places: Sequence[Place]) -> bool:
+    """Tell whether all tiles have their MCUs on one grid."""
+    corners = _corners(places)
+    return not (corners % _UNIT - corners[:1] % _UNIT).any()
+
+
+def tiles_as_chunks(places: Sequence[Place], tile: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of chunks of a level whose tiles lie edge to edge in areas of one block grid each.
+
+    Where all tiles begin at multiples of their size from x = y = 0, a chunk is a tile, or a part of a very large one.
+    Else chunks cut tiles, and blocks at their edges are coded twice: they are larger then, if the areas' grids are one.
+
+    Examples
+    --------
+    >>> tiles_as_chunks([Place(256 * i, 0, 256, 256, 0, 0, i) for i in range(3)], (256, 256))
+    (256, 256)
+    >>> tiles_as_chunks([Place(256 * i + 5, 9, 256, 256, 0, 0, i) for i in range(3)], (256, 256))
+    (512, 512)
+    """
+    across, down = (_parted(side) for side in tile)
+    if not (_corners(places) % np.array(tile)).any() or not one_grid(places):
+        return across, down
+    return across * max(1, _WIDE // across), down * max(1, _WIDE // down)
+
+
+def _corners(places: Sequence[Place]) -> NDArray[np.int64]:
+    """Return x and y of the top left px of each place's tile."""
+    return np.array([(place.x - place.left, place.y - place.top) for place in places], np.int64).reshape(-1, 2)
 
 
 def chunk_size(

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-
 from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
-from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size
+from dlpr_wsi.stored.placed import Place, PlacedLevel, tiles_as_chunks
 from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["ScnStore", "TiledAreas"]
@@ -78,7 +76,7 @@ class TiledAreas:
             places,
             width,
             height,
-            chunk=chunk_size(np.empty((0, 4), np.int64), (first.tile_width, first.tile_height)),
+            chunk=tiles_as_chunks(places, (first.tile_width, first.tile_height)),
             tile=(first.tile_width, first.tile_height),
             read=self._read,
             parts=self._parts,

@@ -94,7 +94,7 @@ CASES = {
         (0.95, 0.6),
     ),
     "places.mrxs": (
-        lambda p: mirax(p, tissue(900, 700, 900, 900), photos=(4, 4), places=lambda c, r: (c * 113 + r, r * 81 + c)),
+        lambda p: mirax(p, tissue(900, 700, 900, 900), photos=(4, 3), places=lambda c, r: (c * 113 + r, r * 81 + c)),
         (0.5, 0),
     ),
     "sub.ome.tiff": (lambda p: ome(p, tissue(500, 390)), (1, 1, 1)),
