@@ -48,6 +48,7 @@ _TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
 _OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms, "mirax": _mirax}
 """Those that are no TIFF."""
+_UNKNOWN = ("its own image data is not kept: its container is not laid out as expected",)
 
 
 def open_store(
@@ -89,7 +90,7 @@ def open_store(
     except SourceError:
         raise
     except Exception:  # of use to OpenSlide all the same
-        return EmptyStore(path)
+        return EmptyStore(path, notes=_UNKNOWN)
 
 
 def _open_tiff(slide: SlideFile) -> SlideStore:
@@ -109,7 +110,7 @@ def _open_tiff(slide: SlideFile) -> SlideStore:
         tiff.close()
         raise
     except Exception:  # of use to OpenSlide all the same
-        return EmptyStore(slide.path, tiff)
+        return EmptyStore(slide.path, tiff, _UNKNOWN)
 
 
 def _refuse_depth(slide: SlideFile, pages: Sequence[Any]) -> None:

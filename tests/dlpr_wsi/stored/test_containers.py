@@ -14,6 +14,7 @@ from PIL import Image
 import dlpr
 from dlpr_wsi.errors import ConversionError
 from dlpr_wsi.pipeline.convert import convert
+from dlpr_wsi.pipeline.execute import LocalExecutor
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.opening import open_archive, open_source
@@ -158,11 +159,43 @@ class Lies:
 
 @pytest.mark.parametrize("lie", [Lies.other, Lies.damaged, Lies.without_tables])
 def test_a_store_that_lies_costs_no_pixel(tmp_path, monkeypatch, lie):
-    scn(tmp_path / "a.scn", [(128, 128, tissue(300, 280))], size=(512, 512))
+    scn(tmp_path / "a.scn", [(128, 128, tissue(220, 140))], size=(384, 384), levels=1)
     genuine = PlacedLevel.tile
     monkeypatch.setattr(PlacedLevel, "tile", lambda level, row, column: lie(genuine, level, row, column))
     _, shares = converted(tmp_path / "a.scn", tmp_path / "a.zarr")
     assert shares[0] < 1
+
+
+def test_killed_and_resumed(tmp_path):
+    """What an earlier run has finished is kept, and the archive is the same as one made at once."""
+    slide, out = tmp_path / "a.scn", tmp_path / "a.zarr"
+    scn(slide, [(301, 123, tissue(700, 600))])
+    convert(slide, tmp_path / "whole.zarr", threads=1)
+
+    class Killed(LocalExecutor):
+        def run(self, *args, **options):
+            for number, outcome in enumerate(super().run(*args, **options)):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield outcome
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(slide, out, executor=Killed(1))
+    assert convert(slide, out, threads=1).resumed >= 3
+    for file in (tmp_path / "whole.zarr").rglob("*"):
+        if file.is_file():
+            assert (out / file.relative_to(tmp_path / "whole.zarr")).read_bytes() == file.read_bytes()
+
+
+def test_a_container_of_another_layout_says_so(tmp_path):
+    """OpenSlide reads a MIRAX slide whose data files this package refuses to follow; its pixels are kept."""
+    mirax(tmp_path / "a.mrxs", tissue(500, 400))
+    ini = tmp_path / "a" / "Slidedat.ini"
+    ini.write_text(ini.read_text("utf-8-sig").replace("Data0000.dat", "../a/Data0000.dat"), "utf-8-sig")
+    source = open_source(tmp_path / "a.mrxs")
+    assert "its own image data is not kept: its container is not laid out as expected" in source.facts.notes
+    assert source.tile_grid(0) is None
+    source.close()
 
 
 @pytest.mark.parametrize("harm", ["cut", "no tables"])
