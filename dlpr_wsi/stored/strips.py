@@ -223,11 +223,14 @@ class StripStore:
         self.shown = in_file(dimensions, frozenset(stored))
         levels: dict[int, StoredLevel] = {}
         for number, shown in enumerate(self.shown):
-            if shown in stored:
-                try:
+            try:
+                if shown in stored:
                     levels[number] = stored[shown]()
-                except ValueError as error:
-                    self.notes = (*self.notes, f"level {number}: its JPEG data is not kept: {error}")
+            except ValueError as error:
+                self.notes = (*self.notes, f"level {number}: its JPEG data is not kept: {error}")
+            except BaseException:
+                self.close()
+                raise
         self.levels = levels
 
     def close(self) -> None:
