@@ -115,9 +115,8 @@ class StripLevel:
             return None
         shares = max(1, self._strip_width // self._chunk_width) * max(1, self._strip_height // self._chunk_height)
         place = (y - top * self._strip_height, x - left * self._strip_width)
-        return SourceTile(
-            whole.data, None, whole.ycbcr, offset=place, extended=True, size=max(1, len(whole.data) // shares)
-        )
+        size = max(1, (len(whole.data) - len(self._header.data)) // shares)
+        return SourceTile(whole.data, None, whole.ycbcr, offset=place, extended=True, size=size)
 
     def _joined(self, top: int, bottom: int, left: int, right: int) -> SourceTile | None:
         """Return a rectangle of strips as one JPEG; None where it holds strips of JPEGs that differ."""
