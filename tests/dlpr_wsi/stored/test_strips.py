@@ -43,7 +43,7 @@ def test_ndpi_is_kept(tmp_path, subsampling, strip):
     assert set(report.tiles_by_mode) == {"jpeg"}
     assert all(level.follows_source for level in report.plan.levels)
     assert report.archive_bytes <= 0.85 * slide.stat().st_size
-    assert 0.8 < report.source_tile_bytes / slide.stat().st_size < 1.01
+    assert 0.7 < report.source_tile_bytes / slide.stat().st_size < 1  # tags and the macro image beside
     equal_to_openslide(tmp_path / "a.zarr", slide)
     checked = verify(tmp_path / "a.zarr", slide, threads=2)
     assert checked.ok
