@@ -133,6 +133,8 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    unkept : mapping of str to int
+        Chunks that are not what the file holds behind them, by reason.
     """
 
     source: SlideFacts
@@ -151,6 +153,7 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    unkept: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -220,6 +223,7 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "unkept": dict(self.unkept),
         }
 
 
@@ -416,6 +420,7 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        unkept=_sum(record.unkept for record in records),
     )
 
 
@@ -464,6 +469,7 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        unkept=archive.facts.get("unkept", {}),
     )
 
 
@@ -540,6 +546,7 @@ def _totals(records: list[TaskRecord]) -> dict[str, Any]:
         "source_tile_bytes": sum(record.source_bytes for record in records),
         "tiles_by_mode": _sum(record.tiles_by_mode for record in records),
         "bytes_by_mode": _sum(record.bytes_by_mode for record in records),
+        **({"unkept": unkept} if (unkept := _sum(record.unkept for record in records)) else {}),
     }
 
 
