@@ -26,6 +26,7 @@ __all__ = ["Place", "PlacedLevel", "chunk_size", "one_grid", "tiles_as_chunks"]
 _CACHE_BYTES = 1 << 26
 _LEAST, _MOST = 64, 1024
 """px; sides that chunks may have."""
+_MOST_SIDE, _MOST_MEETINGS = 65535, 1 << 25
 _UNIT = 16
 _WIDE = 512
 """px; about the side of chunks that cut tiles wherever they begin."""
@@ -141,10 +142,16 @@ class PlacedLevel:
         if self._bins is None:
             bins: dict[tuple[int, int], list[int]] = defaultdict(list)
             wide, high = self._chunk
+            met = 0
             for index, place in enumerate(self._places):
                 right, bottom = min(place.x + place.width, self.width), min(place.y + place.height, self.height)
-                for row in range(max(place.y, 0) // high, -(-bottom // high)):
-                    for column in range(max(place.x, 0) // wide, -(-right // wide)):
+                rows = range(max(place.y, 0) // high, -(-bottom // high))
+                columns = range(max(place.x, 0) // wide, -(-right // wide))
+                met += len(rows) * len(columns)
+                if met > _MOST_MEETINGS:
+                    raise ValueError("tiles that lie over each other all too often")
+                for row in rows:
+                    for column in columns:
                         bins[row, column].append(index)
             self._bins = dict(bins)
         return self._bins
@@ -245,7 +252,9 @@ def _seen(pieces: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _parted(side: int) -> int:
     """Return a side of a tile, or the largest whole part of it that a chunk may have."""
-    return next((side // n for n in range(-(-side // _MOST), side) if side % n == 0 and side // n >= _LEAST), side)
+    if side > _MOST_SIDE:
+        raise ValueError("tiles larger than a JPEG can be")
+    return next((side // n for n in range(-(-side // _MOST), side // _LEAST + 1) if side % n == 0), side)
 
 
 def _worth(pieces: NDArray[np.int64], size: tuple[int, int]) -> float:
