@@ -89,6 +89,7 @@ def _convert(options: argparse.Namespace) -> int:
         version=OmeVersion(options.ome_zarr),
         source_tiles=SourceTiles(options.source_tiles),
         pyramid=Pyramid(options.pyramid),
+        made_tau=options.made_tau,
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
         selection=_selection(options),
     )
@@ -274,6 +275,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from dlpr_wsi.pipeline.plan import MADE_TAU
+
     parser = argparse.ArgumentParser(
         prog="dlpr-wsi",
         description="Whole-slide images as DLPR archives: lossless, or each sample within tau of the source.",
@@ -316,6 +319,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "always", "never"),
         default="auto",
         help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
+    )
+    convert.add_argument(
+        "--made-tau",
+        type=_integer(0, 255),
+        metavar="N",
+        help=f"largest error per sample of levels that are made (default {MADE_TAU}, of channels 0; at least --tau)",
     )
     _add_selection(convert)
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")

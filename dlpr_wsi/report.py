@@ -38,11 +38,12 @@ def preview_lines(preview: Preview) -> list[str]:
 def convert_lines(report: ConvertReport) -> list[str]:
     """Report a conversion."""
     source = report.source
+    made = f" ({report.made_max_error} in levels made here)" if report.plan.made_levels else ""
     lines = [
         *_plan_lines(report.plan),
         *_channel_lines(source.channels),
         *_reader_lines(source),
-        f"tau           {_tau(report.tau)}",
+        *_tau_lines([level.tau for level in report.plan.levels]),
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
     ]
     if report.source_tile_bytes:
@@ -59,7 +60,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
         ),
         f"tiles         {_modes(report.tiles_by_mode)}",
         *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
-        f"max |error|   {report.max_error}, every chunk decoded and compared with the source",
+        f"max |error|   {report.max_error}{made}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",
     ]
     if report.already:
@@ -161,12 +162,21 @@ def verify_lines(report: VerifyReport) -> list[str]:
         worst = "no chunk could be decoded" if report.max_error is None else f"max |error| {report.max_error}"
     else:
         worst = "every stream decoded to the pixels of its checksum" if report.ok else "not compared with a source"
+    others = [level for level in report.levels if level.tau != report.tau]
+    if report.source and others:
+        own = [level.max_error for level in report.levels if level.tau == report.tau and level.max_error is not None]
+        worst = f"max |error| {max(own)}" if own else "no chunk could be decoded"
     against = ", ".join(["recorded hashes"] * report.hashes + ["the source"] * report.source) or "nothing recorded"
     verdict = "ok" if report.ok else f"FAILED, {len(report.bad)} of {report.tiles} chunks are bad"
     return [
         *lines,
         f"against       {against}",
         *_opinion_lines(report),
+        *(
+            f"{f'level {level.level}':<13} made by the conversion, tau {level.tau}"
+            + ("" if level.max_error is None else f", max |error| {level.max_error}")
+            for level in others
+        ),
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
 
@@ -225,7 +235,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
     against = f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
     lines = [
         f"archive       {facts.name}: {_CONTAINERS[facts.zarr_format]}",
-        f"tau           {_tau(facts.tau)}",
+        *_tau_lines([level.tau for level in facts.levels]),
         f"size          {facts.bytes:,} bytes, {facts.bits_per_pixel:.3f} bits/px",
         f"              {_share(facts.bytes, facts.raw_bytes)} of the raw pixels{against}",
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
@@ -252,8 +262,17 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
     return lines + _note_lines([str(note) for note in notes] if isinstance(notes, list) else [])
 
 
-def _tau(tau: int) -> str:
-    return "0 (lossless)" if tau == 0 else f"{tau} (every sample within {tau} of the source)"
+def _tau_lines(bounds: Sequence[int]) -> list[str]:
+    """Say what bound the levels keep; levels that were made can have another one than level 0."""
+    tau = bounds[0]
+    lines = [f"tau           {tau} " + ("(lossless)" if tau == 0 else f"(every sample within {tau} of the source)")]
+    for other in sorted(set(bounds) - {tau}):
+        levels = [str(index) for index, bound in enumerate(bounds) if bound == other]
+        lines.append(
+            f"              {other} in level{'s' * (len(levels) > 1)} {', '.join(levels)}, made from the level above: "
+            f"every sample within {other} of the mean that it stands for"
+        )
+    return lines
 
 
 def _share(part: int, whole: int) -> str:

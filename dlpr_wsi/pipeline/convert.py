@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,9 @@ class ConvertOptions:
         Whether lower levels are made for a slide of one level.
     keep : tuple of str
         Associated images to keep, of label, macro and thumbnail.
+    made_tau : int, optional
+        Largest error allowed per sample of levels that are made, where that is more than ``tau``: they are means of
+        level 0, which keeps ``tau``. Default: `dlpr_wsi.pipeline.plan.MADE_TAU` for RGB, 0 for channels.
     selection : Selection
         Which picture of a file that holds several.
     """
@@ -65,6 +68,7 @@ class ConvertOptions:
     source_tiles: SourceTiles = SourceTiles.AUTO
     pyramid: Pyramid = Pyramid.AUTO
     keep: tuple[str, ...] = ()
+    made_tau: int | None = None
     selection: Selection = field(default_factory=Selection)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +80,7 @@ class ConvertOptions:
             "source_tiles": self.source_tiles.value,
             "pyramid": self.pyramid.value,
             "keep": sorted(self.keep),
+            "made_tau": self.made_tau,
             "selection": self.selection.to_json(),
         }
 
@@ -110,7 +115,7 @@ class ConvertReport:
     plan : Plan
         What was cut how.
     tau : int
-        The bound.
+        The bound of levels that were read from the slide; that of each level is in ``plan``.
     archive_bytes : int
         Size of all files of the archive.
     source_tile_bytes : int
@@ -118,7 +123,7 @@ class ConvertReport:
     tiles_by_mode, bytes_by_mode : mapping of str to int
         Chunks, and bytes of their streams, by how they are coded.
     max_error : int
-        Largest error of a sample that the check found.
+        Largest error of a sample that the check found, in levels that were read from the slide.
     dropped, kept : tuple of str
         Associated images left out, and kept.
     resumed : int
@@ -133,6 +138,8 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    made_max_error : int
+        As ``max_error``, in levels that were made.
     """
 
     source: SlideFacts
@@ -151,6 +158,12 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    made_max_error: int = 0
+
+    @property
+    def made_tau(self) -> int | None:
+        """The bound of levels that were made; None where there are none."""
+        return self.plan.levels[-1].tau if self.plan.made_levels else None
 
     @property
     def width(self) -> int:
@@ -195,6 +208,7 @@ class ConvertReport:
                     "tile_height": level.tile_height,
                     "shard": [level.shard_rows, level.shard_columns],
                     "follows_source": level.follows_source,
+                    "tau": level.tau,
                 }
                 for level in self.plan.levels
             ],
@@ -211,6 +225,8 @@ class ConvertReport:
             "tiles_by_mode": dict(self.tiles_by_mode),
             "bytes_by_mode": dict(self.bytes_by_mode),
             "max_error": self.max_error,
+            "made_tau": self.made_tau,
+            "made_max_error": self.made_max_error,
             "dropped": list(self.dropped),
             "kept": list(self.kept),
             "tasks": self.tasks,
@@ -268,7 +284,15 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         if source.facts.channels is not None and not 1 <= source.facts.samples <= MAX_CHANNELS:
             raise SourceError(f"{slide}: {source.facts.samples} channels; archives have 1 to {MAX_CHANNELS}")
         grids = [source.tile_grid(index) for index in range(count)]
-        plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
+        plan = make_plan(
+            source.facts,
+            grids,
+            tile=options.tile,
+            source_tiles=options.source_tiles,
+            made_levels=made,
+            tau=options.tau,
+            made_tau=options.made_tau,
+        )
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
             raise UsageError(
                 "--source-tiles",
@@ -287,7 +311,7 @@ def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int 
     source, plan = _open(slide, options)
     try:
         threads = LocalExecutor(threads).threads
-        return Preview(source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, threads))
+        return Preview(source.facts, plan, estimate(source, plan, options.source_tiles, threads))
     finally:
         source.close()
 
@@ -372,7 +396,7 @@ def convert(
         with closing(Journal(out, header, restart=restart)) as journal:
             if on_preview is not None:
                 try:
-                    guess = estimate(source, plan, options.tau, options.source_tiles, executor.threads)
+                    guess = estimate(source, plan, options.source_tiles, executor.threads)
                     on_preview(Preview(source.facts, plan, guess))
                 except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
                     source.close()
@@ -383,7 +407,6 @@ def convert(
                 source=slide.absolute(),
                 data=journal.data.absolute(),
                 plan=plan,
-                tau=options.tau,
                 version=options.version,
                 source_tiles=options.source_tiles,
                 threads=executor.threads,
@@ -408,7 +431,8 @@ def convert(
         source_tile_bytes=sum(record.source_bytes for record in records),
         tiles_by_mode=_sum(record.tiles_by_mode for record in records),
         bytes_by_mode=_sum(record.bytes_by_mode for record in records),
-        max_error=max((record.max_error for record in records), default=0),
+        max_error=_max_error(plan, records, made=False),
+        made_max_error=_max_error(plan, records, made=True),
         dropped=tuple(name for name in source.facts.associated if name not in kept),
         kept=kept,
         resumed=before,
@@ -457,6 +481,7 @@ def _already(
         tiles_by_mode=modes,
         bytes_by_mode=archive.facts.get("bytes_by_mode", {}),
         max_error=int(archive.facts.get("max_error", 0)),
+        made_max_error=int(archive.facts.get("made_max_error", 0)),
         dropped=tuple(name for name in facts.associated if name not in kept),
         kept=kept,
         resumed=plan.task_count,
@@ -518,25 +543,30 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
         write_associated(job.data, name, source.associated(name), options.version)
     facts = {
         **stored_facts(source.facts, options.tau),
+        "made_tau": job.plan.levels[-1].tau if job.plan.made_levels else None,
         "pyramid": FILTER if job.plan.made_levels else "levels of the source",
         "levels_made": job.plan.made_levels,
         "associated_kept": list(kept),
         "options": options.to_json(),
         "job": made_by,
-        **_totals(list(journal.records.values())),
+        **_totals(job.plan, list(journal.records.values())),
     }
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
     channels = source.facts.channels
-    write_metadata(
-        job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels, prior=job.prior
-    )
+    write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=facts, channels=channels, prior=job.prior)
     return kept
 
 
-def _totals(records: list[TaskRecord]) -> dict[str, Any]:
+def _max_error(plan: Plan, records: Sequence[TaskRecord], *, made: bool) -> int:
+    """Return the largest error of levels that were read, or of levels that were made."""
+    return max((record.max_error for record in records if (record.level >= plan.first_made) is made), default=0)
+
+
+def _totals(plan: Plan, records: list[TaskRecord]) -> dict[str, Any]:
     """Sum up what was written; the same whatever the order of the tasks was."""
     return {
-        "max_error": max((record.max_error for record in records), default=0),
+        "max_error": _max_error(plan, records, made=False),
+        "made_max_error": _max_error(plan, records, made=True),
         "source_tile_bytes": sum(record.source_bytes for record in records),
         "tiles_by_mode": _sum(record.tiles_by_mode for record in records),
         "bytes_by_mode": _sum(record.bytes_by_mode for record in records),

@@ -42,7 +42,7 @@ class Estimate:
     modes: Mapping[str, int] = field(default_factory=dict)
 
 
-def estimate(source: PixelSource, plan: Plan, tau: int, source_tiles: SourceTiles, threads: int) -> Estimate:
+def estimate(source: PixelSource, plan: Plan, source_tiles: SourceTiles, threads: int) -> Estimate:
     """Encode tiles spread evenly over level 0 and scale up.
 
     Lower levels are taken to cost what level 0 costs per tile.
@@ -68,7 +68,7 @@ def estimate(source: PixelSource, plan: Plan, tau: int, source_tiles: SourceTile
         images += [level.part(whole, channel) for channel in range(level.stack)]
         stored += [tile] * level.stack
     begin = time.perf_counter()
-    streams = encode_chunks(images, tau, stored, threads)
+    streams = encode_chunks(images, level.tau, stored, threads)
     seconds = time.perf_counter() - begin
     encoded = sum(image.shape[0] * image.shape[1] for image in images)
     scale = sum(one.tiles * one.tile_width * one.tile_height for one in plan.levels) / encoded

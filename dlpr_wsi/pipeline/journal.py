@@ -56,6 +56,11 @@ class TaskRecord:
     source_bytes: int = 0
 
     @property
+    def level(self) -> int:
+        """The level that it belongs to."""
+        return int(self.key.split("/")[0])
+
+    @property
     def tiles(self) -> int:
         """Number of chunks."""
         return len(self.hashes) // 32

@@ -58,8 +58,6 @@ class Job:
         The archive's folder, likewise.
     plan : Plan
         What is cut how.
-    tau : int
-        Bound on the error of every sample.
     version : OmeVersion
         Layout of the archive.
     source_tiles : SourceTiles
@@ -78,7 +76,6 @@ class Job:
     source: Path
     data: Path
     plan: Plan
-    tau: int
     version: OmeVersion
     source_tiles: SourceTiles
     threads: int
@@ -299,7 +296,7 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, job.tau, stored, job.threads, job.prior)
+    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
@@ -353,9 +350,9 @@ def _check(
             mode = mode_name(stream)
             tiles[mode] += 1
             sizes[mode] += len(stream)
-            if largest <= job.tau:
+            if largest <= level.tau:
                 continue
-            problem = f"max |error| {largest} is above tau {job.tau}"
+            problem = f"max |error| {largest} is above tau {level.tau}"
         if level.channels is not None:
             problem = f"channel {channel}: {problem}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))

@@ -120,7 +120,6 @@ def write_metadata(
     plan: Plan,
     version: OmeVersion,
     *,
-    tau: int,
     mpp: tuple[float, float] | None,
     facts: Mapping[str, Any] | None,
     name: str = "image",
@@ -134,11 +133,9 @@ def write_metadata(
     data : Path
         The group's folder.
     plan : Plan
-        Its levels.
+        Its levels, each with its tau.
     version : OmeVersion
         Of OME-Zarr.
-    tau : int
-        Bound on the error of every sample.
     mpp : tuple of float or None
         Micrometres per px of level 0 in x and y.
     facts : mapping or None
@@ -150,8 +147,8 @@ def write_metadata(
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its chunks were coded with.
     """
-    settings = CodecOptions(tau=tau, prior=prior).to_config()
     for index, level in enumerate(plan.levels):
+        settings = CodecOptions(tau=level.tau, prior=prior).to_config()
         shape, fill = [level.samples, level.height, level.width], fill_value(level.channels)
         chunk = [level.chunk_samples, level.tile_height, level.tile_width]
         folder = data / str(index)
