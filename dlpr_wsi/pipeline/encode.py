@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr.errors import DlprError
-from dlpr_wsi.sources import SourceTile
+from dlpr_wsi.sources import Coding, SourceTile
 
 __all__ = ["Decoder", "decode_chunks", "encode_chunks", "keeps_jpeg", "mode_name", "padded", "source_jpeg"]
 
@@ -58,7 +58,7 @@ def padded(
     if pixels.shape[:2] == (height, width):
         return pixels
     out = np.full((height, width, pixels.shape[2]), fill, np.uint8)
-    if tile is not None and keeps_jpeg():
+    if tile is not None and tile.coding is Coding.JPEG and keeps_jpeg():
         whole = _jpeg_pixels(tile)
         if whole is not None and whole.shape == out.shape:
             out = whole
@@ -112,7 +112,10 @@ def encode_chunks(
     images = [chunks[index].transpose(2, 0, 1) for index in todo]
     options: dict[str, Any] = {}
     if keeps_jpeg() and any(tiles[index] is not None for index in todo):
-        options["source_jpegs"] = [source_jpeg(tile) if (tile := tiles[index]) is not None else None for index in todo]
+        options["source_jpegs"] = [
+            source_jpeg(tile) if (tile := tiles[index]) is not None and tile.coding is Coding.JPEG else None
+            for index in todo
+        ]
     streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
     return [streams[place] for place in places]
 

@@ -22,6 +22,7 @@ __all__ = [
     "Task",
     "make_plan",
     "pyramid_levels",
+    "why_not_followed",
 ]
 
 DEFAULT_TILE = 256
@@ -31,7 +32,7 @@ SHARD_SIDE = 2048  # px: 64 chunks of 256 px, 12 MiB of RGB pixels
 MAX_SHARD_BYTES = 4 * 3 * SHARD_SIDE**2  # of pixels: shards of many channels have shorter sides
 MAX_SHARD = 16  # chunks along a side
 MIN_SHARDS = 8  # small levels get smaller shards, so that there is something to resume
-_MAX_KEPT = 1024  # px; stored tiles with a longer side are not followed
+_MIN_KEPT, _MAX_KEPT = 16, 1024  # px; stored tiles with a shorter or longer side are not followed
 
 
 class SourceTiles(StrEnum):
@@ -229,15 +230,7 @@ def make_plan(
     if made_tau is None:
         made_tau = MADE_TAU if channels is None else 0
     for level, grid in zip(facts.levels, grids, strict=True):
-        follows = (
-            grid is not None
-            and channels is None
-            and source_tiles is not SourceTiles.NEVER
-            and max(grid.width, grid.height) <= _MAX_KEPT
-            and min(grid.width, grid.height) >= 16
-            and tile in (None, grid.width)
-            and tile in (None, grid.height)
-        )
+        follows = grid is not None and not why_not_followed(grid, channels, tile, source_tiles)
         width = height = tile or DEFAULT_TILE
         if follows and grid is not None:
             width, height = grid.width, grid.height
@@ -245,6 +238,32 @@ def make_plan(
         cut = _cut(level.width, level.height, width, height, follows, channels)
         levels.append(replace(cut, tau=max(tau, made_tau) if made else tau))
     return Plan(tuple(levels), made_levels)
+
+
+def why_not_followed(grid: TileGrid, channels: int | None, tile: int | None, source_tiles: SourceTiles) -> str:
+    """Say why chunks do not follow a level's stored tiles; empty where they do.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The stored tiles.
+    channels : int or None
+        Of the image.
+    tile, source_tiles
+        As of `make_plan`.
+    """
+    size = str(grid.width) if grid.width == grid.height else f"{grid.width} x {grid.height}"
+    if source_tiles is SourceTiles.NEVER:
+        return "--source-tiles never was given"
+    if channels is not None:
+        return "its channels are coded one by one"
+    if max(grid.width, grid.height) > _MAX_KEPT:
+        return f"tiles of {size} px are not followed, those of up to {_MAX_KEPT} px are"
+    if min(grid.width, grid.height) < _MIN_KEPT:
+        return f"tiles of {size} px are not followed, those of {_MIN_KEPT} px and more are"
+    if tile not in (None, grid.width) or tile not in (None, grid.height):
+        return f"--tile {tile} was given, and the slide's tiles have {size} px: leave it out to keep them"
+    return ""
 
 
 def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool, channels: int | None) -> LevelPlan:

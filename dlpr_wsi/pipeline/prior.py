@@ -19,7 +19,7 @@ from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.errors import SourceError
 from dlpr_wsi.pipeline.encode import source_jpeg
 from dlpr_wsi.pipeline.plan import Plan, SourceTiles
-from dlpr_wsi.sources import PixelSource
+from dlpr_wsi.sources import Coding, PixelSource
 
 __all__ = ["slide_prior"]
 
@@ -63,7 +63,7 @@ def _tile(source: PixelSource, row: int, column: int) -> JpegImage | None:
     """Read a tile's coefficients; None where there is no tile that the codec reads."""
     try:
         tile = source.source_tile(0, row, column)
-        if tile is None:
+        if tile is None or tile.coding is not Coding.JPEG:
             return None
         described = source_jpeg(tile)
         return parse(described.data, described.tables, described.transform)

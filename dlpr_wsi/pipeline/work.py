@@ -23,6 +23,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.journal import TaskRecord
+from dlpr_wsi.pipeline.kept import kept_levels
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts, SourceTile
@@ -300,9 +301,9 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
-            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
+            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(job, level, task.level, mode))
             for (row, column, _), stream in zip(level.keys(task), streams, strict=True)
-            if mode_name(stream) not in ("jpeg", "constant")
+            if (mode := mode_name(stream)) not in ("jpeg", "constant")
         ]
         if bad:
             return TaskOutcome(task, None, tuple(bad))
@@ -317,10 +318,12 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     return TaskOutcome(task, record, (), seconds)
 
 
-def _why_not_kept(level: LevelPlan, mode: str) -> str:
+def _why_not_kept(job: Job, level: LevelPlan, index: int, mode: str) -> str:
     """Say why a tile is not kept as the slide's JPEG."""
     if not level.follows_source:
-        return "the slide's level is not made of JPEG tiles that chunks can follow (--source-tiles only)"
+        with _source(job) as source:
+            text = kept_levels(source, job.plan, source_tiles=job.source_tiles)[index].text
+        return f"{text} (--source-tiles only)"
     return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
 
 

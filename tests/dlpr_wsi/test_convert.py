@@ -336,8 +336,8 @@ def test_levels_made_here_have_their_own_bound(tmp_path, plain_slide, pixels, ta
         codecs = [json.loads((out / str(i) / "zarr.json").read_text())["codecs"][0] for i in range(4)]
         assert [c["configuration"]["codecs"][0]["configuration"]["tau"] for c in codecs] == list(bounds)
         source = open_source(out)
-    assert [one.codec.lossy for one in source.facts.levels] == [bound > 0 for bound in bounds]
-    source.close()
+        assert [one.codec.lossy for one in source.facts.levels] == [bound > 0 for bound in bounds]
+        source.close()
     lines = [line for line in convert_lines(report) if line.startswith(("tau", "     "))]
     assert any(f"{expected} in levels 1, 2, 3, made from" in line for line in lines) == (expected != tau)
 
