@@ -75,6 +75,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
             else ""
         ),
         f"tiles         {_modes(report.tiles_by_mode)}",
+        *[f"not kept      {count} tiles by their pixels: {reason}" for reason, count in report.unkept.items()],
         *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
         f"max |error|   {report.max_error}{made}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",

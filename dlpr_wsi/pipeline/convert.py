@@ -149,6 +149,8 @@ class ConvertReport:
         What is kept of each level, or why nothing is.
     level_modes : tuple of mapping
         ``tiles_by_mode`` of each level; empty where the archive was there already.
+    unkept : mapping of str to int
+        Chunks that are not what the file holds behind them, by reason.
     """
 
     source: SlideFacts
@@ -167,6 +169,7 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    unkept: Mapping[str, int] = field(default_factory=dict)
     made_max_error: int = 0
     kept_levels: tuple[LevelKept, ...] = ()
     level_modes: tuple[Mapping[str, int], ...] = ()
@@ -256,6 +259,7 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "unkept": dict(self.unkept),
         }
 
 
@@ -497,6 +501,7 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        unkept=_sum(record.unkept for record in records),
     )
 
 
@@ -547,6 +552,7 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        unkept=archive.facts.get("unkept", {}),
     )
 
 
@@ -644,6 +650,7 @@ def _totals(plan: Plan, records: list[TaskRecord]) -> dict[str, Any]:
         "source_tile_bytes": sum(record.source_bytes for record in records),
         "tiles_by_mode": _sum(record.tiles_by_mode for record in records),
         "bytes_by_mode": _sum(record.bytes_by_mode for record in records),
+        **({"unkept": unkept} if (unkept := _sum(record.unkept for record in records)) else {}),
     }
 
 

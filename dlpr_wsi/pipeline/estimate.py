@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
+from dlpr_wsi.errors import SourceError
 from dlpr_wsi.pipeline.encode import encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
 from dlpr_wsi.sinks.omezarr import fill_value
@@ -169,7 +170,7 @@ def _sample(
     follows = level.follows_source and source_tiles is not SourceTiles.NEVER
     for row, column in chosen:
         x, y, width, height = level.box(row, column)
-        tile = source.source_tile(index, row, column) if follows else None
+        tile = _stored_tile(source, index, row, column) if follows else None
         whole = padded(
             source.read(x, y, width, height, index),
             level.tile_height,
@@ -195,6 +196,14 @@ def _sample(
         if by_bytes < error:
             total, error = ratio * everything, by_bytes
     return LevelEstimate(len(streams), round(total), round(max(_WIDE * error, _FLOOR * total)), modes, seconds)
+
+
+def _stored_tile(source: PixelSource, index: int, row: int, column: int) -> SourceTile | None:
+    """Return what the file holds behind a chunk; None where it cannot be read, as the conversion takes it too."""
+    try:
+        return source.source_tile(index, row, column)
+    except SourceError:
+        return None
 
 
 def _error(values: NDArray[np.float64], places: int) -> float:

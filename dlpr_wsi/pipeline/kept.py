@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dlpr.errors import DlprError
+from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.parse import parse
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.pipeline.encode import source_jpeg
+from dlpr_wsi.pipeline.encode import jpeg_image
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, why_not_followed
 from dlpr_wsi.sources import Coding, PixelSource, SourceTile
 
@@ -78,7 +79,7 @@ def _why_not(source: PixelSource, index: int, level: LevelPlan, tile: int | None
             return f"stored tiles not kept ({why}): coded as pixels"
         return _why_no_tile(source, index, level)
     if codec.name == "JPEG":
-        return "JPEG whose place in this kind of file is not known: searched in the pixels, else coded as pixels"
+        return "JPEG whose data is not known in this file: searched in the pixels, else coded as pixels"
     return f"{codec.name or 'compression that is not known'}: coded as pixels"
 
 
@@ -88,15 +89,22 @@ def _why_no_tile(source: PixelSource, index: int, level: LevelPlan) -> str:
     for stored in _some(source, index, level):
         if stored.coding is not Coding.JPEG:
             return f"{_NAMES.get(stored.coding, stored.coding.value)}: coded as pixels"
-        described = source_jpeg(stored)
-        try:
-            parse(described.data, described.tables, described.transform)
-        except DlprError as error:
-            why = str(error).removeprefix("dlpr: ").removeprefix("the source JPEG is not used: ")
-            why = why.removesuffix("; code the pixels alone")
-        else:
+        if jpeg_image(stored, level.tile_height, level.tile_width) is not None:
             return ""
+        why = _refusal(stored)
     return f"JPEG tiles that the codec does not take ({why}): coded as pixels" if why else ""
+
+
+def _refusal(stored: SourceTile) -> str:
+    """Return the codec's words on a tile that it does not take."""
+    one = stored.pieces[0].tile if stored.pieces else stored
+    transform = ColourTransform.YCBCR if one.ycbcr else ColourTransform.NONE
+    try:
+        parse(one.data, one.tables, transform)
+    except DlprError as error:
+        text = str(error).removeprefix("dlpr: ").removeprefix("the source JPEG is not used: ")
+        return text.removesuffix("; code the pixels alone")
+    return "it does not cover its chunk"
 
 
 _NAMES = {Coding.JPEG2000: "JPEG 2000"}

@@ -232,10 +232,11 @@ def make_plan(
     for level, grid in zip(facts.levels, grids, strict=True):
         follows = grid is not None and not why_not_followed(grid, channels, tile, source_tiles)
         width = height = tile or DEFAULT_TILE
+        together = 1
         if follows and grid is not None:
-            width, height = grid.width, grid.height
+            width, height, together = grid.width, grid.height, grid.together
         made = len(levels) >= len(facts.levels) - made_levels
-        cut = _cut(level.width, level.height, width, height, follows, channels)
+        cut = _cut(level.width, level.height, width, height, follows, channels, together)
         levels.append(replace(cut, tau=max(tau, made_tau) if made else tau))
     return Plan(tuple(levels), made_levels)
 
@@ -266,12 +267,23 @@ def why_not_followed(grid: TileGrid, channels: int | None, tile: int | None, sou
     return ""
 
 
-def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool, channels: int | None) -> LevelPlan:
-    """Choose the shards of a level."""
+def _cut(
+    width: int,
+    height: int,
+    tile_width: int,
+    tile_height: int,
+    follows: bool,
+    channels: int | None,
+    together: int,
+) -> LevelPlan:
+    """Choose the shards of a level; chunks that are to be read together, if they can be, lie in one."""
     rows, columns = -(-height // tile_height), -(-width // tile_width)
     side = max(1, min(MAX_SHARD, SHARD_SIDE // max(tile_width, tile_height)))
     while side > 2 and -(-rows // side) * -(-columns // side) < MIN_SHARDS:
         side //= 2
     while channels is not None and side > 1 and channels * side * side * tile_width * tile_height > MAX_SHARD_BYTES:
         side //= 2
-    return LevelPlan(width, height, tile_width, tile_height, min(side, rows), min(side, columns), follows, channels)
+    wide, high = side, side
+    while together > wide and wide < MAX_SHARD:
+        wide, high = min(2 * wide, together, MAX_SHARD), max(1, high // 2)
+    return LevelPlan(width, height, tile_width, tile_height, min(high, rows), min(wide, columns), follows, channels)

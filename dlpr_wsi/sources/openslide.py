@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from dlpr_wsi.sources.units import plausible
 from dlpr_wsi.stored import SlideStore
 from dlpr_wsi.stored.opening import open_store
 from dlpr_wsi.stored.pages import SlidePages
+from dlpr_wsi.stored.shrunk import left_out
+from dlpr_wsi.stored.strips import StripStore
 from dlpr_wsi.stored.tiff import StoredTiles
 
 try:
@@ -67,6 +69,7 @@ class OpenSlideSource:
             only_one(path, selection, *(("plane",) if vendor == "hamamatsu" else ()))
             self._store = open_store(path, vendor, list(self._slide.level_dimensions), selection)
             self._pages = self._store if isinstance(self._store, SlidePages) else None
+            self._shown = _shown(self._store, self._slide.level_count)
             self._background = _colour(self._slide.properties.get("openslide.background-color", "FFFFFF"))
             self._fractional = self._fractional_levels()
             self._facts = self._describe(notes)
@@ -80,13 +83,14 @@ class OpenSlideSource:
     def _fractional_levels(self) -> dict[int, FractionalLevel]:
         """Prepare the levels that OpenSlide cannot address everywhere."""
         found = {}
-        for index, downsample in enumerate(self._slide.level_downsamples):
-            if float(downsample).is_integer():
+        for index, shown in enumerate(self._shown):
+            downsample = float(self._slide.level_downsamples[shown])
+            if downsample.is_integer():
                 continue
             level = FractionalLevel(
                 partial(self._at, index),
-                float(downsample),
-                *self._slide.level_dimensions[index],
+                downsample,
+                *self._slide.level_dimensions[shown],
                 None if self._pages is None else self._pages.standing_in(index),
                 self._missing.get(index, frozenset()),
                 self._background,
@@ -105,7 +109,7 @@ class OpenSlideSource:
 
     def _describe(self, notes: tuple[str, ...]) -> SlideFacts:
         """Collect what the slide says."""
-        facts = _facts(self._path, self._slide, {} if self._pages is None else self._pages.tiles)
+        facts = _facts(self._path, self._slide, self._shown, {} if self._pages is None else self._pages.tiles)
         icc, icc_notes = fitting(facts.icc_profile)
         by_tiles = sorted(index for index, level in self._fractional.items() if level.by_tiles)
         proven = tuple(
@@ -128,7 +132,7 @@ class OpenSlideSource:
         lacking = self._missing.get(0) or (not self._missing and self._pages is not None and self._pages.lacking())
         empty = ("tiles that the file lacks are background",) if lacking else ()
         stored = () if self._store is None else self._store.notes
-        notes = (*notes, *stored, *icc_notes, *proven, *drawn, *empty)
+        notes = (*notes, *stored, *left_out(self._slide.level_count, self._shown), *icc_notes, *proven, *drawn, *empty)
         return replace(facts, levels=levels, icc_profile=icc, notes=notes)
 
     @property
@@ -166,7 +170,7 @@ class OpenSlideSource:
         try:
             if level in self._fractional:
                 return self._fractional[level].read(x, y, width, height)
-            downsample = self._slide.level_downsamples[level]
+            downsample = self._slide.level_downsamples[self._shown[level]]
             return self._region((round(x * downsample), round(y * downsample)), level, width, height)
         except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
             raise SourceError(
@@ -175,7 +179,7 @@ class OpenSlideSource:
 
     def _region(self, location: tuple[int, int], level: int, width: int, height: int) -> NDArray[np.uint8]:
         """Read through OpenSlide and composite on the background."""
-        region = self._slide.read_region(location, level, (width, height))
+        region = self._slide.read_region(location, self._shown[level], (width, height))
         if region.getchannel("A").getextrema() != (255, 255):
             backdrop = Image.new("RGBA", region.size, (*self._background, 255))
             region = Image.alpha_composite(backdrop, region)
@@ -219,13 +223,20 @@ class OpenSlideSource:
             self._store.close()
 
 
-def _facts(path: Path, slide: openslide.OpenSlide, stored: Mapping[int, StoredTiles]) -> SlideFacts:
+def _shown(store: SlideStore, count: int) -> tuple[int, ...]:
+    """Return OpenSlide's level behind each level of the source."""
+    return store.shown if isinstance(store, StripStore) else tuple(range(count))
+
+
+def _facts(
+    path: Path, slide: openslide.OpenSlide, shown: Sequence[int], stored: Mapping[int, StoredTiles]
+) -> SlideFacts:
     """Pick from OpenSlide's properties what may leave the slide."""
     properties = slide.properties
     codec = source_codec(path, properties)
     levels = tuple(
-        Level(width, height, float(slide.level_downsamples[index]), _level_codec(index, codec, stored))
-        for index, (width, height) in enumerate(slide.level_dimensions)
+        Level(*slide.level_dimensions[level], float(slide.level_downsamples[level]), _level_codec(index, codec, stored))
+        for index, level in enumerate(shown)
     )
     tile_width = _number(properties, "openslide.level[0].tile-width")
     tile_height = _number(properties, "openslide.level[0].tile-height")

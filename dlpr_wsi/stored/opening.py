@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,73 +10,15 @@ from dlpr_wsi.errors import SourceError
 from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.header import Kind, sniff
 from dlpr_wsi.sources.picture import refuse
-from dlpr_wsi.stored import SlideStore, StoredLevel
-from dlpr_wsi.stored.ndpi import focal_planes
+from dlpr_wsi.stored import SlideStore
+from dlpr_wsi.stored.bif import BifStore, is_bif
+from dlpr_wsi.stored.container import EmptyStore, SlideFile, TiffSlide
+from dlpr_wsi.stored.ndpi import open_ndpi
 from dlpr_wsi.stored.pages import SlidePages
+from dlpr_wsi.stored.scn import ScnStore
+from dlpr_wsi.stored.vms import open_vms
 
-__all__ = ["EmptyStore", "SlideFile", "TiffSlide", "open_store"]
-
-
-@dataclass(frozen=True)
-class SlideFile:
-    """A slide as its reader sees it.
-
-    Parameters
-    ----------
-    path : Path
-        What was opened.
-    vendor : str
-        OpenSlide's name of the format.
-    dimensions : sequence of (int, int)
-        Width and height of each level as the reader gives them.
-    selection : Selection
-        Which picture of several.
-    """
-
-    path: Path
-    vendor: str
-    dimensions: Sequence[tuple[int, int]]
-    selection: Selection
-
-
-@dataclass(frozen=True)
-class TiffSlide(SlideFile):
-    """A slide that is one TIFF.
-
-    Parameters
-    ----------
-    tiff : tifffile.TiffFile
-        Open; it is the store's from here on.
-    pages : sequence of tifffile.TiffPage
-        All of them, in the order of the file.
-    """
-
-    tiff: Any
-    pages: Sequence[Any]
-
-
-class EmptyStore:
-    """Nothing is known of the slide's files.
-
-    Parameters
-    ----------
-    path : Path
-        The slide.
-    tiff : tifffile.TiffFile, optional
-        To be closed.
-    notes : tuple of str
-        For the report.
-    """
-
-    def __init__(self, path: Path, tiff: Any = None, notes: tuple[str, ...] = ()) -> None:
-        self._tiff, self.notes = tiff, notes
-        self.files = (path,)
-        self.levels: Mapping[int, StoredLevel] = {}
-
-    def close(self) -> None:
-        """Release the file."""
-        if self._tiff is not None:
-            self._tiff.close()
+__all__ = ["open_store"]
 
 
 def _pages(slide: TiffSlide) -> SlideStore:
@@ -85,13 +26,22 @@ def _pages(slide: TiffSlide) -> SlideStore:
     return SlidePages(slide.path, slide.tiff, slide.pages, slide.vendor, slide.dimensions)
 
 
-def _ndpi(slide: TiffSlide) -> SlideStore:
-    """Open an NDPI."""
-    return EmptyStore(slide.path, slide.tiff, focal_planes(slide.path, slide.pages, slide.selection))
+def _scn(slide: TiffSlide) -> SlideStore:
+    """Open an SCN."""
+    return ScnStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
 
 
-_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": _ndpi}
+def _bif(slide: TiffSlide) -> SlideStore:
+    """Open a BIF; or a TIFF of the same scanner, whose tiles lie edge to edge."""
+    if not is_bif(slide.pages):
+        return _pages(slide)
+    return BifStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
+
+
+_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": _scn, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
+_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms}
+"""Those that are no TIFF."""
 
 
 def open_store(
@@ -125,7 +75,15 @@ def open_store(
         return EmptyStore(path)
     with path.open("rb") as file:
         head = file.read(16)
-    return _open_tiff(slide) if sniff(head) is Kind.TIFF else EmptyStore(path)
+    if sniff(head) is Kind.TIFF:
+        return _open_tiff(slide)
+    opener = _OTHER.get(vendor)
+    try:
+        return EmptyStore(path) if opener is None else opener(slide)
+    except SourceError:
+        raise
+    except Exception:  # of use to OpenSlide all the same
+        return EmptyStore(path)
 
 
 def _open_tiff(slide: SlideFile) -> SlideStore:

@@ -106,7 +106,9 @@ def ndpi(
                     image = full[: image.shape[0] // mcu[1] * mcu[1], : image.shape[1] // width * width]
                 interval = 0 if level in whole else width // mcu[0]
                 altered = change if plane == 0 else unchanged
-                data, places = _coded(image, level, mcu, interval, subsampling, quality, tables, altered)
+                data, places = restarted(
+                    image, interval, subsampling, quality, level=level, tables=tables, change=altered
+                )
                 if hole and level == 1 and plane == planes[0]:
                     out.skip(hole)
                 at = out.append(data)
@@ -122,15 +124,28 @@ def ndpi(
     return coded
 
 
-def _coded(image, level, mcu, interval, subsampling, quality, tables, change):
-    """Return a level's JPEG and where its strips begin in it; a strip is coded alone, between its markers."""
+def restarted(
+    image: Pixels,
+    interval: int,
+    subsampling: str,
+    quality: int,
+    *,
+    level: int = 0,
+    tables: bool = True,
+    change: Change = unchanged,
+) -> tuple[bytes, list[int]]:
+    """Return a JPEG with a restart marker after every ``interval`` MCUs, and where its strips begin in it.
+
+    Each strip is coded by itself. An interval of 0 gives a plain JPEG, and no places.
+    """
     if not interval:
         return change(level, 0, 0, jpeg(image, quality, subsampling)), []
+    width, height = (8 * factor for factor in SAMPLING[subsampling])
     header, body, places = b"", [], []
     at = 0
-    for row, top in enumerate(range(0, image.shape[0], mcu[1])):
-        for column, left in enumerate(range(0, image.shape[1], interval * mcu[0])):
-            piece = jpeg(image[top : top + mcu[1], left : left + interval * mcu[0]], quality, subsampling)
+    for row, top in enumerate(range(0, image.shape[0], height)):
+        for column, left in enumerate(range(0, image.shape[1], interval * width)):
+            piece = jpeg(image[top : top + height, left : left + interval * width], quality, subsampling)
             if not header:
                 header = _header(segments(piece), image.shape, interval, tables)
                 at = len(header)
