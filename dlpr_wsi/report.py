@@ -63,7 +63,10 @@ def convert_lines(report: ConvertReport) -> list[str]:
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
     ]
     if report.source_tile_bytes:
-        lines.append(f"source tiles  {report.source_tile_bytes:,} bytes of JPEG under the chunks that follow them")
+        lines.append(
+            f"source tiles  {report.source_tile_bytes:,} bytes of {source.codec.name or 'data'} under the chunks that "
+            "follow them"
+        )
     lines += [
         f"raw pixels    {report.raw_bytes:,} bytes",
         f"archive       {report.archive_bytes:,} bytes, {report.bits_per_pixel:.3f} bits/px",

@@ -13,6 +13,7 @@ from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored import SlideStore
 from dlpr_wsi.stored.bif import BifStore, is_bif
 from dlpr_wsi.stored.container import EmptyStore, SlideFile, TiffSlide
+from dlpr_wsi.stored.dicom import DicomStore
 from dlpr_wsi.stored.ndpi import open_ndpi
 from dlpr_wsi.stored.pages import SlidePages
 from dlpr_wsi.stored.scn import ScnStore
@@ -40,7 +41,7 @@ def _bif(slide: TiffSlide) -> SlideStore:
 
 _TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": _scn, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
-_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms}
+_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms, "dicom": DicomStore}
 """Those that are no TIFF."""
 
 

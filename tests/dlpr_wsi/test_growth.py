@@ -20,8 +20,8 @@ PIXELS = ConvertOptions(source_tiles=SourceTiles.NEVER, tile=64)
 @pytest.fixture(scope="module")
 def webp(tmp_path_factory):
     """A picture that an archive of its pixels outgrows: lossy, and no JPEG that could be found."""
-    noise = np.random.default_rng(5).integers(0, 256, (20, 25, 3), np.uint8)
-    image = Image.fromarray(noise).resize((400, 320), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(5).integers(0, 256, (12, 15, 3), np.uint8)
+    image = Image.fromarray(noise).resize((180, 120), Image.Resampling.BICUBIC)
     path = tmp_path_factory.mktemp("growth") / "lossy.webp"
     image.save(path, quality=30)
     return path
