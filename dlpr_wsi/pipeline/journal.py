@@ -59,6 +59,11 @@ class TaskRecord:
     unkept: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def level(self) -> int:
+        """The level that it belongs to."""
+        return int(self.key.split("/")[0])
+
+    @property
     def tiles(self) -> int:
         """Number of chunks."""
         return len(self.hashes) // 32

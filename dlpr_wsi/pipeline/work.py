@@ -23,6 +23,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.journal import TaskRecord
+from dlpr_wsi.pipeline.kept import kept_levels
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.unkept import LOST, count_unkept, why_unkept
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
@@ -59,8 +60,6 @@ class Job:
         The archive's folder, likewise.
     plan : Plan
         What is cut how.
-    tau : int
-        Bound on the error of every sample.
     version : OmeVersion
         Layout of the archive.
     source_tiles : SourceTiles
@@ -79,7 +78,6 @@ class Job:
     source: Path
     data: Path
     plan: Plan
-    tau: int
     version: OmeVersion
     source_tiles: SourceTiles
     threads: int
@@ -308,13 +306,13 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, job.tau, stored, job.threads, job.prior)
+    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
-            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
+            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(job, level, task.level, mode))
             for (row, column, _), stream in zip(level.keys(task), streams, strict=True)
-            if mode_name(stream) not in ("jpeg", "constant")
+            if (mode := mode_name(stream)) not in ("jpeg", "constant")
         ]
         if bad:
             return TaskOutcome(task, None, tuple(bad))
@@ -329,10 +327,12 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     return TaskOutcome(task, record, (), seconds)
 
 
-def _why_not_kept(level: LevelPlan, mode: str) -> str:
+def _why_not_kept(job: Job, level: LevelPlan, index: int, mode: str) -> str:
     """Say why a tile is not kept as the slide's JPEG."""
     if not level.follows_source:
-        return "the slide's level is not made of JPEG tiles that chunks can follow (--source-tiles only)"
+        with _source(job) as source:
+            text = kept_levels(source, job.plan, source_tiles=job.source_tiles)[index].text
+        return f"{text} (--source-tiles only)"
     return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
 
 
@@ -366,9 +366,9 @@ def _check(
             mode = mode_name(stream)
             tiles[mode] += 1
             sizes[mode] += len(stream)
-            if largest <= job.tau:
+            if largest <= level.tau:
                 continue
-            problem = f"max |error| {largest} is above tau {job.tau}"
+            problem = f"max |error| {largest} is above tau {level.tau}"
         if level.channels is not None:
             problem = f"channel {channel}: {problem}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))

@@ -13,6 +13,7 @@ from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored import SlideStore
 from dlpr_wsi.stored.bif import BifStore, is_bif
 from dlpr_wsi.stored.container import EmptyStore, SlideFile, TiffSlide
+from dlpr_wsi.stored.dicom import DicomStore
 from dlpr_wsi.stored.mirax import MiraxStore
 from dlpr_wsi.stored.ndpi import open_ndpi
 from dlpr_wsi.stored.pages import SlidePages
@@ -46,7 +47,11 @@ def _mirax(slide: SlideFile) -> SlideStore:
 
 _TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": _scn, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
-_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms, "mirax": _mirax}
+_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {
+    "dicom": DicomStore,
+    "hamamatsu": open_vms,
+    "mirax": _mirax,
+}
 """Those that are no TIFF."""
 _UNKNOWN = ("its own image data is not kept: its container is not laid out as expected",)
 

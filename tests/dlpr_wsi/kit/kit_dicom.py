@@ -1,159 +1,139 @@
-"""DICOM whole slides: an instance of VL Whole Slide Microscopy Image Storage for each level, of one series.
+"""DICOM whole slides as scanners and converters write them: VL Whole Slide Microscopy, one instance a level.
 
-After DICOM PS3.3 C.8.12.4 and PS3.5 A.4 (encapsulated frames, basic and extended offset tables), and
-openslide-vendor-dicom.c on what it looks at.
+Attributes after PS3.3 A.32.8 and C.8.12.4; encapsulation after PS3.5 A.4, its items written here field by field: with a
+Basic Offset Table, an Extended Offset Table (PS3.3 C.7.6.3.1.8) or none, a frame in one fragment or in several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pydicom
-from kit_common import Change, Pixels, halved, jpeg, tiles, tissue, unchanged
+import numpy as np
+from kit_common import Change, Pixels, jpeg, unchanged
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, encapsulate_extended
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import UID
 
-ROOT = "1.2.826.0.1.3680043.8.498.13"
-STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+__all__ = ["frames_of", "write_dicom"]
+
+_WSM = "1.2.840.10008.5.1.4.1.1.77.1.6"
+JPEG, J2K_LOSSLESS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
+_ROOT = "1.2.826.0.1.3680043.8.498.77"
+_LEVEL, _LOWER = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"]
 
 
-def dicom(
+def frames_of(image: Pixels, tile: int, code: Callable[[Pixels], bytes]) -> list[tuple[int, int, bytes]]:
+    """Return (row, column, coded) of every frame; at the edges padded with white."""
+    found = []
+    for row in range(-(-image.shape[0] // tile)):
+        for column in range(-(-image.shape[1] // tile)):
+            part = image[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+            frame = np.full((tile, tile, 3), 255, np.uint8)
+            frame[: part.shape[0], : part.shape[1]] = part
+            found.append((row, column, code(frame)))
+    return found
+
+
+def write_dicom(
     folder: Path,
-    pixels: Pixels,
+    levels: Sequence[Pixels],
     *,
-    levels: int = 3,
-    tile: tuple[int, int] = (128, 128),
+    tile: int = 128,
     quality: int = 80,
     subsampling: str = "422",
-    rgb: bool = False,
-    fragments: int = 1,
+    photometric: str = "YBR_FULL_422",
     table: str = "basic",
+    fragments: int = 1,
     sparse: bool = False,
-    missing: Collection[tuple[int, int, int]] = (),
-    parts: int = 1,
-    label: bool = True,
+    missing: frozenset[tuple[int, int]] = frozenset(),
+    syntax: str = JPEG,
+    code: Callable[[Pixels], bytes] | None = None,
     change: Change = unchanged,
-) -> list[Pixels]:
-    """Write the instances of a slide into a folder and return the pixels of the levels.
+) -> Path:
+    """Write a series, one file for each level; return the first.
 
     Parameters
     ----------
-    folder : Path
-        Made here; level0.dcm, level1.dcm, ..., label.dcm.
-    pixels : array, (h, w, 3) uint8
-        Level 0.
-    levels : int
-        How many, each half the one before.
-    tile : tuple of int
-        Width and height of a frame in px.
-    quality, subsampling : int, str
-        Of the JPEGs.
-    rgb : bool
-        Whether components are R, G, B and the photometric interpretation says so; else YBR_FULL_422.
-    fragments : int
-        Of each frame.
     table : str
-        "basic", "extended" or "none": the offset table (an extended one wants one fragment a frame).
+        basic, extended or none.
+    fragments : int
+        Of a frame.
     sparse : bool
-        TILED_SPARSE: each frame says where it is; they are stored in turned order then.
-    missing : collection of (level, row, column)
-        Frames that a sparse slide does not have.
-    parts : int
-        Instances that level 0 is cut into (a concatenation).
-    label : bool
-        Whether there is a label.
-    change : callable
-        Alters frames.
+        Frames in another order than by rows, each with its position; without those of ``missing``.
+    code : callable, optional
+        Codes a frame; by default as JPEG of ``quality`` and ``subsampling``.
     """
-    folder.mkdir()
-    images = [halved(pixels, level) for level in range(levels)]
-    for level, image in enumerate(images):
-        frames = [
-            (row, column, change(level, row, column, jpeg(part, quality, subsampling, rgb=rgb)))
-            for row, column, part in tiles(image, *tile)
-            if (level, row, column) not in missing
-        ]
+    folder.mkdir(exist_ok=True)
+    rgb = photometric == "RGB"
+    code = code or (lambda frame: jpeg(frame, quality, "444" if rgb else subsampling, rgb=rgb))
+    for number, image in enumerate(levels):
+        frames = [(r, c, change(number, r, c, data)) for r, c, data in frames_of(image, tile, code)]
         if sparse:
-            frames.reverse()
-        count = parts if level == 0 else 1
-        size = -(-len(frames) // count)
-        for part in range(count):
-            mine = frames[part * size : (part + 1) * size]
-            data = _instance(image, tile, mine, level, rgb=rgb, sparse=sparse)
-            _encapsulate(data, [frame for *_, frame in mine], fragments, table)
-            name = f"level{level}.dcm"
-            if count > 1:
-                name = f"level{level}-{part}.dcm"
-                data.ConcatenationUID = f"{ROOT}.7"
-                data.InConcatenationNumber, data.InConcatenationTotalNumber = part + 1, count
-                data.ConcatenationFrameOffsetNumber = part * size
-                data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.9.{level}.{part}"
-            pydicom.dcmwrite(folder / name, data, enforce_file_format=True)
-    if label:
-        image = tissue(96, 64, 0, 0)
-        data = _instance(image, (96, 64), [(0, 0, b"")], 99, rgb=rgb, sparse=False)
-        data.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
-        _encapsulate(data, [jpeg(image, 85, "422", rgb=rgb)], 1, "basic")
-        pydicom.dcmwrite(folder / "label.dcm", data, enforce_file_format=True)
-    return images
+            frames = [one for one in reversed(frames) if one[:2] not in missing]
+        data = _instance(image, levels[0], number, tile, photometric, syntax)
+        data.NumberOfFrames = len(frames)
+        data.DimensionOrganizationType = "TILED_SPARSE" if sparse else "TILED_FULL"
+        if sparse:
+            data.PerFrameFunctionalGroupsSequence = [_place(row, column, tile) for row, column, _ in frames]
+        _encapsulate(data, [coded for _, _, coded in frames], table, fragments)
+        dcmwrite(folder / f"level{number}.dcm", data, enforce_file_format=True)
+    return folder / "level0.dcm"
 
 
-def _encapsulate(data: Dataset, frames: list[bytes], fragments: int, table: str) -> None:
-    """Store frames as OB of undefined length."""
-    if table == "extended":
-        data.PixelData, data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths = encapsulate_extended(frames)
-    else:
-        data.PixelData = encapsulate(frames, fragments, has_bot=table == "basic")
-    data["PixelData"].VR = "OB"
-    data["PixelData"].is_undefined_length = True
-
-
-def _instance(
-    image: Pixels,
-    tile: tuple[int, int],
-    frames: Iterable[tuple[int, int, bytes]],
-    level: int,
-    *,
-    rgb: bool,
-    sparse: bool,
-) -> Dataset:
-    """Return an instance without its frames, with a patient's name that must never come out again."""
-    height, width = image.shape[:2]
-    data, data.file_meta = Dataset(), FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = STORAGE
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.9.{level}"
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = (f"{ROOT}.{n}" for n in (1, 2, 3))
-    data.Modality, data.InstanceNumber = "SM", level + 1
-    data.PatientName, data.PatientID, data.AccessionNumber = "Doe^Jane", "12345", "S12-3456"
-    data.ImageType = (
-        ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"] if not level else ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"]
-    )
-    data.Rows, data.Columns = tile[1], tile[0]
-    data.TotalPixelMatrixColumns, data.TotalPixelMatrixRows = width, height
+def _instance(image: Pixels, first: Pixels, number: int, tile: int, photometric: str, syntax: str) -> Dataset:
+    """Return an instance without its frames."""
+    data, meta = Dataset(), FileMetaDataset()
+    data.file_meta = meta
+    meta.TransferSyntaxUID = UID(syntax)
+    data.SOPClassUID = meta.MediaStorageSOPClassUID = UID(_WSM)
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(f"{_ROOT}.9.{number + 1}")
+    data.StudyInstanceUID, data.SeriesInstanceUID = UID(f"{_ROOT}.1"), UID(f"{_ROOT}.2")
+    data.FrameOfReferenceUID, data.Modality = UID(f"{_ROOT}.3"), "SM"
+    data.PatientName, data.PatientID = "Doe^Jane", "S12-3456"
+    data.ImageType, data.InstanceNumber = (_LOWER if number else _LEVEL), number + 1
+    data.Rows = data.Columns = tile
+    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = image.shape[:2]
     data.TotalPixelMatrixFocalPlanes = data.NumberOfOpticalPaths = 1
     data.SamplesPerPixel, data.PlanarConfiguration, data.PixelRepresentation = 3, 0, 0
+    data.PhotometricInterpretation = photometric
     data.BitsAllocated, data.BitsStored, data.HighBit = 8, 8, 7
-    data.PhotometricInterpretation = "RGB" if rgb else "YBR_FULL_422"
-    data.LossyImageCompression = "01"
-    measures, optics, shared = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = [f"{0.00025 * 2**level:.9g}"] * 2 if level < 32 else ["0.01", "0.01"]
-    optics.ObjectiveLensPower = "40"
+    data.LossyImageCompression = "01" if syntax == JPEG else "00"
+    optics, measures, shared = Dataset(), Dataset(), Dataset()
+    optics.ObjectiveLensPower = "20"
+    spacing = str(0.0005 * first.shape[1] / image.shape[1])
+    measures.PixelSpacing = [spacing, spacing]
     shared.PixelMeasuresSequence = [measures]
     data.OpticalPathSequence, data.SharedFunctionalGroupsSequence = [optics], [shared]
-    data.DimensionOrganizationType = "TILED_SPARSE" if sparse else "TILED_FULL"
-    count = 0
-    groups = []
-    for row, column, _ in frames:
-        count += 1
-        place, group = Dataset(), Dataset()
-        place.ColumnPositionInTotalImagePixelMatrix = 1 + column * tile[0]
-        place.RowPositionInTotalImagePixelMatrix = 1 + row * tile[1]
-        group.PlanePositionSlideSequence = [place]
-        groups.append(group)
-    if sparse:
-        data.PerFrameFunctionalGroupsSequence = groups
-    data.NumberOfFrames = count
     return data
+
+
+def _place(row: int, column: int, tile: int) -> Dataset:
+    """Return the functional group of a frame."""
+    group, place = Dataset(), Dataset()
+    place.ColumnPositionInTotalImagePixelMatrix = 1 + column * tile
+    place.RowPositionInTotalImagePixelMatrix = 1 + row * tile
+    group.PlanePositionSlideSequence = [place]
+    return group
+
+
+def _encapsulate(data: Dataset, frames: Sequence[bytes], table: str, fragments: int) -> None:
+    """Set Pixel Data: the item of the table, the items of the fragments, the end."""
+    body, offsets = bytearray(), []
+    for frame in frames:
+        offsets.append(len(body))
+        step = max(2, -(-len(frame) // fragments) // 2 * 2)  # fragments have an even length
+        pieces = [frame[at : at + step] for at in range(0, len(frame), step)]
+        pieces[fragments - 1 :] = [b"".join(pieces[fragments - 1 :])]
+        for piece in pieces:
+            even = piece + b"\0" * (len(piece) % 2)
+            body += struct.pack("<HHI", 0xFFFE, 0xE000, len(even)) + even
+    basic = b"".join(struct.pack("<I", at) for at in offsets) if table == "basic" else b""
+    if table == "extended":
+        data.ExtendedOffsetTable = b"".join(struct.pack("<Q", at) for at in offsets)
+        data.ExtendedOffsetTableLengths = b"".join(struct.pack("<Q", len(frame)) for frame in frames)
+    end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    data.PixelData = struct.pack("<HHI", 0xFFFE, 0xE000, len(basic)) + basic + bytes(body) + end
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
