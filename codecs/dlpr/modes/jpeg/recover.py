@@ -49,7 +49,9 @@ class Recovered:
     wrong: int
 
 
-def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | None]:
+def recover_batch(
+    images: Sequence[U8], threads: int = 1, *, chroma: Sequence[bool] | None = None
+) -> list[Recovered | None]:
     """Search the JPEGs behind several images.
 
     Parameters
@@ -58,6 +60,8 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
         uint8 [H, W, 3] (red, green, blue) or [H, W, 1].
     threads : int
         Images searched at once.
+    chroma : sequence of bool, optional
+        Which images of one channel are planes of Cb or Cr: their standard tables are others than luma's.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
     """
     out: list[Recovered | None] = [None] * len(images)
     work = [i for i, image in enumerate(images) if image.shape[0] * image.shape[1] <= MAX_PIXELS]
-    found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], ROUNDS, threads)
+    flags = [chroma is not None and bool(chroma[i]) for i in work]
+    found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], flags, ROUNDS, threads)
     for i, f in zip(work, found, strict=True):
         out[i] = None if f is None else _result(images[i].shape, *f)
     return out

@@ -220,7 +220,8 @@ inline int guess_flat_grid(const FloatPlane& p) {
 // Standard table of an almost flat image, from the levels that its constant blocks take (a step leaves 8 of them for
 // each `step` levels) and from the few coefficients there are. Blocks begin at (y0, x0) of every plane.
 inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes, int y0, int x0,
-                                   const ClippedCount& clipped, const CombGain& gain, float threshold) {
+                                   const ClippedCount& clipped, const CombGain& gain, float threshold,
+                                   bool chroma = false) {
   std::vector<float> by[64];
   std::vector<std::array<bool, 256>> levels;
   for (const FloatPlane* p : planes) {
@@ -248,7 +249,7 @@ inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes,
   double top = 3;  // nats; little, but the synthesis is compared with the pixels
   for (int quality = 10; quality <= 95; ++quality) {
     uint16_t q[64];
-    standard_table(false, quality, q);
+    standard_table(chroma, quality, q);
     std::array<bool, 256> possible{};
     for (int k = -1024; k <= 1024; ++k)
       possible[size_t(std::min(std::max(((4 * k * q[0] + 16) >> 5) + 128, 0), 255))] = true;

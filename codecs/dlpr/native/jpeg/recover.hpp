@@ -87,7 +87,9 @@ inline std::vector<Sampling> guess_sampling(const FloatPlane* planes, int grid_y
   return all;
 }
 
-inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, int channels, int rounds) {
+// `chroma`: the one channel is a plane of Cb or Cr, whose standard tables are others.
+inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, int channels, int rounds,
+                                               bool chroma = false) {
   if (h < 24 || w < 24) return nullptr;
   static const CombGain narrow(0.33f);
   std::vector<float> samples(x, x + size_t(h) * w * channels);
@@ -104,7 +106,7 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
   for (int g : guess_grid(luma, clipped)) {
     for (int t = channels == 3; t >= 0; --t) {
       const auto blocks = block_coefficients(t ? ycc[0] : rgb[channels == 3], g / 8, g % 8, 1, 1, clipped, h, w, 250);
-      TableGuess guess = guess_table(blocks, false, narrow, 0.9f);
+      TableGuess guess = guess_table(blocks, chroma, narrow, 0.9f);
       if (guess.count >= 20 && guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
   }
@@ -116,7 +118,7 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
                                                     : channels == 3
                                                         ? std::vector<const FloatPlane*>{&rgb[0], &rgb[1], &rgb[2]}
                                                         : std::vector<const FloatPlane*>{&rgb[0]};
-      const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f);
+      const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f, chroma);
       if (guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
   }
@@ -155,7 +157,7 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
   }
   if (found[0]->wrong > h * w / 10) {  // steps of its own may be mistaken: the standard tables all through
     auto r = std::make_unique<Recovered>(*found[0]);
-    for (int c = 0; c < channels; ++c) standard_table(transform && c, best.nearest, r->fields.tables[c]);
+    for (int c = 0; c < channels; ++c) standard_table(chroma || (transform && c), best.nearest, r->fields.tables[c]);
     JpegFit fit(x, *r);
     fit.start();
     fit.run(rounds);
