@@ -28,6 +28,7 @@ from dlpr.modes.colour.payload import (
 )
 from dlpr.modes.colour.plane_jpegs import find_jpegs, samples_of
 from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.recover import Kind
 from dlpr.modes.jpeg.stream import decode_planes as decode_jpegs
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.mode import NetworksMode
@@ -46,6 +47,8 @@ SMALL = 0.55
 0.53 to 0.75 of it where pixels lie on a lattice, and planes 0.37 to 0.7."""
 BITS_OF_A_MISS = 9.0
 """What a pixel costs that the planes do not give."""
+FAR_SMALLER = 0.33
+"""Share of what a simple predictor needs for the pixels below which another stream has no rival here."""
 SMALLEST_SIDE = 8
 
 
@@ -85,8 +88,10 @@ class ColourMode(ChunkMode):
         )
 
     def can_beat(self, chunk: Chunk, size: int) -> bool:
-        """As for the networks, which code the planes."""
-        return size > COLOUR_SIZE and chunk.header.layout.channels == 3 and NETWORKS.can_beat(chunk, size)
+        """Compare with what a simple predictor would need."""
+        if size <= COLOUR_SIZE or chunk.header.layout.channels != 3:
+            return False
+        return 8 * size >= FAR_SMALLER * _price(chunk.planes, chunk.header.tau)
 
     def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
         """The networks on pixels are a rival where a bound is given or the residual is large: both are tried then."""
@@ -247,7 +252,7 @@ def _add_jpegs(plans: Sequence[_Plan], threads: int) -> None:
     """Search the JPEGs behind the planes of several chunks."""
     work = [(plan, k) for plan in plans for k, value in enumerate(plan.values) if value is None]
     planes = [(plan.headers[k], plan.found.planes[k]) for plan, k in work]
-    found = find_jpegs(planes, [k > 0 for _, k in work], threads)
+    found = find_jpegs(planes, [Kind.CHROMA if k else Kind.LUMA for _, k in work], threads)
     for plan in plans:
         mine = {k: jpeg for (of, k), jpeg in zip(work, found, strict=True) if of is plan}
         plan.jpegs = tuple(mine.get(k) for k in range(3))

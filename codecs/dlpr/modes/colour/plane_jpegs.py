@@ -16,7 +16,7 @@ from dlpr.arrays import Bytes8
 from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream
 from dlpr.modes.jpeg.payload import JpegPayload, payload_of
-from dlpr.modes.jpeg.recover import recover_batch
+from dlpr.modes.jpeg.recover import Kind, recover_batch
 from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 
 __all__ = ["find_jpegs", "samples_of"]
@@ -26,7 +26,7 @@ MOST_RESIDUAL = 0.5
 
 
 def find_jpegs(
-    planes: Sequence[tuple[Header, Bytes8]], chroma: Sequence[bool], threads: int = 1
+    planes: Sequence[tuple[Header, Bytes8]], kinds: Sequence[Kind], threads: int = 1
 ) -> list[JpegPayload | None]:
     """Search and code the JPEG behind each plane.
 
@@ -34,8 +34,8 @@ def find_jpegs(
     ----------
     planes : sequence of tuple
         A header of one channel, with the plane's tau, and its samples, uint8 [H, W].
-    chroma : sequence of bool
-        Which planes are Cb or Cr.
+    kinds : sequence of Kind
+        What the planes are.
     threads : int
         Planes searched at once.
 
@@ -45,7 +45,7 @@ def find_jpegs(
         None where no JPEG is found, or too much of it is residual.
     """
     images = [np.ascontiguousarray(plane[..., None]) for _, plane in planes]
-    found = recover_batch(images, threads, chroma=chroma)
+    found = recover_batch(images, threads, kinds=kinds)
     have = [i for i, f in enumerate(found) if f is not None]
     candidates = [JpegCandidate(planes[i][0], images[i], f.image) for i, f in enumerate(found) if f is not None]
     out: list[JpegPayload | None] = [None] * len(planes)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from dlpr._native import jpeg_recover_batch
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "Recovered", "recover_batch"]
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "Kind", "Recovered", "recover_batch"]
 
 U8 = npt.NDArray[np.uint8]
 MIN_SIDE = 24
@@ -31,6 +32,16 @@ MAX_PIXELS = 1 << 22
 """Larger images are not searched: it takes some 80 bytes of memory for each pixel."""
 ROUNDS = 6
 """Corrections after which a fit is taken as it is."""
+
+
+class Kind(IntEnum):
+    """What an image of one channel is."""
+
+    IMAGE = 0
+    LUMA = 1
+    """A plane that a decoder made: a faint trace is followed."""
+    CHROMA = 2
+    """Likewise, of Cb or Cr: standard tables are others than luma's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +61,7 @@ class Recovered:
 
 
 def recover_batch(
-    images: Sequence[U8], threads: int = 1, *, chroma: Sequence[bool] | None = None
+    images: Sequence[U8], threads: int = 1, *, kinds: Sequence[Kind] | None = None
 ) -> list[Recovered | None]:
     """Search the JPEGs behind several images.
 
@@ -60,8 +71,8 @@ def recover_batch(
         uint8 [H, W, 3] (red, green, blue) or [H, W, 1].
     threads : int
         Images searched at once.
-    chroma : sequence of bool, optional
-        Which images of one channel are planes of Cb or Cr: their standard tables are others than luma's.
+    kinds : sequence of Kind, optional
+        What images of one channel are.
 
     Returns
     -------
@@ -76,7 +87,7 @@ def recover_batch(
     """
     out: list[Recovered | None] = [None] * len(images)
     work = [i for i, image in enumerate(images) if image.shape[0] * image.shape[1] <= MAX_PIXELS]
-    flags = [chroma is not None and bool(chroma[i]) for i in work]
+    flags = [0 if kinds is None else int(kinds[i]) for i in work]
     found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], flags, ROUNDS, threads)
     for i, f in zip(work, found, strict=True):
         out[i] = None if f is None else _result(images[i].shape, *f)

@@ -19,6 +19,7 @@ from dlpr.modes.colour.lattice import MATRICES, Rounding
 from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of
 from dlpr.modes.colour.plane_jpegs import find_jpegs, samples_of
 from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.recover import Kind
 
 FLOOR = replace(MATRICES[0], rounding=Rounding.FLOOR)
 """OpenSlide's colours for JPEG 2000: libjpeg never makes them, so mode jpeg has no part in it."""
@@ -119,7 +120,8 @@ def test_chroma_has_its_own_tables():
     cb = np.ascontiguousarray(np.asarray(opened)[5:101, 9:105, 1])
     assert opened.mode == "YCbCr"
     found, luma, noise = find_jpegs(
-        [(header, cb), (header, planes[0]), (header, rng.integers(0, 256, (96, 96), np.uint8))], [True, False, True]
+        [(header, cb), (header, planes[0]), (header, rng.integers(0, 256, (96, 96), np.uint8))],
+        [Kind.CHROMA, Kind.LUMA, Kind.CHROMA],
     )
     assert noise is None
     assert found.phase == (5, 1)
@@ -144,7 +146,7 @@ def test_bound(tau):
     header = Header(Mode.CODED, tau, Layout(Axes.HW, 0, 1), *planes[0].shape, 0)
     plane = planes[0].copy()
     plane[20:40, 30:50] += 4
-    (payload,) = find_jpegs([(header, plane)], [False])
+    (payload,) = find_jpegs([(header, plane)], [Kind.LUMA])
     assert np.abs(samples_of(header, payload)[..., 0].astype(int) - plane).max() <= tau
     from dlpr.modes.jpeg.reference import decode_planes
 
