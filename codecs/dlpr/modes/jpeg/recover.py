@@ -9,6 +9,9 @@
 Decoding a JPEG loses nothing that rounding does not: luma follows from a pixel within half a level, and with it
 upsampled chroma does too. What a crop cuts through at its border, and samples cut off at 0 or 255, are estimated; the
 residual says what the estimate lacks. The search may be wrong at no risk: what it finds is an encoder's choice.
+
+Where steps are 1 or 2 rounding is not enough: coefficients are then fitted from exact planes, chroma's at its own size
+(docs/decisions/0014-jpeg-behind-planes.md).
 """
 
 from __future__ import annotations
