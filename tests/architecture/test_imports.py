@@ -39,9 +39,9 @@ TOOLS = {
 ALLOWED = [
     (r"dlpr\.modes\.table", r"(" + "|".join(map(re.escape, DOORS)) + ")"),
     (r"dlpr\.bench", r"dlpr\.modes\.jpeg\.bench"),
-    # planes are grey chunks of mode coded; what they lack is coded like a JPEG's residual
+    # planes are grey chunks of mode coded or mode jpeg; what they lack is coded like a JPEG's residual
     (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.networks\.(mode|payload|weights|exact\.(reference|torch_decoder))"),
-    (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.jpeg\.residual"),
+    (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.jpeg\.(fields|payload|recover|reference|residual|stream)"),
     (r"dlpr\.training\..*", r"dlpr\.modes\.networks\..*"),  # the networks are what it trains
     (r"dlpr\.paper\..*", r"dlpr\.modes\.networks\.exact\.rans"),  # the same integer coder
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),

@@ -82,6 +82,18 @@ def picture(rng: Any, np: Any) -> Any:
     return np.moveaxis(image, -1, 0) if rng.random() < 0.3 else image
 
 
+def through_jpeg(plane: Any, quality: int) -> Any:
+    """A plane after a JPEG of one component."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(plane).save(out, "JPEG", quality=quality)
+    return np.asarray(Image.open(io.BytesIO(out.getvalue())))
+
+
 def coloured(rng: Any, np: Any) -> Any:
     """A small image made from Y, Cb, Cr by some lattice and filter, some of its pixels changed."""
     from dataclasses import replace
@@ -96,6 +108,8 @@ def coloured(rng: Any, np: Any) -> Any:
     y, x = np.mgrid[: height + 4, : width + 4]
     waves = [128 + rng.uniform(0, 140) * np.sin(y / rng.uniform(2, 20) + x / rng.uniform(2, 20)) for _ in range(3)]
     planes = [np.clip(w + rng.normal(0, rng.choice([0, 1, 5]), w.shape), 0, 255).astype(np.uint8) for w in waves]
+    if rng.random() < 0.5:  # planes of JPEGs
+        planes = [through_jpeg(p, int(rng.choice([30, 75, 90, 97]))) for p in planes]
     rows, columns = shape.size(height, width)
     full = [shape.upsample(p[:rows, :columns], height, width) for p in planes[1:]]
     matrix = MATRICES[int(rng.integers(len(MATRICES)))]
