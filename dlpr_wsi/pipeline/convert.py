@@ -24,6 +24,7 @@ from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, 
 from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.reversible.attach import add_source_map, check_reversible, prove
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
@@ -57,6 +58,8 @@ class ConvertOptions:
         Associated images to keep, of label, macro and thumbnail.
     selection : Selection
         Which picture of a file that holds several.
+    reversible : bool
+        Whether the archive also holds what is needed to give back the slide's files, byte for byte.
     """
 
     tau: int = 0
@@ -66,6 +69,7 @@ class ConvertOptions:
     pyramid: Pyramid = Pyramid.AUTO
     keep: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
+    reversible: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the journal and the archive record them."""
@@ -77,6 +81,7 @@ class ConvertOptions:
             "pyramid": self.pyramid.value,
             "keep": sorted(self.keep),
             "selection": self.selection.to_json(),
+            **({"reversible": True} if self.reversible else {}),
         }
 
 
@@ -133,6 +138,8 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    reversible : mapping or None
+        Of a reversible archive: how many bytes of the slide's files are made and kept, and what that costs.
     """
 
     source: SlideFacts
@@ -151,6 +158,7 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    reversible: Mapping[str, Any] | None = None
 
     @property
     def width(self) -> int:
@@ -220,6 +228,7 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "reversible": None if self.reversible is None else dict(self.reversible),
         }
 
 
@@ -355,6 +364,8 @@ def convert(
     begin = time.perf_counter()
     options = options or ConvertOptions(tau=tau, tile=tile)
     progress = progress or NoProgress()
+    if options.reversible:
+        check_reversible(options.tau)
     own = executor is None
     source, plan = _open(slide, options)
     try:
@@ -392,8 +403,8 @@ def convert(
                 prior=slide_prior(source, plan, options.source_tiles),
             )
             stages = _run(job, journal, executor, progress)
-            kept = _finish(job, journal, source, options, job_id(header))
-            size = _place(journal, out, overwrite)
+            kept, reversible = _finish(job, journal, source, options, job_id(header), progress)
+            size = _place(journal, out, overwrite, job.threads, progress)
             records = list(journal.records.values())
     finally:
         progress.close()
@@ -416,6 +427,7 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        reversible=reversible,
     )
 
 
@@ -464,6 +476,7 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        reversible=archive.facts.get("reversible"),
     )
 
 
@@ -503,8 +516,10 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
     return dict(zip(("read", "encode", "write", "check"), stages.tolist(), strict=True))
 
 
-def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str) -> tuple[str, ...]:
-    """Write hashes, metadata and associated images; return the names of the latter."""
+def _finish(
+    job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str, progress: Progress
+) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    """Write hashes, metadata, associated images, the byte map; return the images' names and the map's facts."""
     for index, level in enumerate(job.plan.levels):
         hashes = np.zeros((*level.at(level.rows, level.columns, level.stack), 32), np.uint8)
         rows, columns = level.shards
@@ -527,10 +542,20 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
     }
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
     channels = source.facts.channels
-    write_metadata(
-        job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels, prior=job.prior
-    )
-    return kept
+
+    def write(more: Mapping[str, Any]) -> None:
+        both = {**facts, **more}
+        write_metadata(
+            job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=both, channels=channels, prior=job.prior
+        )
+
+    write({})
+    if not options.reversible:
+        return kept, None
+    archive = open_archive(job.data)
+    reversible = add_source_map(job.source, source, archive, job.version, job.threads, progress)
+    write({"reversible": reversible})
+    return kept, reversible
 
 
 def _totals(records: list[TaskRecord]) -> dict[str, Any]:
@@ -551,8 +576,11 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {name: total[name] for name in sorted(total)}
 
 
-def _place(journal: Journal, out: Path, overwrite: bool) -> int:
-    """Give the archive its name; return its size."""
+def _place(journal: Journal, out: Path, overwrite: bool, threads: int, progress: Progress) -> int:
+    """Give the archive its name, once the slide's files have been made from it where it shall be reversible.
+
+    Returns its size.
+    """
     archive = open_archive(journal.data)  # what was written must open
     if out.suffix.lower() in _TIFF_SUFFIXES:
         from dlpr_wsi.sinks.tiff import write_tiff  # type: ignore[import-not-found, unused-ignore]
@@ -564,6 +592,8 @@ def _place(journal: Journal, out: Path, overwrite: bool) -> int:
     else:
         finished = journal.data
         size = directory_bytes(finished)
+    if archive.source_map() is not None:
+        prove(finished, threads, progress)
     move_into_place(finished, out, overwrite=overwrite)
     journal.remove()
     return size
