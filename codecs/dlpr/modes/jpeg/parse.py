@@ -8,9 +8,9 @@ import numpy as np
 
 from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
-from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
+from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 
-__all__ = ["SourceJpeg", "parse", "window"]
+__all__ = ["SourceJpeg", "image_from", "parse", "window"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,23 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
         Damaged, or of a kind that the codec has no use for: arithmetic, 12 bits, four components, unusual sampling,
         a progressive image that lacks scans. Code the pixels alone then.
     """
-    error, height, width, sampling, (jfif, adobe, ids), steps, coefficients = jpeg_parse(
-        bytes(data), bytes(tables or b"")
-    )
+    error, *found = jpeg_parse(bytes(data), bytes(tables or b""))
     if error:
         raise UnsupportedInputError(f"the source JPEG is not used: {error}; code the pixels alone")
+    return image_from(*found, transform)
+
+
+def image_from(
+    height: int,
+    width: int,
+    sampling: tuple[int, int],
+    names: tuple[bool, int, list[int]],
+    steps: list[Table],
+    coefficients: list[Coefficients],
+    transform: ColourTransform | None = None,
+) -> JpegImage:
+    """Make an image of what the native parser found; ``names`` are JFIF, Adobe's transform (-1: none), components."""
+    jfif, adobe, ids = names
     if len(steps) == 1:
         transform = ColourTransform.NONE
     elif transform is None:

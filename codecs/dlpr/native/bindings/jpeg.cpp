@@ -205,6 +205,19 @@ nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy, nb::object prior)
   return nb::make_tuple(wrong, tables, coefficients);
 }
 
+// The lossy part of a stream of mode jpeg with these coefficients: what jpeg_coefficients reads.
+nb::bytes jpeg_pack(nb::tuple fields, nb::list arrays, nb::object prior) {
+  JpegFields f = jpeg_fields(fields);
+  const JpegArrays a(f, arrays);
+  const JpegStart start(f, prior);
+  std::vector<uint8_t> out;
+  {
+    nb::gil_scoped_release free_gil;
+    out = jpeg_lossy_part(f, a.q, start.get());
+  }
+  return as_bytes(out);
+}
+
 // What the coder has learnt after images, a list of (fields, coefficients) with equal numbers of components, one after
 // the other: (slots uint32, weights int16 [sets, 8]).
 nb::tuple jpeg_prior_learn(nb::list images) {
@@ -246,6 +259,7 @@ void bind_jpeg(nb::module_& m) {
   m.def("jpeg_encode_batch", &jpeg_encode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_decode_batch", &jpeg_decode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_coefficients", &jpeg_coefficients, "fields"_a, "lossy"_a, "prior"_a.none());
+  m.def("jpeg_pack", &jpeg_pack, "fields"_a, "coefficients"_a, "prior"_a.none());
   m.def("jpeg_prior_learn", &jpeg_prior_learn, "images"_a);
   m.def("jpeg_simd", [] { return jpeg_coder().name; });
   m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);

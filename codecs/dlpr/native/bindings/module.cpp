@@ -5,6 +5,7 @@
 
 void bind_jpeg(nb::module_& m);
 void bind_jpeg_recover(nb::module_& m);
+void bind_jpeg_rewrite(nb::module_& m);
 void bind_colour(nb::module_& m);
 
 NB_MODULE(_native, m) {
@@ -13,6 +14,7 @@ NB_MODULE(_native, m) {
   bind_networks(m);
   bind_jpeg(m);
   bind_jpeg_recover(m);
+  bind_jpeg_rewrite(m);
   bind_colour(m);
   m.def(
       "crc32c",
