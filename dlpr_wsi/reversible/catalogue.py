@@ -114,7 +114,7 @@ class Catalogue:
         for path in archives:
             if path.is_dir() and not is_zarr(path):
                 self._folders.append(path)
-            else:
+            elif path not in self._known:
                 self._add(path, strict=True)
         self._scan()
 

@@ -32,7 +32,6 @@ except OSError as error:  # it is there, the system's library is not
 __all__ = ["SlideFolder", "mount"]
 
 _ENDED_BY_SIGNAL = 8  # what libfuse returns then
-_THREADS = 16  # requests at once
 _BLOCK = 4096
 
 
@@ -168,8 +167,6 @@ def mount(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     catalogue = Catalogue(archives, MakingCache(cache_bytes), threads, without=folder)
     options: dict[str, Any] = {"ro": True, "auto_cache": True, "allow_other": allow_other, "fsname": "dlpr-wsi"}
-    if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
-        options["max_threads"] = _THREADS
     started = f"mounted at {folder}  (Ctrl-C, SIGTERM or umount ends it)"
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):

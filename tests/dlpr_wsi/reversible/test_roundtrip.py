@@ -58,7 +58,7 @@ def test_as_tiff_and_as_ome_zarr_04(tmp_path, svs, rev_tiff, convert_reversible)
 
 
 def test_costs_little(tmp_path, rev_svs):
-    slide, archive, report = rev_svs
+    slide, archive, _ = rev_svs
     with Originals(archive) as originals:
         parts = len(originals.map.parts.size)
         index = originals.map_bytes - int(originals.map.kept.stored.sum())

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from dlpr._native import jpeg_join_intervals, jpeg_split_interval, jpeg_template
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.modes.jpeg.hint import Grid, restored, spliced, unpack_hint
-from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.image import JpegImage, Upsampling
 from dlpr.modes.jpeg.rewrite import Split, Template, as_split
 
 __all__ = ["interval_template", "join_intervals", "paste", "run_of_mcus", "split_interval"]
