@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dlpr_wsi.sources.archive import is_zarr
 from dlpr_wsi.sources.opening import open_archive
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
 
-__all__ = ["Catalogue", "Listed", "archives_in"]
+__all__ = ["Catalogue", "Listed", "archives_in", "reversible_among"]
 
 _log = logging.getLogger("dlpr_wsi.reversible")
 _RESCAN = 1.0  # seconds between looks into the folders
@@ -70,6 +71,17 @@ def archives_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def reversible_among(paths: Sequence[Path]) -> list[Path]:
+    """Return those of some slides and archives that are reversible archives; damaged ones too, if they say so."""
+    found = []
+    for path in dict.fromkeys(paths):
+        if (path.is_dir() and is_zarr(path)) or is_dlpr_tiff(path):
+            with suppress(WsiError, OSError):
+                if is_reversible(open_archive(path)):
+                    found.append(path)
+    return found
+
+
 class Catalogue:
     """The tree. May be used from many threads.
 
@@ -83,6 +95,8 @@ class Catalogue:
         That make the bytes of one read.
     without : Path, optional
         A folder that is not looked into: where the tree is shown.
+    strict : bool
+        Raise for a named archive that is of no use; else log it.
 
     Raises
     ------
@@ -101,6 +115,7 @@ class Catalogue:
         cache: MakingCache,
         threads: int | None = None,
         without: Path | None = None,
+        strict: bool = True,
     ) -> None:
         self._cache, self._threads = cache, threads
         self._without = None if without is None else without.resolve()
@@ -115,7 +130,7 @@ class Catalogue:
             if path.is_dir() and not is_zarr(path):
                 self._folders.append(path)
             elif path not in self._known:
-                self._add(path, strict=True)
+                self._add(path, strict=strict)
         self._scan()
 
     def names(self, folder: str) -> list[str] | None:

@@ -264,7 +264,8 @@ def _gaps(at: I64, size: I64) -> I64:
 
 
 def _from_gaps(gaps: I64, size: I64) -> I64:
-    at: I64 = np.cumsum(gaps + size) - size
+    at: I64 = np.cumsum(gaps + size)
+    at -= size
     return at
 
 
