@@ -48,7 +48,7 @@ ALLOWED = [
     # a slide's prior is the caller's to keep
     (r"dlpr(\.codec|\.plugins(\..*)?)?", r"dlpr\.modes\.jpeg\.prior"),
     # slides hold JPEGs: reading, comparing and writing them back
-    (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|parse|prior|synthesis|write)"),
+    (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|intervals|parse|prior|rewrite|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.colour\.(payload|torch_pixels)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.(payload|weights|exact\.torch_decoder)"),
 ]

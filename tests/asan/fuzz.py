@@ -5,7 +5,7 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
 checksums are right, on every instruction set in turn. So it does with random JPEG images, with and without a prior,
-and with damaged JPEG files and priors. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
+and with damaged JPEG files and priors, and with what JPEG bytes are made again from. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
 there is a process for each. Anything but a typed error ends it with exit status 1.
 """
 
@@ -173,6 +173,28 @@ def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> Non
             dlpr.decode(stream(prior.id), prior=prior)
 
 
+def fuzz_rewrite(rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
+    """JPEG files, templates, hints and heads of intervals, damaged: the very bytes, some bytes, or a typed error."""
+    from dlpr.errors import BitstreamError, UnsupportedInputError
+    from dlpr.modes.jpeg.intervals import interval_template, join_intervals, split_interval
+
+    for _ in range(10):
+        tests.check_damaged_files(rng, files)
+        tests.check_damaged_parts(rng, files)
+        data = files[int(rng.integers(len(files)))]
+        start = data.index(b"\xff\xda")
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        head, scan = tests.damaged(rng, data[:start]), tests.damaged(rng, data[start:-2])
+        count = int(rng.choice([1, 2, 8, 12, 500]))
+        for first in (head, data[:start]):
+            with suppress(UnsupportedInputError, BitstreamError):
+                parts = split_interval(first, scan, count)
+                hint = parts.hint(parts.image)
+                if join_intervals(parts.template, parts.image, [(0, count)], [hint]) != [scan]:
+                    raise SystemExit("fuzz: a restart interval is not made again")
+                join_intervals(interval_template(head), parts.image, [(0, count), (count - 1, 1)])
+
+
 def jpeg_files(tests: ModuleType) -> list[bytes]:
     """Small JPEG files of several kinds."""
     grey = tests.pixels(20, 30)[..., 0]
@@ -200,6 +222,8 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     damage = load("test_damage", TESTS / "dlpr" / "test_damage.py")
     jpeg = load("test_jpeg_stream", TESTS / "dlpr" / "modes" / "jpeg" / "test_stream.py")
     files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
+    rewrite = load("test_jpeg_rewrite", TESTS / "dlpr" / "modes" / "jpeg" / "test_rewrite.py")
+    rewritten = rewrite.files()
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
     learnt = load("test_jpeg_prior", TESTS / "dlpr" / "modes" / "jpeg" / "test_prior.py")
@@ -223,6 +247,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
             raise SystemExit(f"fuzz: round {rounds}: off by more than tau: {image.shape} {tau} {chosen}")
         rounds += 1
         fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
+        fuzz_rewrite(rng, np, rewrite, rewritten)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:

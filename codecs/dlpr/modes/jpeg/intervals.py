@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 from dlpr._native import jpeg_join_intervals, jpeg_split_interval, jpeg_template
 from dlpr.errors import CorruptError, UnsupportedInputError
-from dlpr.modes.jpeg.hint import Grid, restored, spliced, unpack_hint
-from dlpr.modes.jpeg.image import JpegImage, Upsampling
+from dlpr.modes.jpeg.difference import restored, spliced
+from dlpr.modes.jpeg.grid import Grid
+from dlpr.modes.jpeg.hint import Hint, unpack_hint
+from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.rewrite import Split, Template, as_split
 
 __all__ = ["interval_template", "join_intervals", "paste", "run_of_mcus", "split_interval"]
@@ -101,7 +103,7 @@ def join_intervals(
         raise CorruptError(f"{len(hints)} hints of {len(runs)} restart intervals")
     parts = [unpack_hint(hint) for hint in hints] if any(hints) else []
     plain = [i for i in range(len(runs)) if not parts or parts[i].only_splices]
-    whole = restored(unpack_hint(b""), Grid.of(image), image)
+    whole = restored(Hint(), Grid.of(image), image)
     found = dict(zip(plain, _made(template, whole, [runs[i] for i in plain]), strict=True))
     for i, (first, count) in enumerate(runs):
         if i not in found:
@@ -140,7 +142,7 @@ def run_of_mcus(image: JpegImage, first: int, count: int) -> JpegImage:
     grid = Grid.of(image)
     if first < 0 or count < 1 or first + count > grid.rows * grid.columns:
         raise CorruptError(f"MCUs {first} to {first + count} of {grid.rows * grid.columns}")
-    whole = restored(unpack_hint(b""), grid, image)
+    whole = restored(Hint(), grid, image)
     row = replace(grid, rows=1, columns=count)
     arrays = []
     for c, blocks in enumerate(whole.coefficients):
@@ -170,7 +172,7 @@ def paste(pieces: Sequence[tuple[int, int, JpegImage]]) -> JpegImage:
 
     Examples
     --------
-    >>> from dlpr.modes.jpeg.image import ColourTransform
+    >>> from dlpr.modes.jpeg.image import ColourTransform, Upsampling
     >>> steps, flat = np.full((8, 8), 16, np.uint16), np.zeros((1, 2, 8, 8), np.int16)
     >>> image = JpegImage(8, 16, (0, 0), ColourTransform.NONE, (1, 1), Upsampling.FANCY, True, (steps,), (flat,))
     >>> paste([(4, 0, image), (4, 2, image)]).blocks(0)

@@ -56,10 +56,10 @@ def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform |
         Damaged, or of a kind that the codec has no use for: arithmetic, 12 bits, four components, unusual sampling,
         a progressive image that lacks scans. Code the pixels alone then.
     """
-    error, *found = jpeg_parse(bytes(data), bytes(tables or b""))
+    error, height, width, sampling, names, steps, coefficients = jpeg_parse(bytes(data), bytes(tables or b""))
     if error:
         raise UnsupportedInputError(f"the source JPEG is not used: {error}; code the pixels alone")
-    return image_from(*found, transform)
+    return image_from(height, width, sampling, names, steps, coefficients, transform)
 
 
 def image_from(

@@ -12,7 +12,8 @@ image stand there by name, quantisation tables as those of a component, so that 
 template too. Tiles of a level nearly always do: try `join` with the template of the tile before, and `split` only where
 that gives other bytes. Whoever calls compares: no template is right before its bytes were seen to be.
 
-`split` refuses what `dlpr.modes.jpeg.parse` refuses (arithmetic coding, 12 bits, four components, ...): keep such bytes.
+`split` refuses what `dlpr.modes.jpeg.parse` refuses (arithmetic coding, 12 bits, four components, ...): keep such
+bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import numpy as np
 
 from dlpr._native import jpeg_join, jpeg_split, jpeg_template_form
 from dlpr.errors import CorruptError, UnsupportedInputError
-from dlpr.modes.jpeg.hint import Grid, Splice, pack_hint, restored, spliced, unpack_hint
+from dlpr.modes.jpeg.difference import hint_of, restored, spliced
+from dlpr.modes.jpeg.grid import Grid
+from dlpr.modes.jpeg.hint import Splice, unpack_hint
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import image_from
 from dlpr.modes.jpeg.prior import Prior
@@ -106,7 +109,7 @@ class Split:
             Empty where nothing is missing. Where ``stored`` is None, what a stream of mode jpeg would take; a JPEG of
             one colour takes about ten bytes.
         """
-        return pack_hint(self.image, stored, self.splices, prior)
+        return hint_of(self.image, stored, self.splices, prior)
 
 
 def split(data: bytes, tables: bytes | None = None) -> Split:
@@ -142,7 +145,8 @@ def as_split(found: tuple[object, ...]) -> Split:
     error, template, splices, *fields = found
     if error:
         raise UnsupportedInputError(f"the JPEG cannot be made from coefficients: {error}; keep its bytes")
-    assert isinstance(template, bytes) and isinstance(splices, list)
+    assert isinstance(template, bytes)
+    assert isinstance(splices, list)
     return Split(Template(template), image_from(*fields), tuple(splices))  # type: ignore[arg-type]
 
 

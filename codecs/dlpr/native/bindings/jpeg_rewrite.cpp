@@ -26,10 +26,9 @@ nb::tuple result(const SplitJpeg& s) {
     coefficients.append(copied(parsed.q[c].data(), {size_t(f.rows(c)), size_t(f.cols(c)), 8, 8}));
     ids.append(parsed.ids[c]);
   }
-  return nb::make_tuple(s.error, as_bytes(s.program.data(), s.program.size()), splices, f.H, f.W,
-                        nb::make_tuple(f.sv, f.sh),
-                        nb::make_tuple(parsed.jfif, parsed.adobe ? parsed.adobe_transform : -1, ids), quant,
-                        coefficients);
+  return nb::make_tuple(
+      s.error, as_bytes(s.program.data(), s.program.size()), splices, f.H, f.W, nb::make_tuple(f.sv, f.sh),
+      nb::make_tuple(parsed.jfif, parsed.adobe ? parsed.adobe_transform : -1, ids), quant, coefficients);
 }
 
 nb::tuple jpeg_split(nb::bytes data, nb::bytes tables) {

@@ -33,15 +33,15 @@ inline int definition(const uint8_t* p, const uint8_t* end, HuffmanDefinition& d
 struct HuffmanCode {
   uint16_t code[256] = {};
   uint8_t length[256] = {};  // 0: the symbol has no code
-  // False if the lengths are no prefix code or a symbol has two codes: nobody could tell which one was written.
+  // False if the lengths are no prefix code. Of a symbol with two codes the first is taken.
   bool build(const HuffmanDefinition& d) {
     *this = HuffmanCode();
     uint32_t next = 0;
     int k = 0;
     for (int bits = 1; bits <= 16; ++bits, next <<= 1)
       for (int i = 0; i < d.counts[bits - 1]; ++i, ++k, ++next) {
-        if (k > 255 || next >= 1u << bits || length[d.values[k]]) return false;
-        code[d.values[k]] = uint16_t(next), length[d.values[k]] = uint8_t(bits);
+        if (k > 255 || next >= 1u << bits) return false;
+        if (!length[d.values[k]]) code[d.values[k]] = uint16_t(next), length[d.values[k]] = uint8_t(bits);
       }
     return true;
   }

@@ -291,7 +291,8 @@ class JpegParser {
   // Where a scan is: its reader may be some bytes ahead, where FF 00 was read as one.
   void scanned(const uint8_t* begin, const JpegBits& bits) {
     const uint8_t* end = bits.p;
-    for (int n = (bits.have - bits.missing) / 8; n > 0; --n) end -= end - begin >= 2 && end[-1] == 0 && end[-2] == 0xFF ? 2 : 1;
+    for (int n = (bits.have - bits.missing) / 8; n > 0; --n)
+      end -= end - begin >= 2 && end[-1] == 0 && end[-2] == 0xFF ? 2 : 1;
     out_.scans.push_back({size_t(begin - data_), size_t(end - data_)});
   }
 

@@ -276,6 +276,7 @@ class JpegWriter {
     for (const auto& [p, n] : raw_)
       if (!headers_.read(p, n)) return fail(headers_.error.c_str());
     raw_.clear();
+    if (interval_ && headers_.progressive) return fail("a progressive scan");
     return headers_.have_scan || fail("a scan without header");
   }
 
@@ -284,7 +285,6 @@ class JpegWriter {
     if (!read_headers()) return false;
     const bool progressive = headers_.progressive;
     if (scans.size() >= (progressive ? kMostScans : 1)) return fail("more scans than a JPEG needs");
-    if (interval_ && progressive) return fail("an interval of a progressive scan");
     f_ = headers_.fields;
     if (interval_) f_.H = in_.f.H, f_.W = in_.f.W;
     if (f_.components != in_.f.components || f_.sv != in_.f.sv || f_.sh != in_.f.sh || f_.H < 1 || f_.W < 1 ||

@@ -32,8 +32,8 @@ class TemplateBuilder {
     out.insert(out.end(), tables, tables + size);
   }
 
-  // Marker segments from p to end, up to and with SOS.
-  void segments(const uint8_t* p, const uint8_t* end) {
+  // Marker segments from p to end, up to and with SOS; `few`: only those that entropy-coded bytes depend on.
+  void segments(const uint8_t* p, const uint8_t* end, bool few = false) {
     const uint8_t* from = p;  // of what is copied as it is
     while (end - p >= 4) {
       if (p[1] == 0xFF || p[1] == 0xD8) {  // fill byte, SOI
@@ -44,6 +44,11 @@ class TemplateBuilder {
       if (p[0] != 0xFF || length < 2 || length > size_t(end - p) - 2) break;
       const uint8_t* e = p + 2 + length;
       const int marker = p[1];
+      if (few && marker != 0xC4 && marker != 0xC0 && marker != 0xC1 && marker != 0xC2 && marker != 0xDA) {
+        raw(from, p);
+        from = p = e;
+        continue;
+      }
       if (marker == 0xC4 || marker == 0xDB) {
         std::vector<uint8_t> op;
         if (marker == 0xC4 ? dht(p + 4, e, op) : dqt(p + 4, e, op)) {
@@ -117,7 +122,7 @@ class TemplateBuilder {
 inline std::vector<uint8_t> interval_template(const ParsedJpeg& parsed, const uint8_t* head, size_t size, int flags) {
   TemplateBuilder builder(parsed, false);
   builder.begin(flags | kTemplateInterval, nullptr, 0);
-  builder.segments(head, head + size);
+  builder.segments(head, head + size, true);
   builder.scan();
   return builder.out;
 }
@@ -158,7 +163,8 @@ class JpegSplitter {
  private:
   static constexpr size_t kNone = size_t(-1);
 
-  // Builds a template, and keeps it where it costs less than `limit`; what it costs, kNone where it gives other headers.
+  // Builds a template, and keeps it where it costs less than `limit`; what it costs, kNone where it gives other
+  // headers.
   size_t image_with(bool make, int flags, const uint8_t* shared, size_t shared_size, size_t limit = kNone) {
     const auto& scans = out_.parsed.scans;
     TemplateBuilder builder(out_.parsed, make);
@@ -170,14 +176,15 @@ class JpegSplitter {
       at = scan.end;
     }
     const uint8_t *p = data_ + at, *end = data_ + size_;
-    if (end - p >= 2 && p[0] == 0xFF && p[1] == 0xD9) {
-      // What follows EOI belongs to all tiles only where it fills up to an even size.
-      const uint8_t* e = p + 2;
-      if (end - e <= kTail) e = end;
+    static const uint8_t kEoi[] = {0xFF, 0xD9};
+    if (const uint8_t* e = std::search(p, end, kEoi, kEoi + 2); e < end) {
+      if (e - p != 6 || p[0] != 0xFF || p[1] != 0xDC) p = e;  // DNL stays, other bytes are this JPEG's own
+      e += end - e <= 2 + kTail ? end - e : 2;
       builder.raw(p, e);
     }
     return try_out(builder.out, limit);
   }
+
 
   size_t interval_with(const uint8_t* head, size_t head_size, int flags, size_t limit = kNone) {
     return try_out(interval_template(out_.parsed, head, head_size, flags), limit);
@@ -220,8 +227,8 @@ class JpegSplitter {
       if (starts.size() == scan.starts.size()) {
         for (size_t k = 0; k < starts.size(); ++k) {
           const bool last = k + 1 == starts.size();
-          splice(made, scan.starts[k], last ? scan.end : scan.starts[k + 1], starts[k], last ? range.end : starts[k + 1],
-                 out);
+          splice(made, scan.starts[k], last ? scan.end : scan.starts[k + 1], starts[k],
+                 last ? range.end : starts[k + 1], out);
         }
       } else {
         splice(made, scan.starts[0], scan.end, range.begin, range.end, out);
@@ -270,7 +277,7 @@ class JpegSplitter {
     return true;
   }
 
-  static constexpr std::ptrdiff_t kTail = 2;
+  static constexpr std::ptrdiff_t kTail = 2;  // bytes behind EOI that fill up to some size, and not one tile's junk
   const uint8_t* data_;
   size_t size_;
   SplitJpeg& out_;
