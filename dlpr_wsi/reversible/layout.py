@@ -260,7 +260,8 @@ def _steps(values: I64) -> I64:
 
 def _gaps(at: I64, size: I64) -> I64:
     """Return how far each range begins behind the end of the one before; `_from_gaps` undoes it."""
-    return at - np.append(0, at + size)[: len(at)]
+    gaps: I64 = at - np.append(0, at + size)[: len(at)]
+    return gaps
 
 
 def _from_gaps(gaps: I64, size: I64) -> I64:
