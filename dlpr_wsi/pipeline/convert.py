@@ -18,7 +18,7 @@ from dlpr.modes.networks import weights as weights_store
 from dlpr_wsi.errors import ConversionError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate
-from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost, default_threads
 from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
 from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, pyramid_levels
 from dlpr_wsi.pipeline.prior import slide_prior
@@ -403,8 +403,9 @@ def convert(
                 prior=slide_prior(source, plan, options.source_tiles),
             )
             stages = _run(job, journal, executor, progress)
-            kept, reversible = _finish(job, journal, source, options, job_id(header), progress)
-            size = _place(journal, out, overwrite, job.threads, progress)
+            here = executor.threads if isinstance(executor, LocalExecutor) else default_threads()
+            kept, reversible = _finish(job, journal, source, options, job_id(header), here, progress)
+            size = _place(journal, out, overwrite, here, progress)
             records = list(journal.records.values())
     finally:
         progress.close()
@@ -517,7 +518,13 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
 
 
 def _finish(
-    job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str, progress: Progress
+    job: Job,
+    journal: Journal,
+    source: PixelSource,
+    options: ConvertOptions,
+    made_by: str,
+    threads: int,
+    progress: Progress,
 ) -> tuple[tuple[str, ...], dict[str, Any] | None]:
     """Write hashes, metadata, associated images, the byte map; return the images' names and the map's facts."""
     for index, level in enumerate(job.plan.levels):
@@ -553,7 +560,7 @@ def _finish(
     if not options.reversible:
         return kept, None
     archive = open_archive(job.data)
-    reversible = add_source_map(job.source, source, archive, job.version, job.threads, progress)
+    reversible = add_source_map(job.source, source, archive, job.version, threads, progress)
     write({"reversible": reversible})
     return kept, reversible
 

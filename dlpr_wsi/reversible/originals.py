@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -40,7 +40,7 @@ __all__ = ["CACHE_BYTES", "MakingCache", "Originals", "is_reversible", "read_map
 
 CACHE_BYTES = 64 << 20
 _serials = count()
-_UNIT = 1 << 20  # bytes that a thread makes at a time where a whole file is made
+_UNIT, _MOST_UNIT = 1 << 16, 1 << 20  # bytes that a thread makes at a time where a whole file is made
 
 
 class _BadBytesError(Exception):
@@ -204,13 +204,24 @@ class Originals:
 
         Raises as `read` does.
         """
-        size = self.files[file].size
-        units = ((offset, min(_UNIT, size - offset)) for offset in range(0, size, _UNIT))
 
         def make(unit: tuple[int, int]) -> bytes:
             return self._join(file, self._runs(file, *unit), self._get)
 
-        return ordered(make, units, threads or self.threads)
+        return ordered(make, self._units(file), threads or self.threads)
+
+    def _units(self, file: int) -> Iterator[tuple[int, int]]:
+        """Cut a file into what threads make one after another: whole segments, of long kept ones pieces."""
+        segments = self.map.segments
+        begin = end = 0
+        for number in range(int(segments.first[file]), int(segments.first[file + 1])):
+            end += int(segments.size[number])
+            while end - begin >= _UNIT:
+                size = min(end - begin, _MOST_UNIT)
+                yield begin, size
+                begin += size
+        if end > begin:
+            yield begin, end - begin
 
     def check(self, file: int, on_bytes: Callable[[int], None], threads: int | None = None) -> None:
         """Make a whole file and compare its SHA-256; ``on_bytes`` is told of every piece's size.
