@@ -5,8 +5,9 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
 checksums are right, on every instruction set in turn. So it does with random JPEG images, with and without a prior,
-and with damaged JPEG files and priors, and with what JPEG bytes are made again from. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
-there is a process for each. Anything but a typed error ends it with exit status 1.
+with damaged JPEG files and priors, and with what JPEG bytes are made again from. The JPEG coder takes its instruction
+set once for a process (DLPR_SIMD), so there is a process for each. Anything but a typed error ends it with exit status
+1.
 """
 
 from __future__ import annotations

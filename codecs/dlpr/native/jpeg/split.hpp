@@ -185,7 +185,6 @@ class JpegSplitter {
     return try_out(builder.out, limit);
   }
 
-
   size_t interval_with(const uint8_t* head, size_t head_size, int flags, size_t limit = kNone) {
     return try_out(interval_template(out_.parsed, head, head_size, flags), limit);
   }
