@@ -90,6 +90,7 @@ def _convert(options: argparse.Namespace) -> int:
         version=OmeVersion(options.ome_zarr),
         source_tiles=SourceTiles(options.source_tiles),
         pyramid=Pyramid(options.pyramid),
+        made_tau=options.made_tau,
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
         selection=_selection(options),
         reversible=options.reversible,
@@ -135,7 +136,10 @@ def _preview(options: argparse.Namespace, wanted: ConvertOptions, slides: Sequen
             continue
         if options.json:
             levels = [asdict(level) for level in found.plan.levels]
-            print(json.dumps({"source": found.source.to_json(), "levels": levels, "estimate": asdict(found.estimate)}))
+            for level, kept in zip(levels, found.kept_levels, strict=True):
+                level |= {"kept": kept.kept, "kept_text": kept.text}
+            guess = asdict(found.estimate) | {"least": found.estimate.least}
+            print(json.dumps({"source": found.source.to_json(), "levels": levels, "estimate": guess}))
         else:
             print(f"slide         {slide}")
             print("\n".join(preview_lines(found)))
@@ -147,7 +151,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     from dlpr_wsi.pipeline.batch import BatchRow, convert_batch
     from dlpr_wsi.pipeline.convert import ConvertReport, Preview, convert, make_executor
     from dlpr_wsi.progress import make_progress
-    from dlpr_wsi.report import batch_lines, convert_lines, preview_lines
+    from dlpr_wsi.report import batch_lines, convert_lines, growth_warning, preview_lines
     from dlpr_wsi.sinks.place import check_destination
 
     many = options.out is not None
@@ -164,7 +168,8 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     )
 
     def show(found: Preview) -> None:
-        print("\n".join(preview_lines(found)[-1:]), file=sys.stderr)
+        warning = growth_warning(found)
+        print("\n".join([*([warning] if warning else []), *preview_lines(found)[-1:]]), file=sys.stderr)
 
     def one(slide: Path, out: Path) -> ConvertReport:
         label = f"convert {slide.name}" if many else "convert"
@@ -178,6 +183,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
             gpu=options.gpu,
             progress=make_progress(label, sys.stderr),
             on_preview=show,
+            no_growth=options.no_growth,
         )
 
     def failed(row: BatchRow) -> None:
@@ -282,6 +288,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from dlpr_wsi.pipeline.plan import MADE_TAU
+
     parser = argparse.ArgumentParser(
         prog="dlpr-wsi",
         description="Whole-slide images as DLPR archives: lossless, or each sample within tau of the source.",
@@ -325,6 +333,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
     )
+    convert.add_argument(
+        "--made-tau",
+        type=_integer(0, 255),
+        metavar="N",
+        help=f"largest error per sample of levels that are made (default {MADE_TAU}, of channels 0; at least --tau)",
+    )
     _add_selection(convert)
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
     convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
@@ -341,6 +355,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")
     convert.add_argument("--restart", action="store_true", help="begin anew where an interrupted run left its work")
+    convert.add_argument(
+        "--no-growth",
+        action="store_true",
+        help="make no archive that is larger than its slide: refuse beforehand where the estimate says so, stop where "
+        "it turns out so",
+    )
     convert.add_argument("--dry-run", action="store_true", help="print the plan and the estimate, write nothing")
     convert.set_defaults(run=_convert, parser=convert)
 

@@ -102,7 +102,7 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
             return bytes(hashes[index][channel * size : (channel + 1) * size])
 
         with partial_file(out, overwrite=overwrite) as partial:
-            facts = {**archive.facts, "tau": archive.tau, "level_tau": [level.tau for level in archive.levels]}
+            facts = {**archive.facts, "tau": archive.tau, "level_tau": list(archive.level_tau)}
             options = TiffOptions(_STAND_IN, {})
             source = archive.source_map()
             tags = [] if source is None else [(TAG_SOURCE, _LONG8, 2, (1, 1), True)]

@@ -148,7 +148,8 @@ class Archive:
     levels : tuple of ArchiveLevel
         Largest first.
     tau : int
-        The bound on the error of every sample that the metadata promises.
+        The bound on the error of every sample of level 0 that the metadata promises. That of another level can be
+        larger, where the level was made by the conversion: `level_tau`.
     facts : mapping
         What the conversion recorded about the source.
     mpp_x, mpp_y : float or None
@@ -174,6 +175,11 @@ class Archive:
     def mpp(self) -> tuple[float, float] | None:
         """Micrometres per px of level 0 in x and y, where known."""
         return None if self.mpp_x is None or self.mpp_y is None else (self.mpp_x, self.mpp_y)
+
+    @property
+    def level_tau(self) -> tuple[int, ...]:
+        """The bound of each level."""
+        return tuple(level.tau for level in self.levels)
 
     @property
     def background(self) -> tuple[int, int, int]:
@@ -396,7 +402,7 @@ def _open_group(path: Path) -> Archive:
     return Archive(
         path=path,
         levels=tuple(levels),
-        tau=max(level.tau for level in levels),
+        tau=levels[0].tau,
         facts={key: value for key, value in facts.items() if key != "icc_profile"},
         mpp_x=None if mpp_x is None else float(mpp_x),
         mpp_y=None if mpp_y is None else float(mpp_y),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.sources import Level, PixelSource, SlideFacts, SourceTile, TileGrid
+from dlpr_wsi.stored import SlideStore
 
 __all__ = ["FILTER", "PyramidSource", "box_mean"]
 
@@ -54,6 +55,11 @@ class PyramidSource:
             last = made[-1]
             made.append(Level(-(-last.width // 2), -(-last.height // 2), float(2 ** len(made)), base.codec))
         self._facts = replace(source.facts, levels=tuple(made))
+
+    @property
+    def store(self) -> SlideStore | None:
+        """What lies in the slide's files, where the source knows it."""
+        return getattr(self._source, "store", None)
 
     @property
     def facts(self) -> SlideFacts:

@@ -172,7 +172,7 @@ def open_tiff_archive(path: Path) -> TiffArchive:
     return TiffArchive(
         path=path,
         levels=tuple(levels),
-        tau=max(level.tau for level in levels),
+        tau=levels[0].tau,
         facts={key: value for key, value in facts.items() if key != "level_tau"},
         mpp_x=facts.get("mpp_x", mpp[0]),
         mpp_y=facts.get("mpp_y", mpp[1]),

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dlpr._native import jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
+from dlpr.modes.jpeg.pieces import Piece, join
 
-__all__ = ["SourceJpeg", "image_from", "parse", "window"]
+__all__ = [
+    "JpegPiece",
+    "SourceJpeg",
+    "SourcePieces",
+    "extend",
+    "image_from",
+    "image_of",
+    "images_of",
+    "parse",
+    "window",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,37 @@ class SourceJpeg:
     """What the components are, where the container says so (TIFF: PhotometricInterpretation); None reads the JPEG."""
     offset: tuple[int, int] = (0, 0)
     """Row and column of the pixels' top left corner in the JPEG."""
+    extended: bool = False
+    """Whether pixels may go on beyond the JPEG's right and lower edge, where their values do not matter."""
+
+
+@dataclass(frozen=True)
+class JpegPiece:
+    """A JPEG behind a part of a chunk."""
+
+    source: SourceJpeg
+    """The whole JPEG; its ``offset`` is not used."""
+    at: tuple[int, int]
+    """Row and column of the JPEG's top left pixel in the chunk; negative where it begins outside."""
+    shown: tuple[int, int, int, int]
+    """Top, left, height and width of the part of the JPEG that is seen, in pixels of the JPEG."""
+
+
+@dataclass(frozen=True)
+class SourcePieces:
+    """The JPEGs behind a chunk, see `dlpr.modes.jpeg.pieces`.
+
+    Examples
+    --------
+    >>> piece = JpegPiece(SourceJpeg(b"..."), (0, -40), (0, 0, 256, 256))
+    >>> SourcePieces((piece,)).background
+    (255, 255, 255)
+    """
+
+    pieces: tuple[JpegPiece, ...]
+    """Those that hide others last."""
+    background: tuple[int, ...] = (255, 255, 255)
+    """Colour where no JPEG is seen."""
 
 
 def parse(data: bytes, tables: bytes | None = None, transform: ColourTransform | None = None) -> JpegImage:
@@ -121,3 +165,119 @@ def window(image: JpegImage, top: int, left: int, height: int, width: int) -> Jp
         image.tables,
         tuple(np.ascontiguousarray(c) for c in (first, *others)),
     )
+
+
+def extend(image: JpegImage, height: int, width: int) -> JpegImage:
+    """Let a JPEG image go on beyond its right and lower edge, at next to no cost.
+
+    Parameters
+    ----------
+    image : JpegImage
+    height, width : int
+        At least those of ``image``, in pixels.
+
+    Returns
+    -------
+    JpegImage
+        Blocks beyond the edge are flat and as bright as the edge's mean.
+    """
+    if (height, width) == (image.height, image.width):
+        return image
+    out = []
+    for c, blocks in enumerate(image.coefficients):
+        v, h = image.sampling if c == 0 else (1, 1)
+        rows = -(-(image.phase[0] + height) // image.mcu[0]) * v
+        columns = -(-(image.phase[1] + width) // image.mcu[1]) * h
+        more = ((0, rows - blocks.shape[0]), (0, columns - blocks.shape[1]))
+        whole = np.pad(blocks, (*more, (0, 0), (0, 0)))
+        whole[..., 0, 0] = np.pad(blocks[..., 0, 0], more, "edge")
+        out.append(whole)
+    return replace(image, height=height, width=width, coefficients=tuple(out))
+
+
+def image_of(source: object, height: int, width: int) -> JpegImage | None:
+    """The part of a source that has an image's size; None where the source is of no use.
+
+    Parameters
+    ----------
+    source : bytes, SourceJpeg, SourcePieces or JpegImage
+    height, width : int
+        Size of the image in pixels.
+
+    Raises
+    ------
+    UnsupportedInputError
+        ``source`` is something else.
+    """
+    return images_of([(source, height, width)])[0]
+
+
+def images_of(sources: Sequence[tuple[object, int, int]], threads: int = 1) -> list[JpegImage | None]:
+    """Do what `image_of` does for several images; JPEG bytes that several of them lie in are parsed once.
+
+    Parameters
+    ----------
+    sources : sequence of (source, height, width)
+    threads : int
+        Threads to use.
+    """
+    described = [_described(source) for source, _, _ in sources]
+    shared: dict[tuple[object, ...], SourceJpeg] = {}
+    for one in described:
+        for jpeg in _jpegs(one):
+            shared.setdefault(_identity(jpeg), jpeg)
+    with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
+        parsed = dict(zip(shared, pool.map(_parsed, shared.values()), strict=True))
+    out: list[JpegImage | None] = []
+    for one, (_, height, width) in zip(described, sources, strict=True):
+        if isinstance(one, JpegImage):
+            out.append(one if (one.height, one.width) == (height, width) else None)
+        elif isinstance(one, SourcePieces):
+            found = [Piece(parsed[_identity(piece.source)], piece.at, piece.shown) for piece in one.pieces]
+            out.append(join(found, height, width, one.background))
+        else:
+            whole = parsed[_identity(one)]
+            out.append(None if whole is None else _part(whole, one, height, width))
+    return out
+
+
+def _jpegs(source: SourceJpeg | SourcePieces | JpegImage) -> list[SourceJpeg]:
+    """Return what is to be parsed of a source."""
+    if isinstance(source, SourcePieces):
+        return [piece.source for piece in source.pieces]
+    return [source] if isinstance(source, SourceJpeg) else []
+
+
+def _described(source: object) -> SourceJpeg | SourcePieces | JpegImage:
+    """Return a source with all that is said of it."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return SourceJpeg(bytes(source))
+    if not isinstance(source, (SourceJpeg, SourcePieces, JpegImage)):
+        kinds = "bytes, SourceJpeg, SourcePieces, JpegImage or None"
+        raise UnsupportedInputError(f"a source JPEG must be {kinds}, not {type(source).__name__}", reason="input")
+    return source
+
+
+def _identity(source: SourceJpeg) -> tuple[object, ...]:
+    """Tell apart what is to be parsed: by object, so that nothing is compared."""
+    return id(source.data), id(source.tables), source.transform
+
+
+def _parsed(source: SourceJpeg) -> JpegImage | None:
+    """Parse a whole JPEG; None where it is of no use."""
+    try:
+        return parse(source.data, source.tables, source.transform)
+    except UnsupportedInputError:
+        return None
+
+
+def _part(whole: JpegImage, source: SourceJpeg, height: int, width: int) -> JpegImage | None:
+    """Cut the window that a source names; None where it is not inside."""
+    top, left = source.offset
+    inside = (height, width)
+    if source.extended:
+        inside = min(height, whole.height - top), min(width, whole.width - left)
+    try:
+        return extend(window(whole, top, left, *inside), height, width)
+    except UnsupportedInputError:
+        return None
