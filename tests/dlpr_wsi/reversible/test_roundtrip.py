@@ -18,6 +18,8 @@ from dlpr_wsi.reversible.restore import check, restore
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "CMU-1-Small-Region.svs"
 
+REAL_SLIDES = Path(__file__).parents[4] / "shared" / "data" / "slides"
+
 
 def sha(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -88,6 +90,31 @@ def test_same_bytes_whatever_the_threads(tmp_path, svs, rev_svs):
     convert(svs, tmp_path / "one.zarr", options=ConvertOptions(reversible=True), threads=1)
     one, two = (archive / "source" / "c" / "0" for archive in (tmp_path / "one.zarr", rev_svs[1]))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_same_bytes_from_dask_workers(tmp_path, svs, rev_svs):
+    from dlpr_wsi.pipeline.execute import DaskExecutor
+
+    executor = DaskExecutor(workers=1, threads=1)
+    try:
+        convert(svs, tmp_path / "a.zarr", options=ConvertOptions(reversible=True), executor=executor)
+    finally:
+        executor.close()
+    for file in rev_svs[1].rglob("*"):
+        if file.is_file():
+            assert (tmp_path / "a.zarr" / file.relative_to(rev_svs[1])).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="real slides are not here")
+@pytest.mark.parametrize(
+    "name", ["camelyon-thumb-jpeg.dcm", "camelyon-thumb-j2k-lossless.dcm", "hamamatsu-test3-DAPI.ndpi"]
+)
+def test_real_slides(tmp_path, name, convert_reversible):
+    convert_reversible(REAL_SLIDES / name, tmp_path / "a.zarr")
+    done = back(tmp_path / "a.zarr", tmp_path / "out")
+    assert [path.name for path in done.paths] == [name]
+    assert done.paths[0].read_bytes() == (REAL_SLIDES / name).read_bytes()
 
 
 def odd_tiff(path, pixels, change):
