@@ -329,7 +329,7 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
             raise UsageError(
                 "--source-tiles",
-                f"only: level 0 of {slide.name} is not kept: {_kept(source, plan, options)[0].text}",
+                f"only: level 0 of {slide.name}: {_kept(source, plan, options)[0].text}",
             )
     except BaseException:
         source.close()

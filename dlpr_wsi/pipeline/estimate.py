@@ -5,8 +5,8 @@
     level --some chunks, evenly--> streams --by the bytes that the file holds, or by chunks--> size, with its margin
 
 Where the slide's file holds the data behind a level, the sample gives bytes of stream for each byte in the file: tissue
-and background differ by a factor of a hundred in both, and hardly in their ratio. Where the sizes in the file tell less
-than the number of chunks does, the latter is taken.
+and background differ by a factor of a hundred in both. Of three ways to scale up (by chunks, in proportion to these
+bytes, on a line through them) the one is taken that explains the sample best.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,9 +31,10 @@ from dlpr_wsi.stored import SlideStore
 __all__ = ["Estimate", "LevelEstimate", "estimate"]
 
 _SHARE = 32  # one chunk in so many is encoded, but
-_FIRST, _LOWER = (12, 48), (4, 16)  # at least and at most so many of level 0, of each other level
+_FIRST, _LOWER = (16, 48), (6, 16)  # at least and at most so many of level 0, of each other level
 _MADE = 2  # made levels that are sampled: a chunk of the third needs 64 of level 0
 _FLOOR = 0.03  # margin of a level that is not encoded whole: what a small sample cannot show
+_STEPS = (0.7548776662466927, 0.5698402909980532)  # 1 / g and 1 / g^2, g^3 = g + 1: no two places are near
 _WIDE = 2  # standard errors in a margin
 _CHECKED = 1.8  # time of encoding and checking over that of encoding
 
@@ -164,7 +165,7 @@ def _sample(
     places = level.rows * level.columns
     least, most = (max(1, number // level.stack) for number in (_LOWER if index else _FIRST))
     count = min(places, max(least, min(most, places // _SHARE)))
-    chosen = [divmod((2 * i + 1) * places // (2 * count), level.columns) for i in range(count)]
+    chosen = _spread(level.rows, level.columns, count)
     images: list[NDArray[np.uint8]] = []
     stored: list[SourceTile | None] = []
     follows = level.follows_source and source_tiles is not SourceTiles.NEVER
@@ -187,15 +188,24 @@ def _sample(
     modes = dict(Counter(mode_name(stream) for stream in streams))
     if count == places:
         return LevelEstimate(len(streams), int(sizes.sum()), 0, modes, seconds)
-    total, error = sizes.mean() * places, _error(sizes, places)
+    total, error = float(sizes.mean() * places), _error(sizes, places)
     held = _held(source, index, (level.width, level.height), [level.box(row, column) for row, column in chosen])
-    if held is not None and held[0].sum() > 0:
-        inside, everything = held
-        ratio = sizes.sum() / inside.sum()
-        by_bytes = _error(sizes - ratio * inside, places)
-        if by_bytes < error:
-            total, error = ratio * everything, by_bytes
+    if held is not None:
+        total, error = min([(total, error), *_by_bytes(sizes, *held, places)], key=lambda found: found[1])
     return LevelEstimate(len(streams), round(total), round(max(_WIDE * error, _FLOOR * total)), modes, seconds)
+
+
+def _spread(rows: int, columns: int, count: int) -> list[tuple[int, int]]:
+    """Return so many different places, spread evenly over both axes: every n-th place could all be of one column."""
+    if count == rows * columns:
+        return [divmod(place, columns) for place in range(count)]
+    found: dict[tuple[int, int], None] = {}
+    number = 0
+    while len(found) < count:
+        down, across = (0.5 + number * _STEPS[0]) % 1, (0.5 + number * _STEPS[1]) % 1
+        found[int(down * rows), int(across * columns)] = None
+        number += 1
+    return sorted(found)
 
 
 def _stored_tile(source: PixelSource, index: int, row: int, column: int) -> SourceTile | None:
@@ -206,12 +216,26 @@ def _stored_tile(source: PixelSource, index: int, row: int, column: int) -> Sour
         return None
 
 
-def _error(values: NDArray[np.float64], places: int) -> float:
-    """Return the standard error of a sum over all places, from some of them."""
+def _error(values: NDArray[np.float64], places: int, fitted: int = 1) -> float:
+    """Return the standard error of a sum over all places, from some of them, to which so many numbers were fitted."""
     count = len(values)
-    if count < 2:
+    if count <= fitted:
         return math.inf
-    return float(places * math.sqrt((1 - count / places) * values.var(ddof=1) / count))
+    return float(places * math.sqrt((1 - count / places) * values.var(ddof=fitted) / count))
+
+
+def _by_bytes(
+    sizes: NDArray[np.float64], inside: NDArray[np.float64], everything: float, places: int
+) -> Iterator[tuple[float, float]]:
+    """Yield sums and standard errors by the bytes in the file: streams in proportion to them; and on a line."""
+    if inside.sum() > 0:
+        ratio = sizes.sum() / inside.sum()
+        yield float(ratio * everything), _error(sizes - ratio * inside, places)
+    spread = float(((inside - inside.mean()) ** 2).sum())
+    if spread > 0:
+        slope = float(((inside - inside.mean()) * (sizes - sizes.mean())).sum()) / spread
+        total = places * sizes.mean() + slope * (everything - places * inside.mean())
+        yield max(0.0, float(total)), _error(sizes - slope * inside, places, 2)
 
 
 def _held(

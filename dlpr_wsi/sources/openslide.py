@@ -34,6 +34,9 @@ except ImportError as error:
 
 __all__ = ["OpenSlideSource"]
 
+_CACHE = 32 << 20  # bytes; OpenSlide's own
+_MOST_CACHE = 2 << 30
+
 
 class OpenSlideSource:
     """One OpenSlide handle.
@@ -68,6 +71,7 @@ class OpenSlideSource:
             vendor = self._slide.properties.get("openslide.vendor", "unknown")
             only_one(path, selection, *(("plane",) if vendor == "hamamatsu" else ()))
             self._store = open_store(path, vendor, list(self._slide.level_dimensions), selection)
+            _hold_largest(self._slide)
             self._pages = self._store if isinstance(self._store, SlidePages) else None
             self._shown = _shown(self._store, self._slide.level_count)
             self._background = _colour(self._slide.properties.get("openslide.background-color", "FFFFFF"))
@@ -221,6 +225,19 @@ class OpenSlideSource:
         self._slide.close()
         if self._store is not None:
             self._store.close()
+
+
+def _hold_largest(slide: openslide.OpenSlide) -> None:
+    """Let OpenSlide keep the largest tile of a slide that it decodes as a whole (a JPEG without restart markers).
+
+    Otherwise it would decode that tile anew for every region.
+    """
+    largest = 0
+    for level in range(slide.level_count):
+        sides = [_number(slide.properties, f"openslide.level[{level}].tile-{side}") for side in ("width", "height")]
+        largest = max(largest, 4 * int(sides[0] or 0) * int(sides[1] or 0))
+    if _CACHE < largest <= _MOST_CACHE:
+        slide.set_cache(openslide.OpenSlideCache(largest + _CACHE))
 
 
 def _shown(store: SlideStore, count: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
-from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size
+from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size, one_grid, tiles_as_chunks
 from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["BifStore", "is_bif"]
@@ -127,17 +127,20 @@ class _Level:
             )
         advance = (stitching.advance[0] / downsample, stitching.advance[1] / downsample)
         self.level = PlacedLevel(
-            places, *size, chunk=self._chunk(places, advance, (wide, high)), read=self._read, parts=self._parts
+            places,
+            *size,
+            chunk=self._chunk(places, advance, (wide, high)),
+            tile=(self._tiles.tile_width, self._tiles.tile_height),
+            read=self._read,
+            parts=self._parts,
         )
 
     def _chunk(self, places: Sequence[Place], advance: tuple[float, float], part: tuple[int, int]) -> tuple[int, int]:
         """Choose chunks: the tiles' size where all have one block grid, else what holds most chunks in one tile."""
         tile = (self._tiles.tile_width, self._tiles.tile_height)
-        origins = np.array([(place.x - place.left, place.y - place.top) for place in places])
-        if not (origins % 16 - origins[0] % 16).any():
-            return tile
-        seen = (min(part[0], int(advance[0])), min(part[1], int(advance[1])))
-        pieces = np.array([(place.x, place.y, *seen) for place in places], np.int64)
+        if one_grid(places):
+            return tiles_as_chunks(places, tile)
+        pieces = np.array([(place.x, place.y, place.width, place.height) for place in places], np.int64)
         return chunk_size(pieces, part, advance)
 
     def _read(self, key: int) -> SourceTile | None:

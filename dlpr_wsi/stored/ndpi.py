@@ -19,7 +19,7 @@ from dlpr_wsi.sources import Selection
 from dlpr_wsi.sources.choose import choose
 from dlpr_wsi.sources.picture import refuse
 from dlpr_wsi.stored.container import TiffSlide
-from dlpr_wsi.stored.scan import JpegScan
+from dlpr_wsi.stored.scan import JpegScan, WholeScan
 from dlpr_wsi.stored.strips import StripLevel, StripStore
 
 __all__ = ["focal_planes", "open_ndpi"]
@@ -66,8 +66,10 @@ def _found(
         scan: JpegScan | str
         try:
             scan = JpegScan(file, 0, offset, count)
-            if not scan.header.interval and size not in sizes:  # OpenSlide goes by the JPEG
-                size = (scan.header.width, scan.header.height)
+            if not scan.header.interval:
+                scan = WholeScan(file, 0, offset, count)
+                if size not in sizes:  # OpenSlide goes by the JPEG
+                    size = (scan.header.width, scan.header.height)
         except ValueError as error:
             scan = str(error)
         if size in sizes:
@@ -100,8 +102,8 @@ def _level(scan: JpegScan | str, starts: NDArray[np.int64] | None, width: int, h
     header = scan.header
     if max(width, height) <= _MOST_SAID and (header.width, header.height) != (width, height):
         raise ValueError("its JPEG has another size than its directory says")
-    if not header.interval:
-        return StripLevel([[scan]], (width, height), width, height)
+    if isinstance(scan, WholeScan):
+        return StripLevel([[scan]], (width, header.mcu_height), width, height)
     strip = (header.interval * header.mcu_width, header.mcu_height)
     if width % strip[0]:
         raise ValueError("strips that do not fill a row")

@@ -14,6 +14,7 @@ from dlpr_wsi.stored import SlideStore
 from dlpr_wsi.stored.bif import BifStore, is_bif
 from dlpr_wsi.stored.container import EmptyStore, SlideFile, TiffSlide
 from dlpr_wsi.stored.dicom import DicomStore
+from dlpr_wsi.stored.mirax import MiraxStore
 from dlpr_wsi.stored.ndpi import open_ndpi
 from dlpr_wsi.stored.pages import SlidePages
 from dlpr_wsi.stored.scn import ScnStore
@@ -39,10 +40,20 @@ def _bif(slide: TiffSlide) -> SlideStore:
     return BifStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
 
 
+def _mirax(slide: SlideFile) -> SlideStore:
+    """Open a MIRAX slide."""
+    return MiraxStore(slide.path, slide.dimensions)
+
+
 _TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": _scn, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
-_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {"hamamatsu": open_vms, "dicom": DicomStore}
+_OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {
+    "dicom": DicomStore,
+    "hamamatsu": open_vms,
+    "mirax": _mirax,
+}
 """Those that are no TIFF."""
+_UNKNOWN = ("its own image data is not kept: its container is not laid out as expected",)
 
 
 def open_store(
@@ -84,7 +95,7 @@ def open_store(
     except SourceError:
         raise
     except Exception:  # of use to OpenSlide all the same
-        return EmptyStore(path)
+        return EmptyStore(path, notes=_UNKNOWN)
 
 
 def _open_tiff(slide: SlideFile) -> SlideStore:
@@ -104,7 +115,7 @@ def _open_tiff(slide: SlideFile) -> SlideStore:
         tiff.close()
         raise
     except Exception:  # of use to OpenSlide all the same
-        return EmptyStore(slide.path, tiff)
+        return EmptyStore(slide.path, tiff, _UNKNOWN)
 
 
 def _refuse_depth(slide: SlideFile, pages: Sequence[Any]) -> None:

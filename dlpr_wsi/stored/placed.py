@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from dlpr_wsi.sources import SourceTile, TileGrid, TilePiece
 from dlpr_wsi.stored import StoredPart
 
-__all__ = ["Place", "PlacedLevel", "chunk_size"]
+__all__ = ["Place", "PlacedLevel", "chunk_size", "one_grid", "tiles_as_chunks"]
 
 _CACHE_BYTES = 1 << 26
 _LEAST, _MOST = 64, 1024
 """px; sides that chunks may have."""
 _UNIT = 16
+_WIDE = 512
+"""px; about the side of chunks that cut tiles wherever they begin."""
+_SAMPLE = 1024
+"""Pieces that are looked at."""
 _EDGE = 4
 """px along the edges of a chunk that cost twice, as their blocks are cut."""
 
@@ -67,6 +71,8 @@ class PlacedLevel:
         Of the level in px.
     chunk : tuple of int
         Width and height of a chunk, see `chunk_size`.
+    tile : tuple of int
+        Width and height of a tile in px.
     read : callable
         Returns the tile of a key; None where the file has none.
     parts : callable
@@ -82,13 +88,14 @@ class PlacedLevel:
         height: int,
         *,
         chunk: tuple[int, int],
+        tile: tuple[int, int],
         read: Callable[[int], SourceTile | None],
         parts: Callable[[], Iterator[StoredPart]],
         background: tuple[int, int, int] = (255, 255, 255),
     ) -> None:
         self._places, self._read, self.parts = places, read, parts
         self.width, self.height = width, height
-        self._chunk, self._background = chunk, background
+        self._chunk, self._tile_size, self._background = chunk, tile, background
         self._bins: dict[tuple[int, int], list[int]] | None = None
         self._cache: OrderedDict[int, SourceTile | None] = OrderedDict()
         self._cached = 0
@@ -113,14 +120,14 @@ class PlacedLevel:
             inside = (min(place.x + place.width, x + wide) - max(place.x, x)) * (
                 min(place.y + place.height, y + high) - max(place.y, y)
             )
-            size += max(1, tile.bytes * inside // max(1, place.width * place.height))
+            size += max(1, tile.bytes * inside // (self._tile_size[0] * self._tile_size[1]))
         if not pieces:
             return None
         only = pieces[-1]
-        inside = (min(high, self.height - y), min(wide, self.width - x))
+        needed = (min(high, self.height - y), min(wide, self.width - x))
         if all(
             begin <= -start and -start + length <= begin + extent
-            for begin, extent, start, length in zip(only.shown[:2], only.shown[2:], only.at, inside, strict=True)
+            for begin, extent, start, length in zip(only.shown[:2], only.shown[2:], only.at, needed, strict=True)
         ):  # one tile has all of the chunk
             top, left = only.at
             tile = only.tile
@@ -156,6 +163,36 @@ class PlacedLevel:
         return tile
 
 
+def one_grid(places: Sequence[Place]) -> bool:
+    """Tell whether all tiles have their MCUs on one grid."""
+    corners = _corners(places)
+    return not (corners % _UNIT - corners[:1] % _UNIT).any()
+
+
+def tiles_as_chunks(places: Sequence[Place], tile: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of chunks of a level whose tiles lie edge to edge in areas of one block grid each.
+
+    Where all tiles begin at multiples of their size from x = y = 0, a chunk is a tile, or a part of a very large one.
+    Else chunks cut tiles, and blocks at their edges are coded twice: they are larger then, if the areas' grids are one.
+
+    Examples
+    --------
+    >>> tiles_as_chunks([Place(256 * i, 0, 256, 256, 0, 0, i) for i in range(3)], (256, 256))
+    (256, 256)
+    >>> tiles_as_chunks([Place(256 * i + 5, 9, 256, 256, 0, 0, i) for i in range(3)], (256, 256))
+    (512, 512)
+    """
+    across, down = (_parted(side) for side in tile)
+    if not (_corners(places) % np.array(tile)).any() or not one_grid(places):
+        return across, down
+    return across * max(1, _WIDE // across), down * max(1, _WIDE // down)
+
+
+def _corners(places: Sequence[Place]) -> NDArray[np.int64]:
+    """Return x and y of the top left px of each place's tile."""
+    return np.array([(place.x - place.left, place.y - place.top) for place in places], np.int64).reshape(-1, 2)
+
+
 def chunk_size(
     pieces: NDArray[np.int64], tile: tuple[int, int], pitch: tuple[float, float] | None = None
 ) -> tuple[int, int]:
@@ -186,10 +223,29 @@ def chunk_size(
             sizes |= {(int(base[0]) // n, int(base[1]) // n) for n in (1, 2, 3, 4)}
     sizes |= {(side, side) for side in (512, 256, 128, 64) if side <= max(tile)}
     least = max(_LEAST, max(tile) // 8)
-    fitting = [size for size in sizes if all(least <= side <= _MOST for side in size)]
+    whole = {tile, pitch}  # may be small: they cut nothing
+    fitting = [s for s in sizes if min(s) >= (_LEAST // 2 if s in whole else least) and max(s) <= _MOST]
     if not fitting or not len(pieces):
-        return (min(tile[0], _MOST), min(tile[1], _MOST))
-    return max(sorted(fitting, reverse=True), key=lambda size: _worth(pieces, size))
+        return (_parted(tile[0]), _parted(tile[1]))
+    seen = _seen(pieces)
+    return max(sorted(fitting, reverse=True), key=lambda size: _worth(seen, size))
+
+
+def _seen(pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cut pieces to what their neighbours leave of them: of two that overlap the lower right one is seen."""
+    sample = pieces[np.lexsort((pieces[:, 0], pieces[:, 1]))][:_SAMPLE].copy()
+    x, y, width, height = sample.T
+    ahead_x, ahead_y = x[None] - x[:, None], y[None] - y[:, None]
+    beside = (np.abs(ahead_y) < height[:, None] // 2) & (ahead_x > width[:, None] // 2)
+    below = (np.abs(ahead_x) < width[:, None] // 2) & (ahead_y > height[:, None] // 2)
+    sample[:, 2] = np.minimum(width, np.where(beside, ahead_x, width[:, None]).min(axis=1))
+    sample[:, 3] = np.minimum(height, np.where(below, ahead_y, height[:, None]).min(axis=1))
+    return sample
+
+
+def _parted(side: int) -> int:
+    """Return a side of a tile, or the largest whole part of it that a chunk may have."""
+    return next((side // n for n in range(-(-side // _MOST), side) if side % n == 0 and side // n >= _LEAST), side)
 
 
 def _worth(pieces: NDArray[np.int64], size: tuple[int, int]) -> float:

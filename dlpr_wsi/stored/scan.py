@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlpr.modes.jpeg.parse import add_restarts
 from dlpr_wsi.sources.header import jpeg_header
 
-__all__ = ["JpegScan", "ScanHeader", "marked"]
+__all__ = ["JpegScan", "ScanHeader", "WholeScan", "marked"]
 
 _MOST_HEADER = 1 << 18
 _BLOCK = 1 << 22
+_MOST_WHOLE = 1 << 30  # bytes
+_MOST_SAID = 65535
 _MARKER = re.compile(rb"\xff[\xd0-\xd9]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
@@ -98,6 +101,11 @@ class ScanHeader:
         """Return the header with another size."""
         size = struct.pack(">HH", height, width)
         return self.data[: self.frame] + size + self.data[self.frame + 4 :]
+
+    def with_interval(self, mcus: int) -> ScanHeader:
+        """Return the header of the same JPEG with restart markers every so many MCUs."""
+        restart = b"\xff\xdd" + struct.pack(">HH", 4, mcus)
+        return replace(self, data=self.data[:2] + restart + self.data[2:], frame=self.frame + 6, interval=mcus)
 
     def like(self, other: ScanHeader) -> bool:
         """Tell whether intervals of another JPEG decode the same behind this header."""
@@ -208,6 +216,48 @@ class JpegScan:
         if index + 1 < self._count:
             return begin, int(self.starts[index + 1]) - 2 - begin
         return begin, len(self.intervals(index, 1)[0])
+
+
+class WholeScan(JpegScan):
+    """A JPEG without restart markers, cut into rows of MCUs; its bytes are read, and written anew, once.
+
+    Parameters
+    ----------
+    file, number, offset, size
+        See `JpegScan`.
+
+    Raises
+    ------
+    ValueError
+        See `ScanHeader.parse`; it is too large to be held.
+    """
+
+    def __init__(self, file: BinaryIO, number: int, offset: int, size: int) -> None:
+        super().__init__(file, number, offset, size)
+        if size > _MOST_WHOLE:
+            raise ValueError("a JPEG without restart markers that is too large to be held")
+        self.original = self.header
+        """Its markers as in the file."""
+        columns = -(-self.header.width // self.header.mcu_width)
+        if columns > _MOST_SAID:
+            raise ValueError("more MCUs in a row than a restart interval can have")
+        self.header = self.header.with_interval(columns)
+        self._rows: tuple[bytes, Starts] | None = None
+
+    def intervals(self, first: int, count: int) -> list[bytes]:
+        """Return the entropy-coded bytes of rows of MCUs that follow each other.
+
+        Raises
+        ------
+        ValueError
+            The JPEG is damaged.
+        """
+        if self._rows is None:
+            begin = self.offset + len(self.original.data)
+            _, data, starts = add_restarts(self.original.data, self.read(begin, self.offset + self.size - begin))
+            self._rows = data, np.append(starts.astype(np.int64), len(data) + 2)
+        data, places = self._rows
+        return [data[int(places[row]) : int(places[row + 1]) - 2] for row in range(first, first + count)]
 
 
 def marked(header: bytes, intervals: list[bytes]) -> bytes:

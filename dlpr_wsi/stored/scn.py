@@ -18,12 +18,15 @@ from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
-from dlpr_wsi.stored.placed import Place, PlacedLevel
+from dlpr_wsi.stored.placed import Place, PlacedLevel, tiles_as_chunks
 from dlpr_wsi.stored.tiff import StoredTiles
 
 __all__ = ["ScnStore", "TiledAreas"]
 
-_NAMESPACES = tuple("{http://www.leica-microsystems.com/scn/2010/%s}" % month for month in ("03/10", "10/01"))
+_NAMESPACES = (
+    "{http://www.leica-microsystems.com/scn/2010/03/10}",
+    "{http://www.leica-microsystems.com/scn/2010/10/01}",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class TiledAreas:
             places,
             width,
             height,
-            chunk=(first.tile_width, first.tile_height),
+            chunk=tiles_as_chunks(places, (first.tile_width, first.tile_height)),
+            tile=(first.tile_width, first.tile_height),
             read=self._read,
             parts=self._parts,
         )

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from dlpr_wsi.sources import SourceTile, TileGrid
 from dlpr_wsi.stored import FileRange, PartKind, StoredLevel, StoredPart
-from dlpr_wsi.stored.scan import JpegScan, marked
+from dlpr_wsi.stored.scan import JpegScan, WholeScan, marked
 from dlpr_wsi.stored.shrunk import in_file
 
 __all__ = ["CHUNK", "StripLevel", "StripStore", "chunk_side"]
@@ -70,7 +70,7 @@ class StripLevel:
     strip : tuple of int
         Width and height of a strip in px.
     width, height : int
-        Of the level in px.
+        Of the level in px. What is no whole strip is not shown by OpenSlide, but for a JPEG without restart markers.
 
     Raises
     ------
@@ -82,7 +82,9 @@ class StripLevel:
         self._scans, self.width, self.height = scans, width, height
         self._strip_width, self._strip_height = strip
         self._header = scans[0][0].header
-        self._columns, self._rows = width // strip[0], height // strip[1]
+        self._whole = isinstance(scans[0][0], WholeScan)
+        self._columns = width // strip[0]
+        self._rows = -(-height // strip[1]) if self._whole else height // strip[1]
         mcu = (self._header.mcu_width, self._header.mcu_height)
         self._chunk_width = min(chunk_side(mcu[0], strip[0], smooth=mcu[0] > 8), -(-width // _TIFF_UNIT) * _TIFF_UNIT)
         self._chunk_height = min(chunk_side(mcu[1], strip[1]), -(-height // _TIFF_UNIT) * _TIFF_UNIT)
@@ -137,8 +139,8 @@ class StripLevel:
         if header is None:
             return None
         size = ((right - left) * self._strip_width, (bottom - top) * self._strip_height)
-        if self._columns == self._rows == 1:  # perhaps not whole MCUs
-            size = (self.width, self.height)
+        if self._whole:  # perhaps not whole MCUs
+            size = (self.width, min(size[1], self.height - top * self._strip_height))
         tile = SourceTile(marked(header.sized(*size), intervals), None, header.ycbcr)
         self._cache[key] = tile
         while len(self._cache) > 1 and sum(len(kept.data) for kept in self._cache.values()) > _CACHE_BYTES:
@@ -167,7 +169,12 @@ class StripLevel:
         return max(1, scan.header.height // self._strip_height)
 
     def parts(self) -> Iterator[StoredPart]:
-        """Give the strips, row by row."""
+        """Give the strips, row by row; of a JPEG without restart markers the whole."""
+        first = self._scans[0][0]
+        if isinstance(first, WholeScan):
+            where = (FileRange(first.number, first.offset, first.size),)
+            yield StoredPart(PartKind.IMAGE, where, 0, 0, self.width, self.height)
+            return
         wide, high = self._strip_width, self._strip_height
         for row in range(self._rows):
             for column in range(self._columns):

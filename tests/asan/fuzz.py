@@ -127,7 +127,7 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
 def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes], priors: dict[int, Any]) -> None:
     """Round trips of one JPEG image, forgeries of its streams, and some damaged JPEG files and priors."""
     from dlpr.errors import BitstreamError, UnsupportedInputError
-    from dlpr.modes.jpeg.parse import parse
+    from dlpr.modes.jpeg.parse import add_restarts, parse
     from dlpr.modes.jpeg.synthesis import synthesise
 
     image = tests.some_image(rng, tests.FORMS[int(rng.integers(6))], 40, float(rng.choice([1, 5, 2000])))
@@ -152,6 +152,9 @@ def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes
             read = parse(bytes(changed))
             if read.height * read.width < 1 << 16:
                 synthesise(read)
+        with suppress(UnsupportedInputError):
+            at = changed.find(b"\xff\xda") + 14
+            add_restarts(bytes(changed[:at]), bytes(changed[at:]))
 
 
 def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> None:

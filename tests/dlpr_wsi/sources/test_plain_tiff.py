@@ -314,7 +314,7 @@ def qptiff(path, levels, count, photometric, kit):
             text = (
                 '<?xml version="1.0" encoding="utf-16"?><PerkinElmer-QPI-ImageDescription>'
                 f"<SlideID>Jane Doe</SlideID><ImageType>{kind}</ImageType>{name}</PerkinElmer-QPI-ImageDescription>"
-            ).replace("utf-16", "utf-8")
+            )
             writer.write(image, description=text, metadata=None, resolution=(20000, 20000), resolutionunit=3, **options)
 
         for kind, level in kinds:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from dlpr._native import jpeg_parse
+from dlpr._native import jpeg_add_restarts, jpeg_parse
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 from dlpr.modes.jpeg.pieces import Piece, join
@@ -17,6 +18,7 @@ __all__ = [
     "JpegPiece",
     "SourceJpeg",
     "SourcePieces",
+    "add_restarts",
     "extend",
     "image_from",
     "image_of",
@@ -126,6 +128,36 @@ def image_from(
     narrow = sampling[1] == 2 and width <= 4
     upsampling = Upsampling.BOX if narrow else Upsampling.FANCY
     return JpegImage(height, width, (0, 0), transform, sampling, upsampling, True, tuple(steps), tuple(coefficients))
+
+
+def add_restarts(header: bytes, scan: bytes) -> tuple[int, bytes, npt.NDArray[np.uint64]]:
+    """Write the scan of a JPEG anew, with a restart marker behind each row of MCUs; the coefficients stay.
+
+    Parameters
+    ----------
+    header : bytes
+        Markers of a sequential JPEG of three components without restart markers, up to and with SOS.
+    scan : bytes
+        Its entropy-coded bytes.
+
+    Returns
+    -------
+    columns : int
+        MCUs in a row, which is what DRI has to say.
+    data : bytes
+        Entropy-coded bytes with markers between the rows, none behind the last.
+    starts : numpy.ndarray
+        uint64: where each row begins in ``data``.
+
+    Raises
+    ------
+    UnsupportedInputError
+        Damaged, or of another kind.
+    """
+    error, columns, data, starts = jpeg_add_restarts(bytes(header), bytes(scan))
+    if error:
+        raise UnsupportedInputError(f"the source JPEG is not used: {error}; code the pixels alone")
+    return columns, data, starts
 
 
 def window(image: JpegImage, top: int, left: int, height: int, width: int) -> JpegImage:
