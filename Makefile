@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 # torch (extra gpu) is only for `test` and what follows it; PyPI's build for x86-64 Linux is several GB.
-RUN_EXTRAS  ?= zarr,wsi,tiff,viewer,bench
-TEST_EXTRAS ?= zarr,wsi,tiff,viewer,bench,gpu,dev
+RUN_EXTRAS  ?= zarr,wsi,tiff,viewer,mount,bench
+TEST_EXTRAS ?= zarr,wsi,tiff,viewer,mount,bench,gpu,dev
 ARGS   ?=
 
 BIN     := $(VENV)/bin

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from dlpr.errors import DlprError
 from dlpr_wsi.cli_export import add_export
+from dlpr_wsi.cli_reversible import add_mount, add_restore
 from dlpr_wsi.errors import MissingDependencyError, SourceError, UsageError, WsiError
 
 if TYPE_CHECKING:
@@ -92,7 +93,14 @@ def _convert(options: argparse.Namespace) -> int:
         made_tau=options.made_tau,
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
         selection=_selection(options),
+        reversible=options.reversible,
     )
+    if options.deidentify and wanted.keep:
+        raise UsageError("--deidentify", f"leaves out what --keep-{wanted.keep[0]} keeps: give one of them")
+    if options.reversible:
+        from dlpr_wsi.reversible.attach import check_reversible
+
+        check_reversible(options.tau, deidentify=options.deidentify)
     if options.out is None:
         if options.dry_run and len(options.paths) == 1:
             return _preview(options, wanted, options.paths)
@@ -334,6 +342,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_selection(convert)
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
     convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
+    convert.add_argument(
+        "--reversible",
+        action="store_true",
+        help="let the archive also give back the slide's file or files, byte for byte (restore, mount, serve); all of "
+        "them, label and macro too",
+    )
+    convert.add_argument(
+        "--deidentify",
+        action="store_true",
+        help="refuse options that keep what can show the patient (they are off by default)",
+    )
     convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")
     convert.add_argument("--restart", action="store_true", help="begin anew where an interrupted run left its work")
     convert.add_argument(
@@ -386,6 +405,8 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info, parser=info)
     add_export(commands)
+    add_restore(commands)
+    add_mount(commands)
     return parser
 
 

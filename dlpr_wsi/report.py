@@ -87,8 +87,10 @@ def convert_lines(report: ConvertReport) -> list[str]:
         lines.append("note          this very archive was there already, complete: nothing to do")
     elif report.resumed:
         lines.append(f"resumed       {report.resumed} of {report.tasks} shards were finished by an earlier run")
+    lines += _reversible_lines(report.reversible)
     if report.dropped:
-        lines.append(f"dropped       associated images, not in the archive: {', '.join(report.dropped)}")
+        where = "not in the archive" if report.reversible is None else "in the archive only inside the slide's file"
+        lines.append(f"dropped       associated images, {where}: {', '.join(report.dropped)}")
     if report.kept:
         lines.append(f"kept          associated images, as asked: {', '.join(report.kept)}; they may show the patient")
     return lines + _note_lines(source.notes)
@@ -107,6 +109,21 @@ def _reader_lines(source: SlideFacts) -> list[str]:
 def _note_lines(notes: Sequence[str]) -> list[str]:
     """Say what the reader left out or decided."""
     return [f"note          {note}" for note in notes]
+
+
+def _reversible_lines(found: object) -> list[str]:
+    """Say what of the slide's files a reversible archive makes and keeps, what it costs, and what is in it."""
+    if not isinstance(found, Mapping):
+        return []
+    files, total, made, kept, size = (
+        int(found.get(name, 0)) for name in ("files", "file_bytes", "made_bytes", "kept_bytes", "bytes")
+    )
+    return [
+        f"reversible    gives back the slide's {'file' if files == 1 else f'{files} files'}, {total:,} bytes: {made:,} "
+        f"made of chunks, {kept:,} kept; that takes {size:,} bytes",
+        "              every file was made from the archive, and its SHA-256 compared",
+        "note          the slide is inside as it is, with label, macro image, names and dates: it may show the patient",
+    ]
 
 
 def _plan_lines(plan: Plan, kept: Sequence[LevelKept], modes: Sequence[Mapping[str, int]] = ()) -> list[str]:
@@ -204,7 +221,13 @@ def verify_lines(report: VerifyReport) -> list[str]:
         own = [level.max_error for level in report.levels if level.tau == report.tau and level.max_error is not None]
         worst = f"max |error| {max(own)}" if own else "no chunk could be decoded"
     against = ", ".join(["recorded hashes"] * report.hashes + ["the source"] * report.source) or "nothing recorded"
-    verdict = "ok" if report.ok else f"FAILED, {len(report.bad)} of {report.tiles} chunks are bad"
+    failed = [f"{len(report.bad)} of {report.tiles} chunks are bad"] if report.bad else []
+    failed += ["the slide's files cannot all be given back"] if report.bad_files else []
+    verdict = "ok" if report.ok else f"FAILED, {', '.join(failed)}"
+    lines += [f"bad file      {problem}" for problem in report.bad_files]
+    if report.files:
+        what = "every SHA-256 is the slide's" if not report.bad_files else f"{len(report.bad_files)} cannot be"
+        lines.append(f"slide's files {report.files} made again from the archive: {what}")
     return [
         *lines,
         f"against       {against}",
@@ -291,8 +314,11 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
             f"({held}, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
         )
     lines += _channel_lines(facts.channels)
+    lines += [line for line in _reversible_lines(facts.source.get("reversible")) if "compared" not in line]
     shown = {
-        key: value for key, value in facts.source.items() if value is not None and key not in ("channels", "notes")
+        key: value
+        for key, value in facts.source.items()
+        if value is not None and key not in ("channels", "notes", "reversible")
     }
     lines += [f"source        {key}: {value}" for key, value in shown.items()]
     notes = facts.source.get("notes")

@@ -18,7 +18,7 @@ from dlpr.modes.networks import weights as weights_store
 from dlpr_wsi.errors import ConversionError, GrowthError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate
-from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost, default_threads
 from dlpr_wsi.pipeline.growth import Limit, already_larger
 from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
 from dlpr_wsi.pipeline.kept import LevelKept, kept_levels
@@ -26,6 +26,7 @@ from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, 
 from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.reversible.attach import add_source_map, check_reversible, prove
 from dlpr_wsi.sinks.omezarr import OmeVersion, bytes_beside, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
@@ -62,6 +63,8 @@ class ConvertOptions:
         level 0, which keeps ``tau``. Default: `dlpr_wsi.pipeline.plan.MADE_TAU` for RGB, 0 for channels.
     selection : Selection
         Which picture of a file that holds several.
+    reversible : bool
+        Whether the archive also holds what is needed to give back the slide's files, byte for byte.
     """
 
     tau: int = 0
@@ -72,6 +75,7 @@ class ConvertOptions:
     keep: tuple[str, ...] = ()
     made_tau: int | None = None
     selection: Selection = field(default_factory=Selection)
+    reversible: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the journal and the archive record them."""
@@ -84,6 +88,7 @@ class ConvertOptions:
             "keep": sorted(self.keep),
             "made_tau": self.made_tau,
             "selection": self.selection.to_json(),
+            **({"reversible": True} if self.reversible else {}),
         }
 
 
@@ -143,6 +148,8 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    reversible : mapping or None
+        Of a reversible archive: how many bytes of the slide's files are made and kept, and what that costs.
     made_max_error : int
         As ``max_error``, in levels that were made.
     kept_levels : tuple of LevelKept
@@ -169,6 +176,7 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    reversible: Mapping[str, Any] | None = None
     unkept: Mapping[str, int] = field(default_factory=dict)
     made_max_error: int = 0
     kept_levels: tuple[LevelKept, ...] = ()
@@ -259,6 +267,7 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "reversible": None if self.reversible is None else dict(self.reversible),
             "unkept": dict(self.unkept),
         }
 
@@ -422,6 +431,8 @@ def convert(
     begin = time.perf_counter()
     options = options or ConvertOptions(tau=tau, tile=tile)
     progress = progress or NoProgress()
+    if options.reversible:
+        check_reversible(options.tau)
     own = executor is None
     source, plan = _open(slide, options)
     try:
@@ -467,8 +478,10 @@ def convert(
             )
             try:
                 stages = _run(job, journal, executor, progress, limit)
-                kept = _finish(job, journal, source, options, job_id(header))
-                size = _place(journal, out, overwrite, limit)
+                kept, reversible = _finish(
+                    job, journal, source, options, job_id(header), _cores_here(executor), progress
+                )
+                size = _place(journal, out, overwrite, _cores_here(executor), progress, limit)
             except GrowthError:
                 journal.remove()
                 raise
@@ -501,8 +514,14 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        reversible=reversible,
         unkept=_sum(record.unkept for record in records),
     )
+
+
+def _cores_here(executor: Executor) -> int:
+    """Return how many threads work in this process that is not done by tasks."""
+    return executor.threads if isinstance(executor, LocalExecutor) else default_threads()
 
 
 def _header(slide: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
@@ -552,6 +571,7 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        reversible=archive.facts.get("reversible"),
         unkept=archive.facts.get("unkept", {}),
     )
 
@@ -596,8 +616,16 @@ def _run(
     return dict(zip(("read", "encode", "write", "check"), stages.tolist(), strict=True))
 
 
-def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str) -> tuple[str, ...]:
-    """Write hashes, metadata and associated images; return the names of the latter."""
+def _finish(
+    job: Job,
+    journal: Journal,
+    source: PixelSource,
+    options: ConvertOptions,
+    made_by: str,
+    threads: int,
+    progress: Progress,
+) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    """Write hashes, metadata, associated images, the byte map; return the images' names and the map's facts."""
     for index, level in enumerate(job.plan.levels):
         hashes = np.zeros((*level.at(level.rows, level.columns, level.stack), 32), np.uint8)
         rows, columns = level.shards
@@ -612,8 +640,18 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
     facts = _facts(source, job.plan, options, made_by, kept, list(journal.records.values()))
     mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
     channels = source.facts.channels
-    write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=facts, channels=channels, prior=job.prior)
-    return kept
+
+    def write(more: Mapping[str, Any]) -> None:
+        both = {**facts, **more}
+        write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=both, channels=channels, prior=job.prior)
+
+    write({})
+    if not options.reversible:
+        return kept, None
+    archive = open_archive(job.data)
+    reversible = add_source_map(job.source, source, archive, job.version, threads, progress)
+    write({"reversible": reversible})
+    return kept, reversible
 
 
 def _facts(
@@ -662,8 +700,13 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {name: total[name] for name in sorted(total)}
 
 
-def _place(journal: Journal, out: Path, overwrite: bool, limit: Limit | None = None) -> int:
-    """Give the archive its name, unless it is larger than wanted; return its size."""
+def _place(
+    journal: Journal, out: Path, overwrite: bool, threads: int, progress: Progress, limit: Limit | None = None
+) -> int:
+    """Give the archive its name, unless it is larger than wanted; return its size.
+
+    Of a reversible archive the slide's files are made first.
+    """
     archive = open_archive(journal.data)  # what was written must open
     if out.suffix.lower() in _TIFF_SUFFIXES:
         from dlpr_wsi.sinks.tiff import write_tiff  # type: ignore[import-not-found, unused-ignore]
@@ -677,6 +720,8 @@ def _place(journal: Journal, out: Path, overwrite: bool, limit: Limit | None = N
         size = directory_bytes(finished)
     if limit is not None:
         limit.final(size)
+    if archive.source_map() is not None:
+        prove(finished, threads, progress)
     move_into_place(finished, out, overwrite=overwrite)
     journal.remove()
     return size

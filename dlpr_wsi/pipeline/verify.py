@@ -32,6 +32,7 @@ from dlpr_wsi.pipeline.opinion import (
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task, source_facts, stored_levels
 from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.reversible.attach import bad_originals
 from dlpr_wsi.sinks.omezarr import OmeVersion
 from dlpr_wsi.sources import Selection, SlideFacts
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
@@ -106,6 +107,10 @@ class VerifyReport:
         Who read each level of the slide, and how many chunks a second reader confirmed. Empty without a slide.
     no_second : str
         Why there is no second reader; empty where there is one.
+    files : int
+        Files of the slide that a reversible archive was asked for; 0 of any other.
+    bad_files : tuple of str
+        What of them cannot be given back, one sentence each.
     levels : tuple of LevelErrors
         Bound and largest error of each level.
     """
@@ -119,12 +124,14 @@ class VerifyReport:
     seconds: float
     readers: tuple[LevelOpinion, ...] = ()
     no_second: str = ""
+    files: int = 0
+    bad_files: tuple[str, ...] = ()
     levels: tuple[LevelErrors, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether the archive keeps its promise."""
-        return not self.bad
+        return not self.bad and not self.bad_files
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,7 @@ def verify(
                 if result.opinion is not None:
                     opinions.append((result.level, result.opinion))
                 progress.advance(result.tiles)
+        files, bad_files = bad_originals(opened, executor.threads, progress)
     finally:
         progress.close()
         if own:
@@ -232,6 +240,8 @@ def verify(
         seconds=time.perf_counter() - begin,
         readers=() if facts is None else sum_opinions(len(plan.levels), first, second, opinions),
         no_second=why,
+        files=files,
+        bad_files=bad_files,
         levels=tuple(LevelErrors(index, tau, errors.get(index)) for index, tau in enumerate(opened.level_tau)),
     )
 

@@ -30,9 +30,11 @@ __all__ = [
     "chunk_files",
     "fill_value",
     "ome_attributes",
+    "source_map_file",
     "write_hashes",
     "write_metadata",
     "write_shard",
+    "write_source_map",
 ]
 
 
@@ -114,6 +116,19 @@ def write_hashes(data: Path, level: int, hashes: NDArray[np.uint8], version: Ome
     else:
         _write_json(folder / str(level) / ".zarray", _array_v2(shape, shape, None, 0))
         write_file((folder / str(level)).joinpath(*only), [hashes.tobytes()])
+
+
+def source_map_file(data: Path, version: OmeVersion) -> Path:
+    """Return where the byte map of the slide's own files lies: the only chunk of the array ``source``."""
+    return data.joinpath("source", *["c"] * (version is OmeVersion.V05), "0")
+
+
+def write_source_map(data: Path, size: int, version: OmeVersion) -> None:
+    """Write the metadata of the array ``source``: bytes in one chunk, which readers of OME-Zarr pass over."""
+    if version is OmeVersion.V05:
+        _write_json(data / "source" / "zarr.json", _array_v3([size], [size], [{"name": "bytes"}], 0, ["byte"]))
+    else:
+        _write_json(data / "source" / ".zarray", _array_v2([size], [size], None, 0))
 
 
 def write_metadata(

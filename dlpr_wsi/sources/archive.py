@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
     "MAX_CHANNELS",
     "Archive",
     "ArchiveLevel",
+    "Extent",
     "directory_bytes",
     "is_zarr",
     "named_channels",
@@ -50,6 +51,14 @@ MAX_CHANNELS = 4096
 MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 _MAX_METADATA = 1 << 26  # bytes of a metadata file
 _CACHED_INDEXES = 512
+
+
+class Extent(NamedTuple):
+    """Bytes of a file of the archive."""
+
+    file: Path
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -301,6 +310,11 @@ class Archive:
         if len(data) != math.prod(shape):
             raise ArchiveError(f"{folder}: the hashes have {len(data)} bytes, not 32 for each chunk")
         return np.frombuffer(data, np.uint8).reshape(shape)
+
+    def source_map(self) -> Extent | None:
+        """Return where the byte map of the slide's own files lies (docs/format/source-map.md); None without one."""
+        file = self.path.joinpath("source", *["c"] * (self.levels[0].zarr_format == 3), "0")
+        return Extent(file, 0, file.stat().st_size) if file.is_file() else None
 
 
 def parse_shard_index(data: bytes, rows: int, columns: int, total: int, file: Path) -> NDArray[np.uint64]:

@@ -100,6 +100,11 @@ class PyramidSource:
             pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         out[:] = box_mean(pixels)
 
+    @property
+    def source(self) -> PixelSource:
+        """What level 0 comes from."""
+        return self._source
+
     def tile_grid(self, level: int) -> TileGrid | None:
         """Return the stored tiles of level 0; the others have none."""
         return self._source.tile_grid(0) if level == 0 else None
