@@ -112,9 +112,6 @@ def _slide_files(slide: Path, source: PixelSource) -> SlideFiles:
     store = getattr(reader, "store", None)
     if store is not None:
         return SlideFiles(names, tuple(store.files), dict(store.levels))
-    pages = getattr(reader, "_pages", None)
-    if pages is not None:
-        return SlideFiles(names, (slide,), {level: tiles for level, tiles in pages.tiles.items() if tiles.is_jpeg})
     return SlideFiles(names)  # nothing is known: the files are kept whole
 
 
