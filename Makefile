@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 # torch (extra gpu) is only for `test` and what follows it; PyPI's build for x86-64 Linux is several GB.
-RUN_EXTRAS  ?= zarr,wsi,tiff,viewer,bench
-TEST_EXTRAS ?= zarr,wsi,tiff,viewer,bench,gpu,dev
+RUN_EXTRAS  ?= zarr,wsi,tiff,viewer,mount,bench
+TEST_EXTRAS ?= zarr,wsi,tiff,viewer,mount,bench,gpu,dev
 ARGS   ?=
 
 BIN     := $(VENV)/bin
@@ -14,7 +14,7 @@ SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE constraints.txt \
 
 NATIVE  := $(shell find codecs/dlpr/native -name '*.hpp' -o -name '*.cpp' -o -name '*.inl')
 
-.PHONY: help demo test lint format types pytest check-full asan check-zarr2 bench results venv clean
+.PHONY: help demo test lint format types pytest check-full asan check-zarr2 check-paper paper-env bench results venv clean
 help:
 	@echo "make demo        convert examples/CMU-1-Small-Region.svs at tau 0, 1, 3; verify; compare with JPEG XL"
 	@echo "make test        lint, mypy, pytest: what CI runs"
@@ -22,6 +22,7 @@ help:
 	@echo "make format      what lint asks for, done"
 	@echo "make check-full  test, and the slow checks; DLPR_CASES=N: that many generated inputs (default 5000)"
 	@echo "make check-zarr2 the wheel in a fresh environment with zarr 2.18"
+	@echo "make check-paper the paper's architecture on CompressAI, in an environment of its own (5.5 GB: make paper-env)"
 	@echo "make asan        the native code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench       ratio and speed beside other codecs (ARGS=--json)"
 	@echo "make results     docs/results: every codec on the sets below DATA, tables and plots (an hour)"
@@ -61,7 +62,7 @@ pytest: $(VENV)/.test
 
 # DLPR_CASES in the environment: how many generated inputs, see docs/contributing.md.
 export DLPR_CASES ?= 5000
-check-full: test asan check-zarr2
+check-full: test asan check-zarr2 check-paper
 	$(BIN)/pytest -m full $(ARGS)
 
 # The wheel beside zarr 2.18, in an environment of its own.
@@ -71,6 +72,19 @@ check-zarr2: $(VENV)/.test
 	build/zarr2/venv/bin/pip install -q "zarr==2.18.7" "numcodecs<0.16" pytest build/zarr2/*.whl
 	cd build/zarr2 && for example in zarr_format2 numcodecs_only; do venv/bin/python ../../examples/$$example.py || exit 1; done
 	build/zarr2/venv/bin/pytest tests/plugins/test_numcodecs.py
+
+# CompressAI wants numpy < 2, and torchvision that fits its torch: an environment of its own (5.5 GB).
+PAPER := build/paper/venv
+paper-env: $(PAPER)/.done
+$(PAPER)/.done: $(VENV)/.test
+	rm -rf build/paper && $(PYTHON) -m venv $(PAPER)
+	$(PAPER)/bin/pip install -q "torch==2.14.1" "torchvision==0.29.1" "compressai==1.2.8" "numpy<2" pytest
+	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w build/paper .
+	$(PAPER)/bin/pip install -q build/paper/*.whl
+	@touch $@
+
+check-paper: $(PAPER)/.done
+	$(PAPER)/bin/python -m pytest tests/dlpr/paper $(ARGS)
 
 asan: $(VENV)/.test
 	$(BIN)/cmake -S . -B build/asan -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \

@@ -6,6 +6,8 @@
     Where they go: a Zarr format 3 array.
 ``dlpr_wsi.pipeline``
     `convert` and `verify`.
+``dlpr_wsi.reversible``
+    `open_original`, `restore`, `mount`: the slide's own files, byte for byte, out of archives made for that.
 ``dlpr_wsi.tile_reader``, ``dlpr_wsi.viewer``
     `TileReader`, which reads regions as OpenSlide does, and the server that shows images in a browser.
 ``dlpr_wsi.info``, ``dlpr_wsi.cli``
@@ -24,9 +26,10 @@ from dlpr_wsi import _tifffile_hook
 
 if TYPE_CHECKING:
     from dlpr import DLPR
+    from dlpr_wsi.reversible.file import open_original
     from dlpr_wsi.tile_reader import TileReader
 
-__all__ = ["DLPR", "TileReader", "__version__"]
+__all__ = ["DLPR", "TileReader", "__version__", "open_original"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,6 +38,10 @@ def __getattr__(name: str) -> Any:
         from dlpr_wsi.tile_reader import TileReader
 
         return TileReader
+    if name == "open_original":
+        from dlpr_wsi.reversible.file import open_original
+
+        return open_original
     if name in __all__:
         import dlpr
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from dlpr.errors import DlprError
 from dlpr_wsi.cli_export import add_export
+from dlpr_wsi.cli_reversible import add_mount, add_restore
 from dlpr_wsi.errors import MissingDependencyError, SourceError, UsageError, WsiError
 
 if TYPE_CHECKING:
@@ -89,9 +90,17 @@ def _convert(options: argparse.Namespace) -> int:
         version=OmeVersion(options.ome_zarr),
         source_tiles=SourceTiles(options.source_tiles),
         pyramid=Pyramid(options.pyramid),
+        made_tau=options.made_tau,
         keep=tuple(name for name in ("label", "macro") if getattr(options, f"keep_{name}")),
         selection=_selection(options),
+        reversible=options.reversible,
     )
+    if options.deidentify and wanted.keep:
+        raise UsageError("--deidentify", f"leaves out what --keep-{wanted.keep[0]} keeps: give one of them")
+    if options.reversible:
+        from dlpr_wsi.reversible.attach import check_reversible
+
+        check_reversible(options.tau, deidentify=options.deidentify)
     if options.out is None:
         if options.dry_run and len(options.paths) == 1:
             return _preview(options, wanted, options.paths)
@@ -127,7 +136,10 @@ def _preview(options: argparse.Namespace, wanted: ConvertOptions, slides: Sequen
             continue
         if options.json:
             levels = [asdict(level) for level in found.plan.levels]
-            print(json.dumps({"source": found.source.to_json(), "levels": levels, "estimate": asdict(found.estimate)}))
+            for level, kept in zip(levels, found.kept_levels, strict=True):
+                level |= {"kept": kept.kept, "kept_text": kept.text}
+            guess = asdict(found.estimate) | {"least": found.estimate.least}
+            print(json.dumps({"source": found.source.to_json(), "levels": levels, "estimate": guess}))
         else:
             print(f"slide         {slide}")
             print("\n".join(preview_lines(found)))
@@ -139,7 +151,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     from dlpr_wsi.pipeline.batch import BatchRow, convert_batch
     from dlpr_wsi.pipeline.convert import ConvertReport, Preview, convert, make_executor
     from dlpr_wsi.progress import make_progress
-    from dlpr_wsi.report import batch_lines, convert_lines, preview_lines
+    from dlpr_wsi.report import batch_lines, convert_lines, growth_warning, preview_lines
     from dlpr_wsi.sinks.place import check_destination
 
     many = options.out is not None
@@ -156,7 +168,8 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
     )
 
     def show(found: Preview) -> None:
-        print("\n".join(preview_lines(found)[-1:]), file=sys.stderr)
+        warning = growth_warning(found)
+        print("\n".join([*([warning] if warning else []), *preview_lines(found)[-1:]]), file=sys.stderr)
 
     def one(slide: Path, out: Path) -> ConvertReport:
         label = f"convert {slide.name}" if many else "convert"
@@ -170,6 +183,7 @@ def _convert_all(options: argparse.Namespace, wanted: ConvertOptions, jobs: list
             gpu=options.gpu,
             progress=make_progress(label, sys.stderr),
             on_preview=show,
+            no_growth=options.no_growth,
         )
 
     def failed(row: BatchRow) -> None:
@@ -274,6 +288,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from dlpr_wsi.pipeline.plan import MADE_TAU
+
     parser = argparse.ArgumentParser(
         prog="dlpr-wsi",
         description="Whole-slide images as DLPR archives: lossless, or each sample within tau of the source.",
@@ -317,11 +333,34 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="make lower levels for a slide that has one (auto: if a side is longer than 4096 px)",
     )
+    convert.add_argument(
+        "--made-tau",
+        type=_integer(0, 255),
+        metavar="N",
+        help=f"largest error per sample of levels that are made (default {MADE_TAU}, of channels 0; at least --tau)",
+    )
     _add_selection(convert)
     convert.add_argument("--keep-label", action="store_true", help="keep the label image, which can show the patient")
     convert.add_argument("--keep-macro", action="store_true", help="keep the macro image, which can show the label")
+    convert.add_argument(
+        "--reversible",
+        action="store_true",
+        help="let the archive also give back the slide's file or files, byte for byte (restore, mount, serve); all of "
+        "them, label and macro too",
+    )
+    convert.add_argument(
+        "--deidentify",
+        action="store_true",
+        help="refuse options that keep what can show the patient (they are off by default)",
+    )
     convert.add_argument("--overwrite", action="store_true", help="replace archives of the same name")
     convert.add_argument("--restart", action="store_true", help="begin anew where an interrupted run left its work")
+    convert.add_argument(
+        "--no-growth",
+        action="store_true",
+        help="make no archive that is larger than its slide: refuse beforehand where the estimate says so, stop where "
+        "it turns out so",
+    )
     convert.add_argument("--dry-run", action="store_true", help="print the plan and the estimate, write nothing")
     convert.set_defaults(run=_convert, parser=convert)
 
@@ -366,6 +405,8 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info, parser=info)
     add_export(commands)
+    add_restore(commands)
+    add_mount(commands)
     return parser
 
 

@@ -7,6 +7,7 @@
     +-- MissingDependencyError  (also ImportError) an optional package is absent; names the extra
     +-- SourceError             the slide cannot be opened or read
     +-- ConversionError         tiles of the slide cannot be converted; names them
+    +-- GrowthError             the archive would be larger than the slide, and --no-growth was given
     +-- ArchiveError            the archive cannot be opened, or is not one that this package reads
 
 Damage inside single chunks is no exception: `dlpr_wsi.pipeline.verify` collects it in its report.
@@ -14,7 +15,15 @@ Damage inside single chunks is no exception: `dlpr_wsi.pipeline.verify` collects
 
 from __future__ import annotations
 
-__all__ = ["ArchiveError", "ConversionError", "MissingDependencyError", "SourceError", "UsageError", "WsiError"]
+__all__ = [
+    "ArchiveError",
+    "ConversionError",
+    "GrowthError",
+    "MissingDependencyError",
+    "SourceError",
+    "UsageError",
+    "WsiError",
+]
 
 _SHOWN = 20  # tiles named one by one in a message
 
@@ -54,6 +63,10 @@ class MissingDependencyError(WsiError, ImportError):
         super().__init__(f"{package} is not installed; it comes with: pip install 'dlpr-wsi[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class GrowthError(WsiError):
+    """An archive would be larger than its slide, and that was not wanted. None was made, the slide is as it was."""
 
 
 class SourceError(WsiError):

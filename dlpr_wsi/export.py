@@ -41,7 +41,16 @@ _BLOCK = 8  # chunks along the side of a shard of a Zarr export
 _MAX_BLOCK = 48 << 20  # bytes of pixels of a shard of many channels
 _JPEG_QUALITY = 90
 _FULL_CHROMA = 90  # from this JPEG quality on chroma keeps its resolution, as in libvips
-_FACTS = ("tau", "vendor", "objective_power", "background", "source_codec", "source_codec_lossy", "source_quality")
+_FACTS = (
+    "tau",
+    "made_tau",
+    "vendor",
+    "objective_power",
+    "background",
+    "source_codec",
+    "source_codec_lossy",
+    "source_quality",
+)
 
 
 class ExportCodec(StrEnum):
@@ -78,7 +87,9 @@ class ExportReport:
     levels, tiles : int
         Their number.
     tau : int
-        The bound that the archive keeps.
+        The bound that the archive keeps on level 0.
+    level_tau : tuple of int
+        That of each level.
     archive_bytes, out_bytes, raw_bytes : int
         Size of the archive, of the export, and of the pixels of all levels.
     compared : bool
@@ -105,6 +116,7 @@ class ExportReport:
     seconds: float
     samples: int = 3
     source_jpeg: JpegCounts | None = None
+    level_tau: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all facts."""
@@ -209,6 +221,7 @@ def export(
         compared=quality is None,
         seconds=time.perf_counter() - begin,
         source_jpeg=counts,
+        level_tau=opened.level_tau,
     )
 
 
@@ -216,6 +229,8 @@ def export_lines(report: ExportReport) -> list[str]:
     """Report an export as text."""
     lossy = f", quality {report.quality}" if report.quality is not None else ""
     kept = "lossless" if report.tau == 0 else f"within {report.tau} of the slide's"
+    if len(set(report.level_tau)) > 1:
+        kept += f"; levels made by the conversion within {max(report.level_tau)}"
     counts = report.source_jpeg
     speed = report.raw_bytes / report.samples / 1e6 / max(report.seconds, 1e-9)
     if counts is not None:

@@ -36,6 +36,8 @@ class LevelInfo:
         Size of their streams.
     tiles_by_mode : mapping of str to int
         How they are coded; a chunk that is not there counts as "missing", one that does not parse as "damaged".
+    tau : int
+        The bound on the error of every sample.
     """
 
     width: int
@@ -46,6 +48,7 @@ class LevelInfo:
     tiles: int
     bytes: int
     tiles_by_mode: Mapping[str, int]
+    tau: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class ArchiveInfo:
     levels : tuple of LevelInfo
         Largest first.
     tau : int
-        The bound on the error of every sample.
+        The bound on the error of every sample of level 0.
     bytes : int
         Size of all its files.
     raw_bytes : int
@@ -216,4 +219,5 @@ def _level(archive: Archive, level: ArchiveLevel, weights: set[str]) -> LevelInf
         tiles=level.rows * level.columns * level.stack,
         bytes=size,
         tiles_by_mode=dict(modes),
+        tau=level.tau,
     )

@@ -35,28 +35,30 @@ class NoProgress:
         """Ignore."""
 
 
-def make_progress(label: str, stream: TextIO) -> Progress:
-    """Return a bar if the stream is a terminal and tqdm is installed, else plain lines."""
+def make_progress(label: str, stream: TextIO, unit: str = "tile") -> Progress:
+    """Return a bar if the stream is a terminal and tqdm is installed, else plain lines; ``unit`` is what is counted."""
     if stream.isatty():
         try:
-            return _BarProgress(label, stream)
+            return _BarProgress(label, stream, unit)
         except ImportError:
             pass
-    return LineProgress(label, stream)
+    return LineProgress(label, stream, unit)
 
 
 class LineProgress:
     """Writes a line whenever another tenth is done."""
 
-    def __init__(self, label: str, stream: TextIO) -> None:
+    def __init__(self, label: str, stream: TextIO, unit: str = "tile") -> None:
         self._label = label
         self._stream = stream
+        self._unit = "tiles" if unit == "tile" else unit
         self._total = self._done = self._tenths = 0
         self._begin = time.perf_counter()
 
     def start(self, total: int) -> None:
-        """Begin a run of this many tiles."""
+        """Begin a run, or its next stage, of this many tiles."""
         self._total, self._begin = total, time.perf_counter()
+        self._done = self._tenths = 0
 
     def advance(self, tiles: int) -> None:
         """Count tiles as done."""
@@ -66,7 +68,7 @@ class LineProgress:
             self._tenths = tenths
             seconds = time.perf_counter() - self._begin
             print(
-                f"{self._label} {self._done}/{self._total} tiles, {seconds:.1f} s",
+                f"{self._label} {self._done}/{self._total} {self._unit}, {seconds:.1f} s",
                 file=self._stream,
                 flush=True,
             )
@@ -78,14 +80,15 @@ class LineProgress:
 class _BarProgress:
     """A tqdm bar."""
 
-    def __init__(self, label: str, stream: TextIO) -> None:
+    def __init__(self, label: str, stream: TextIO, unit: str = "tile") -> None:
         from tqdm import tqdm
 
-        self._open = partial(tqdm, desc=label, unit="tile", file=stream, leave=False)
+        self._open = partial(tqdm, desc=label, unit=unit, file=stream, leave=False)
         self._bar: Any = None
 
     def start(self, total: int) -> None:
-        """Begin a run of this many tiles."""
+        """Begin a run, or its next stage, of this many tiles."""
+        self.close()
         self._bar = self._open(total=total)
 
     def advance(self, tiles: int) -> None:

@@ -7,46 +7,66 @@ from collections.abc import Mapping, Sequence
 from dlpr_wsi.info import ArchiveInfo
 from dlpr_wsi.pipeline.batch import BatchRow
 from dlpr_wsi.pipeline.convert import ConvertReport, Preview
+from dlpr_wsi.pipeline.growth import advice
+from dlpr_wsi.pipeline.kept import LevelKept
 from dlpr_wsi.pipeline.plan import Plan
 from dlpr_wsi.pipeline.verify import VerifyReport
 from dlpr_wsi.sources import Channel, SlideFacts
 
-__all__ = ["archive_lines", "batch_lines", "convert_lines", "preview_lines", "slide_lines", "verify_lines"]
+__all__ = [
+    "archive_lines",
+    "batch_lines",
+    "convert_lines",
+    "growth_note",
+    "growth_warning",
+    "preview_lines",
+    "slide_lines",
+    "verify_lines",
+]
 
 _CONTAINERS = {3: "OME-Zarr 0.5", 2: "OME-Zarr 0.4", 0: "tiled TIFF"}
 _MAX_BAD = 100  # bad chunks printed one by one
-_MODES = ("jpeg", "colour", "coded", "constant", "stored")
+_MODES = ("jpeg", "j2k", "colour", "coded", "constant", "stored")
 
 
 def preview_lines(preview: Preview) -> list[str]:
-    """Report a plan and the estimate."""
+    """Report a plan and the estimate; a warning stands first."""
     source, guess = preview.source, preview.estimate
+    warning = growth_warning(preview)
     shards = sum(rows * columns for rows, columns in (level.shards for level in preview.plan.levels))
     return [
-        *_plan_lines(preview.plan),
+        *([warning] if warning else []),
+        *_plan_lines(preview.plan, preview.kept_levels),
         *_channel_lines(source.channels),
         *_reader_lines(source),
         *_note_lines(source.notes),
         f"shards        {shards}",
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
         f"raw pixels    {preview.plan.raw_bytes:,} bytes",
-        f"estimate      {guess.archive_bytes:,} bytes from {guess.tiles} tiles ({_modes(guess.modes)}): "
-        f"{_share(guess.archive_bytes, source.file_bytes)} of the source file; about {_duration(guess.seconds)}",
+        f"estimate      {guess.archive_bytes:,} bytes, +- {guess.margin:,}, from {guess.tiles} tiles "
+        f"({_modes(guess.modes)}): {_share(guess.archive_bytes, source.file_bytes)} of the source file; about "
+        f"{_duration(guess.seconds)}",
     ]
 
 
 def convert_lines(report: ConvertReport) -> list[str]:
-    """Report a conversion."""
+    """Report a conversion; where the archive is larger than the slide a warning stands first."""
     source = report.source
+    warning = growth_note(source, report.archive_bytes, report.tau)
+    made = f" ({report.made_max_error} in levels made here)" if report.plan.made_levels else ""
     lines = [
-        *_plan_lines(report.plan),
+        *([warning] if warning else []),
+        *_plan_lines(report.plan, report.kept_levels, report.level_modes),
         *_channel_lines(source.channels),
         *_reader_lines(source),
-        f"tau           {_tau(report.tau)}",
+        *_tau_lines([level.tau for level in report.plan.levels]),
         f"source file   {source.file_bytes:,} bytes ({source.codec})",
     ]
     if report.source_tile_bytes:
-        lines.append(f"source tiles  {report.source_tile_bytes:,} bytes of JPEG under the chunks that follow them")
+        lines.append(
+            f"source tiles  {report.source_tile_bytes:,} bytes of {source.codec.name or 'data'} under the chunks that "
+            "follow them"
+        )
     lines += [
         f"raw pixels    {report.raw_bytes:,} bytes",
         f"archive       {report.archive_bytes:,} bytes, {report.bits_per_pixel:.3f} bits/px",
@@ -58,21 +78,22 @@ def convert_lines(report: ConvertReport) -> list[str]:
             else ""
         ),
         f"tiles         {_modes(report.tiles_by_mode)}",
+        *[f"not kept      {count} tiles by their pixels: {reason}" for reason, count in report.unkept.items()],
         *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
-        f"max |error|   {report.max_error}, every chunk decoded and compared with the source",
+        f"max |error|   {report.max_error}{made}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",
     ]
     if report.already:
         lines.append("note          this very archive was there already, complete: nothing to do")
     elif report.resumed:
         lines.append(f"resumed       {report.resumed} of {report.tasks} shards were finished by an earlier run")
+    lines += _reversible_lines(report.reversible)
     if report.dropped:
-        lines.append(f"dropped       associated images, not in the archive: {', '.join(report.dropped)}")
+        where = "not in the archive" if report.reversible is None else "in the archive only inside the slide's file"
+        lines.append(f"dropped       associated images, {where}: {', '.join(report.dropped)}")
     if report.kept:
         lines.append(f"kept          associated images, as asked: {', '.join(report.kept)}; they may show the patient")
-    lines += _note_lines(source.notes)
-    note = growth_note(source, report.archive_bytes, report.tau)
-    return [*lines, note] if note else lines
+    return lines + _note_lines(source.notes)
 
 
 def _channel_lines(channels: Sequence[Channel] | None) -> list[str]:
@@ -90,17 +111,48 @@ def _note_lines(notes: Sequence[str]) -> list[str]:
     return [f"note          {note}" for note in notes]
 
 
-def _plan_lines(plan: Plan) -> list[str]:
-    """Describe the levels."""
+def _reversible_lines(found: object) -> list[str]:
+    """Say what of the slide's files a reversible archive makes and keeps, what it costs, and what is in it."""
+    if not isinstance(found, Mapping):
+        return []
+    files, total, made, kept, size = (
+        int(found.get(name, 0)) for name in ("files", "file_bytes", "made_bytes", "kept_bytes", "bytes")
+    )
+    return [
+        f"reversible    gives back the slide's {'file' if files == 1 else f'{files} files'}, {total:,} bytes: {made:,} "
+        f"made of chunks, {kept:,} kept; that takes {size:,} bytes",
+        "              every file was made from the archive, and its SHA-256 compared",
+        "note          the slide is inside as it is, with label, macro image, names and dates: it may show the patient",
+    ]
+
+
+def _plan_lines(plan: Plan, kept: Sequence[LevelKept], modes: Sequence[Mapping[str, int]] = ()) -> list[str]:
+    """Describe the levels: what is kept of each or why nothing is, and once it is known, of how many tiles."""
     lines = []
-    for index, level in enumerate(plan.levels):
-        made = index >= len(plan.levels) - plan.made_levels
-        origin = ", made from the level above" if made else ", the slide's own JPEG tiles" * level.follows_source
+    for index, (level, stored) in enumerate(zip(plan.levels, kept, strict=True)):
+        count = ""
+        if modes and stored.kept:
+            found = modes[index].get("jpeg", 0) + modes[index].get("j2k", 0)
+            blank = modes[index].get("constant", 0)
+            count = f": {found} of {level.tiles}" + (f", {blank} are of one colour" if blank else "")
         lines.append(
             f"{f'level {index}':<13} {level.width} x {level.height} px in {level.tiles} tiles of "
-            f"{_size(level.tile_width, level.tile_height)} px{origin}"
+            f"{_size(level.tile_width, level.tile_height)} px, {stored.text}{count}"
         )
     return lines
+
+
+def growth_warning(preview: Preview) -> str | None:
+    """Say before the first task that an archive will probably outgrow its source; None where it will not."""
+    guess, limit = preview.estimate, preview.source.file_bytes
+    if guess.archive_bytes <= limit:
+        return None
+    sure = "will be larger" if guess.least > limit else "may be larger"
+    made = sum(level.bytes for level in guess.levels[preview.plan.first_made :]) / max(1, guess.archive_bytes)
+    return (
+        f"warning       the archive {sure} than the slide, about {guess.archive_bytes / limit:.2f} times; "
+        f"{advice(preview.plan, preview.plan.levels[0].tau, made)}"
+    )
 
 
 def growth_note(source: SlideFacts, archive_bytes: int, tau: int) -> str | None:
@@ -109,16 +161,17 @@ def growth_note(source: SlideFacts, archive_bytes: int, tau: int) -> str | None:
         return None
     times = f"{archive_bytes / source.file_bytes:.2f} times the size of the source file"
     if not source.codec.lossy:
-        return f"note          the archive is {times}"
+        return f"warning       the archive is {times}"
     kept = "exactly" if tau == 0 else f"within tau {tau}"
     return (
-        f"note          the archive is {times}: the source is a lossy {source.codec.name} slide, and "
+        f"warning       the archive is {times}: the source is a lossy {source.codec.name} slide, and "
         f"keeping its decoded pixels {kept} takes more bytes than the {source.codec.name} data they come from"
     )
 
 
 def batch_lines(rows: Sequence[BatchRow]) -> list[str]:
-    """Return one table for many slides."""
+    """Return one table for many slides; before it those whose archive is larger than the slide."""
+    larger = [row for row in rows if row.report is not None and row.report.grew]
     table = [["slide", "levels", "source bytes", "archive bytes", "of source", "bits/px", "max |error|", "s", ""]]
     for row in rows:
         report = row.report
@@ -135,11 +188,13 @@ def batch_lines(rows: Sequence[BatchRow]) -> list[str]:
                 f"{report.bits_per_pixel:.3f}",
                 str(report.max_error),
                 f"{report.seconds:.1f}",
-                "there already" if report.already else "ok",
+                ("LARGER THAN THE SLIDE" if report.grew else "ok") + ", there already" * report.already,
             ]
         )
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]) - 1)]
-    lines = []
+    lines = [f"warning: {len(larger)} of {len(rows)} archives are larger than their slides, marked below"] * bool(
+        larger
+    )
     for line in table:
         cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:-1], widths[1:], strict=True)), line[-1]]
         lines.append("  ".join(cells).rstrip())
@@ -161,12 +216,27 @@ def verify_lines(report: VerifyReport) -> list[str]:
         worst = "no chunk could be decoded" if report.max_error is None else f"max |error| {report.max_error}"
     else:
         worst = "every stream decoded to the pixels of its checksum" if report.ok else "not compared with a source"
+    others = [level for level in report.levels if level.tau != report.tau]
+    if report.source and others:
+        own = [level.max_error for level in report.levels if level.tau == report.tau and level.max_error is not None]
+        worst = f"max |error| {max(own)}" if own else "no chunk could be decoded"
     against = ", ".join(["recorded hashes"] * report.hashes + ["the source"] * report.source) or "nothing recorded"
-    verdict = "ok" if report.ok else f"FAILED, {len(report.bad)} of {report.tiles} chunks are bad"
+    failed = [f"{len(report.bad)} of {report.tiles} chunks are bad"] if report.bad else []
+    failed += ["the slide's files cannot all be given back"] if report.bad_files else []
+    verdict = "ok" if report.ok else f"FAILED, {', '.join(failed)}"
+    lines += [f"bad file      {problem}" for problem in report.bad_files]
+    if report.files:
+        what = "every SHA-256 is the slide's" if not report.bad_files else f"{len(report.bad_files)} cannot be"
+        lines.append(f"slide's files {report.files} made again from the archive: {what}")
     return [
         *lines,
         f"against       {against}",
         *_opinion_lines(report),
+        *(
+            f"{f'level {level.level}':<13} made by the conversion, tau {level.tau}"
+            + ("" if level.max_error is None else f", max |error| {level.max_error}")
+            for level in others
+        ),
         f"verify        {verdict}: {worst}, tau {report.tau}, {report.tiles} tiles, {report.seconds:.1f} s",
     ]
 
@@ -225,7 +295,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
     against = f", {_share(facts.bytes, source_bytes)} of the source file" if isinstance(source_bytes, int) else ""
     lines = [
         f"archive       {facts.name}: {_CONTAINERS[facts.zarr_format]}",
-        f"tau           {_tau(facts.tau)}",
+        *_tau_lines([level.tau for level in facts.levels]),
         f"size          {facts.bytes:,} bytes, {facts.bits_per_pixel:.3f} bits/px",
         f"              {_share(facts.bytes, facts.raw_bytes)} of the raw pixels{against}",
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
@@ -244,16 +314,28 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
             f"({held}, {level.tile_height}, {level.tile_width}), {shard}; {level.tiles} chunks, {level.bytes:,} bytes"
         )
     lines += _channel_lines(facts.channels)
+    lines += [line for line in _reversible_lines(facts.source.get("reversible")) if "compared" not in line]
     shown = {
-        key: value for key, value in facts.source.items() if value is not None and key not in ("channels", "notes")
+        key: value
+        for key, value in facts.source.items()
+        if value is not None and key not in ("channels", "notes", "reversible")
     }
     lines += [f"source        {key}: {value}" for key, value in shown.items()]
     notes = facts.source.get("notes")
     return lines + _note_lines([str(note) for note in notes] if isinstance(notes, list) else [])
 
 
-def _tau(tau: int) -> str:
-    return "0 (lossless)" if tau == 0 else f"{tau} (every sample within {tau} of the source)"
+def _tau_lines(bounds: Sequence[int]) -> list[str]:
+    """Say what bound the levels keep; levels that were made can have another one than level 0."""
+    tau = bounds[0]
+    lines = [f"tau           {tau} " + ("(lossless)" if tau == 0 else f"(every sample within {tau} of the source)")]
+    for other in sorted(set(bounds) - {tau}):
+        levels = [str(index) for index, bound in enumerate(bounds) if bound == other]
+        lines.append(
+            f"              {other} in level{'s' * (len(levels) > 1)} {', '.join(levels)}, made from the level above: "
+            f"every sample within {other} of the mean that it stands for"
+        )
+    return lines
 
 
 def _share(part: int, whole: int) -> str:

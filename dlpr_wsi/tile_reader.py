@@ -108,8 +108,13 @@ class TileReader:
 
     @property
     def tau(self) -> int | None:
-        """The bound on the error of every sample; None for a slide."""
+        """The bound on the error of every sample of level 0; None for a slide."""
         return self._store.facts.tau
+
+    @property
+    def level_tau(self) -> tuple[int, ...] | None:
+        """The bound of each level: larger where a level was made by the conversion. None for a slide."""
+        return self._store.facts.level_tau
 
     @property
     def channels(self) -> tuple[Channel, ...] | None:
@@ -118,7 +123,7 @@ class TileReader:
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Facts under OpenSlide's names, and ``dlpr.tau``."""
+        """Facts under OpenSlide's names, ``dlpr.tau`` and ``dlpr.level[N].tau``."""
         store, facts = self._store, self._store.facts
         found: dict[str, object] = {
             "openslide.level-count": self.level_count,
@@ -134,6 +139,7 @@ class TileReader:
             found[f"openslide.level[{i}].downsample"] = level.downsample
             found[f"openslide.level[{i}].tile-width"] = level.tile_width
             found[f"openslide.level[{i}].tile-height"] = level.tile_height
+            found[f"dlpr.level[{i}].tau"] = None if facts.level_tau is None else facts.level_tau[i]
         return MappingProxyType({key: f"{value}" for key, value in found.items() if value is not None})
 
     @property

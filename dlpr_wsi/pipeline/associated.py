@@ -41,4 +41,4 @@ def write_associated(data: Path, name: str, pixels: NDArray[np.uint8], version: 
             x, y, w, h = level.box(row, column)
             images.append(padded(pixels[y : y + h, x : x + w], _TILE, _TILE, None).transpose(2, 0, 1))
         write_shard(folder, level, version, task, dlpr.encode_batch(images))
-    write_metadata(folder, Plan((level,)), version, tau=0, mpp=None, facts=None, name=name)
+    write_metadata(folder, Plan((level,)), version, mpp=None, facts=None, name=name)

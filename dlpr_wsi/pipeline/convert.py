@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,19 @@ import numpy as np
 
 import dlpr
 from dlpr.modes.networks import weights as weights_store
-from dlpr_wsi.errors import ConversionError, SourceError, UsageError
+from dlpr_wsi.errors import ConversionError, GrowthError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import Estimate, estimate
-from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost, default_threads
+from dlpr_wsi.pipeline.growth import Limit, already_larger
 from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
+from dlpr_wsi.pipeline.kept import LevelKept, kept_levels
 from dlpr_wsi.pipeline.plan import Plan, Pyramid, SourceTiles, Task, make_plan, pyramid_levels
 from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
-from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_hashes, write_metadata
+from dlpr_wsi.reversible.attach import add_source_map, check_reversible, prove
+from dlpr_wsi.sinks.omezarr import OmeVersion, bytes_beside, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts
 from dlpr_wsi.sources.archive import MAX_CHANNELS, directory_bytes
@@ -55,8 +58,13 @@ class ConvertOptions:
         Whether lower levels are made for a slide of one level.
     keep : tuple of str
         Associated images to keep, of label, macro and thumbnail.
+    made_tau : int, optional
+        Largest error allowed per sample of levels that are made, where that is more than ``tau``: they are means of
+        level 0, which keeps ``tau``. Default: `dlpr_wsi.pipeline.plan.MADE_TAU` for RGB, 0 for channels.
     selection : Selection
         Which picture of a file that holds several.
+    reversible : bool
+        Whether the archive also holds what is needed to give back the slide's files, byte for byte.
     """
 
     tau: int = 0
@@ -65,7 +73,9 @@ class ConvertOptions:
     source_tiles: SourceTiles = SourceTiles.AUTO
     pyramid: Pyramid = Pyramid.AUTO
     keep: tuple[str, ...] = ()
+    made_tau: int | None = None
     selection: Selection = field(default_factory=Selection)
+    reversible: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the journal and the archive record them."""
@@ -76,7 +86,9 @@ class ConvertOptions:
             "source_tiles": self.source_tiles.value,
             "pyramid": self.pyramid.value,
             "keep": sorted(self.keep),
+            "made_tau": self.made_tau,
             "selection": self.selection.to_json(),
+            **({"reversible": True} if self.reversible else {}),
         }
 
 
@@ -92,11 +104,14 @@ class Preview:
         Levels, chunks, shards.
     estimate : Estimate
         Of the size and time.
+    kept_levels : tuple of LevelKept
+        What is kept of each level, or why nothing is.
     """
 
     source: SlideFacts
     plan: Plan
     estimate: Estimate
+    kept_levels: tuple[LevelKept, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ class ConvertReport:
     plan : Plan
         What was cut how.
     tau : int
-        The bound.
+        The bound of levels that were read from the slide; that of each level is in ``plan``.
     archive_bytes : int
         Size of all files of the archive.
     source_tile_bytes : int
@@ -118,7 +133,7 @@ class ConvertReport:
     tiles_by_mode, bytes_by_mode : mapping of str to int
         Chunks, and bytes of their streams, by how they are coded.
     max_error : int
-        Largest error of a sample that the check found.
+        Largest error of a sample that the check found, in levels that were read from the slide.
     dropped, kept : tuple of str
         Associated images left out, and kept.
     resumed : int
@@ -133,6 +148,16 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    reversible : mapping or None
+        Of a reversible archive: how many bytes of the slide's files are made and kept, and what that costs.
+    made_max_error : int
+        As ``max_error``, in levels that were made.
+    kept_levels : tuple of LevelKept
+        What is kept of each level, or why nothing is.
+    level_modes : tuple of mapping
+        ``tiles_by_mode`` of each level; empty where the archive was there already.
+    unkept : mapping of str to int
+        Chunks that are not what the file holds behind them, by reason.
     """
 
     source: SlideFacts
@@ -151,6 +176,21 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    reversible: Mapping[str, Any] | None = None
+    unkept: Mapping[str, int] = field(default_factory=dict)
+    made_max_error: int = 0
+    kept_levels: tuple[LevelKept, ...] = ()
+    level_modes: tuple[Mapping[str, int], ...] = ()
+
+    @property
+    def grew(self) -> bool:
+        """Whether the archive is larger than the slide."""
+        return self.archive_bytes > self.source.file_bytes
+
+    @property
+    def made_tau(self) -> int | None:
+        """The bound of levels that were made; None where there are none."""
+        return self.plan.levels[-1].tau if self.plan.made_levels else None
 
     @property
     def width(self) -> int:
@@ -195,8 +235,12 @@ class ConvertReport:
                     "tile_height": level.tile_height,
                     "shard": [level.shard_rows, level.shard_columns],
                     "follows_source": level.follows_source,
+                    "tau": level.tau,
+                    "kept": kept.kept,
+                    "kept_text": kept.text,
+                    "tiles_by_mode": dict(self.level_modes[index]) if self.level_modes else None,
                 }
-                for level in self.plan.levels
+                for index, (level, kept) in enumerate(zip(self.plan.levels, self.kept_levels, strict=True))
             ],
             "made_levels": self.plan.made_levels,
             "source_bytes": self.source.file_bytes,
@@ -206,11 +250,14 @@ class ConvertReport:
             "archive_bytes": self.archive_bytes,
             "ratio_to_raw": self.archive_bytes / self.raw_bytes,
             "ratio_to_source": self.archive_bytes / max(self.source.file_bytes, 1),
+            "grew": self.grew,
             "bits_per_pixel": self.bits_per_pixel,
             "tiles": self.tiles,
             "tiles_by_mode": dict(self.tiles_by_mode),
             "bytes_by_mode": dict(self.bytes_by_mode),
             "max_error": self.max_error,
+            "made_tau": self.made_tau,
+            "made_max_error": self.made_max_error,
             "dropped": list(self.dropped),
             "kept": list(self.kept),
             "tasks": self.tasks,
@@ -220,6 +267,8 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "reversible": None if self.reversible is None else dict(self.reversible),
+            "unkept": dict(self.unkept),
         }
 
 
@@ -268,17 +317,37 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
         if source.facts.channels is not None and not 1 <= source.facts.samples <= MAX_CHANNELS:
             raise SourceError(f"{slide}: {source.facts.samples} channels; archives have 1 to {MAX_CHANNELS}")
         grids = [source.tile_grid(index) for index in range(count)]
-        plan = make_plan(source.facts, grids, tile=options.tile, source_tiles=options.source_tiles, made_levels=made)
+        plan = make_plan(
+            source.facts,
+            grids,
+            tile=options.tile,
+            source_tiles=options.source_tiles,
+            made_levels=made,
+            tau=options.tau,
+            made_tau=options.made_tau,
+        )
         if options.source_tiles is SourceTiles.ONLY and not plan.levels[0].follows_source:
             raise UsageError(
                 "--source-tiles",
-                f"only: level 0 of {slide.name} is not made of JPEG tiles"
-                + (f" of {options.tile} px" if options.tile else ""),
+                f"only: level 0 of {slide.name}: {_kept(source, plan, options)[0].text}",
             )
     except BaseException:
         source.close()
         raise
     return source, plan
+
+
+def _kept(source: PixelSource, plan: Plan, options: ConvertOptions) -> tuple[LevelKept, ...]:
+    """Say what is kept of each level."""
+    return kept_levels(source, plan, tile=options.tile, source_tiles=options.source_tiles)
+
+
+def _look(source: PixelSource, plan: Plan, options: ConvertOptions, threads: int, prior: dlpr.Prior | None) -> Preview:
+    """Return what a conversion would do."""
+    facts = _facts(source, plan, options, "0" * 64, options.keep, [])
+    beside = bytes_beside(plan, options.version, facts=facts, channels=source.facts.channels, prior=prior)
+    guess = estimate(source, plan, options.source_tiles, threads, prior=prior, beside=beside)
+    return Preview(source.facts, plan, guess, _kept(source, plan, options))
 
 
 def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int | None = None) -> Preview:
@@ -287,7 +356,8 @@ def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int 
     source, plan = _open(slide, options)
     try:
         threads = LocalExecutor(threads).threads
-        return Preview(source.facts, plan, estimate(source, plan, options.tau, options.source_tiles, threads))
+        prior = slide_prior(source, plan, options.source_tiles)
+        return _look(source, plan, options, threads, prior)
     finally:
         source.close()
 
@@ -306,6 +376,7 @@ def convert(
     gpu: bool = False,
     progress: Progress | None = None,
     on_preview: Callable[[Preview], None] | None = None,
+    no_growth: bool = False,
 ) -> ConvertReport:
     """Convert a slide to an archive.
 
@@ -334,6 +405,9 @@ def convert(
         Told of every finished task.
     on_preview : callable, optional
         Given the plan and the estimate before the first task.
+    no_growth : bool, default False
+        Make no archive that is larger than the slide: stop before the first task where the estimate says so beyond its
+        margin, else as soon as what is written is larger, at the latest before the archive takes its name.
 
     Returns
     -------
@@ -345,6 +419,8 @@ def convert(
         ``out`` cannot be written, or exists, or an unfinished conversion with other options is there.
     dlpr_wsi.errors.SourceError
         The slide cannot be opened.
+    dlpr_wsi.errors.GrowthError
+        With ``no_growth``: the archive would be larger than the slide. Nothing of it stays.
     dlpr_wsi.errors.ConversionError
         Tiles of it cannot be read or kept; everything else is done, and a later run goes on from there.
     dlpr_wsi.errors.MissingDependencyError
@@ -355,12 +431,16 @@ def convert(
     begin = time.perf_counter()
     options = options or ConvertOptions(tau=tau, tile=tile)
     progress = progress or NoProgress()
+    if options.reversible:
+        check_reversible(options.tau)
     own = executor is None
     source, plan = _open(slide, options)
     try:
         header = _header(slide, out, options)
-        done = _already(out, header, source.facts, plan, options, begin) if not overwrite else None
+        done = _already(out, header, source, plan, options, begin) if not overwrite else None
         if done is not None:
+            if no_growth and done.grew:
+                raise GrowthError(already_larger(out, done.archive_bytes, source.facts))
             return done
         check_destination(out, overwrite=overwrite)
         if out.suffix.lower() in _TIFF_SUFFIXES:  # now, and not when everything is encoded
@@ -370,30 +450,42 @@ def convert(
                 check_tile_size(level.tile_width, level.tile_height, "--tile")
         executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
         with closing(Journal(out, header, restart=restart)) as journal:
-            if on_preview is not None:
+            prior = slide_prior(source, plan, options.source_tiles)
+            guess = None
+            if on_preview is not None or no_growth:
                 try:
-                    guess = estimate(source, plan, options.tau, options.source_tiles, executor.threads)
-                    on_preview(Preview(source.facts, plan, guess))
+                    guess = _look(source, plan, options, executor.threads, prior)
                 except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
                     source.close()
                     source, plan = _open(slide, options)
+            if guess is not None and on_preview is not None:
+                on_preview(guess)
+            limit = Limit(source.facts, plan, options.tau, journal) if no_growth else None
+            if limit is not None and guess is not None:
+                limit.foresee(guess.estimate)
             before = len(journal.records)
             job = Job(
                 key=job_id(header)[:16],
                 source=slide.absolute(),
                 data=journal.data.absolute(),
                 plan=plan,
-                tau=options.tau,
                 version=options.version,
                 source_tiles=options.source_tiles,
                 threads=executor.threads,
                 device="cuda" if gpu else None,
                 selection=options.selection,
-                prior=slide_prior(source, plan, options.source_tiles),
+                prior=prior,
             )
-            stages = _run(job, journal, executor, progress)
-            kept = _finish(job, journal, source, options, job_id(header))
-            size = _place(journal, out, overwrite)
+            try:
+                stages = _run(job, journal, executor, progress, limit)
+                kept, reversible = _finish(
+                    job, journal, source, options, job_id(header), _cores_here(executor), progress
+                )
+                size = _place(journal, out, overwrite, _cores_here(executor), progress, limit)
+            except GrowthError:
+                journal.remove()
+                raise
+            kept_now = _kept(source, plan, options) if guess is None else guess.kept_levels
             records = list(journal.records.values())
     finally:
         progress.close()
@@ -404,11 +496,17 @@ def convert(
         source=source.facts,
         plan=plan,
         tau=options.tau,
+        kept_levels=kept_now,
+        level_modes=tuple(
+            _sum(record.tiles_by_mode for record in records if record.level == index)
+            for index in range(len(plan.levels))
+        ),
         archive_bytes=size,
         source_tile_bytes=sum(record.source_bytes for record in records),
         tiles_by_mode=_sum(record.tiles_by_mode for record in records),
         bytes_by_mode=_sum(record.bytes_by_mode for record in records),
-        max_error=max((record.max_error for record in records), default=0),
+        max_error=_max_error(plan, records, made=False),
+        made_max_error=_max_error(plan, records, made=True),
         dropped=tuple(name for name in source.facts.associated if name not in kept),
         kept=kept,
         resumed=before,
@@ -416,7 +514,14 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        reversible=reversible,
+        unkept=_sum(record.unkept for record in records),
     )
+
+
+def _cores_here(executor: Executor) -> int:
+    """Return how many threads work in this process that is not done by tasks."""
+    return executor.threads if isinstance(executor, LocalExecutor) else default_threads()
 
 
 def _header(slide: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
@@ -431,7 +536,7 @@ def _header(slide: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
 
 
 def _already(
-    out: Path, header: Mapping[str, Any], facts: SlideFacts, plan: Plan, options: ConvertOptions, begin: float
+    out: Path, header: Mapping[str, Any], source: PixelSource, plan: Plan, options: ConvertOptions, begin: float
 ) -> ConvertReport | None:
     """Return a report where the very archive is there already; tidy up what a kill after the renaming left."""
     if not out.is_dir():
@@ -446,7 +551,7 @@ def _already(
     if leftover.is_dir() and not (leftover / "data").exists():
         with closing(Journal(out, header)) as journal:
             journal.remove()
-    modes = archive.facts.get("tiles_by_mode", {})
+    facts, modes = source.facts, archive.facts.get("tiles_by_mode", {})
     kept = tuple(archive.facts.get("associated_kept", ()))
     return ConvertReport(
         source=facts,
@@ -457,6 +562,8 @@ def _already(
         tiles_by_mode=modes,
         bytes_by_mode=archive.facts.get("bytes_by_mode", {}),
         max_error=int(archive.facts.get("max_error", 0)),
+        made_max_error=int(archive.facts.get("made_max_error", 0)),
+        kept_levels=_kept(source, plan, options),
         dropped=tuple(name for name in facts.associated if name not in kept),
         kept=kept,
         resumed=plan.task_count,
@@ -464,10 +571,14 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        reversible=archive.facts.get("reversible"),
+        unkept=archive.facts.get("unkept", {}),
     )
 
 
-def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> dict[str, float]:
+def _run(
+    job: Job, journal: Journal, executor: Executor, progress: Progress, limit: Limit | None = None
+) -> dict[str, float]:
     """Do every task that the journal does not have; return the seconds by stage."""
     bad: list[BadTile] = []
     stages = np.zeros(4)
@@ -495,6 +606,8 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
                 bad.extend(outcome.bad)
                 continue
             journal.add(outcome.record)
+            if limit is not None:
+                limit.add(outcome.record)
             stages += outcome.seconds
             progress.advance(outcome.record.tiles)
     if bad:
@@ -503,8 +616,16 @@ def _run(job: Job, journal: Journal, executor: Executor, progress: Progress) -> 
     return dict(zip(("read", "encode", "write", "check"), stages.tolist(), strict=True))
 
 
-def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOptions, made_by: str) -> tuple[str, ...]:
-    """Write hashes, metadata and associated images; return the names of the latter."""
+def _finish(
+    job: Job,
+    journal: Journal,
+    source: PixelSource,
+    options: ConvertOptions,
+    made_by: str,
+    threads: int,
+    progress: Progress,
+) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    """Write hashes, metadata, associated images, the byte map; return the images' names and the map's facts."""
     for index, level in enumerate(job.plan.levels):
         hashes = np.zeros((*level.at(level.rows, level.columns, level.stack), 32), np.uint8)
         rows, columns = level.shards
@@ -516,30 +637,58 @@ def _finish(job: Job, journal: Journal, source: PixelSource, options: ConvertOpt
     kept = tuple(name for name in source.facts.associated if name in options.keep)
     for name in kept:
         write_associated(job.data, name, source.associated(name), options.version)
-    facts = {
+    facts = _facts(source, job.plan, options, made_by, kept, list(journal.records.values()))
+    mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
+    channels = source.facts.channels
+
+    def write(more: Mapping[str, Any]) -> None:
+        both = {**facts, **more}
+        write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=both, channels=channels, prior=job.prior)
+
+    write({})
+    if not options.reversible:
+        return kept, None
+    archive = open_archive(job.data)
+    reversible = add_source_map(job.source, source, archive, job.version, threads, progress)
+    write({"reversible": reversible})
+    return kept, reversible
+
+
+def _facts(
+    source: PixelSource,
+    plan: Plan,
+    options: ConvertOptions,
+    made_by: str,
+    kept: Sequence[str],
+    records: list[TaskRecord],
+) -> dict[str, Any]:
+    """Return what the archive records about itself."""
+    return {
         **stored_facts(source.facts, options.tau),
-        "pyramid": FILTER if job.plan.made_levels else "levels of the source",
-        "levels_made": job.plan.made_levels,
+        "made_tau": plan.levels[-1].tau if plan.made_levels else None,
+        "pyramid": FILTER if plan.made_levels else "levels of the source",
+        "levels_made": plan.made_levels,
         "associated_kept": list(kept),
         "options": options.to_json(),
         "job": made_by,
-        **_totals(list(journal.records.values())),
+        **_totals(plan, records),
     }
-    mpp = None if source.facts.mpp_x is None or source.facts.mpp_y is None else (source.facts.mpp_x, source.facts.mpp_y)
-    channels = source.facts.channels
-    write_metadata(
-        job.data, job.plan, job.version, tau=job.tau, mpp=mpp, facts=facts, channels=channels, prior=job.prior
-    )
-    return kept
 
 
-def _totals(records: list[TaskRecord]) -> dict[str, Any]:
+def _max_error(plan: Plan, records: Sequence[TaskRecord], *, made: bool) -> int:
+    """Return the largest error of levels that were read, or of levels that were made."""
+    return max((record.max_error for record in records if (record.level >= plan.first_made) is made), default=0)
+
+
+def _totals(plan: Plan, records: list[TaskRecord]) -> dict[str, Any]:
     """Sum up what was written; the same whatever the order of the tasks was."""
     return {
-        "max_error": max((record.max_error for record in records), default=0),
+        "max_error": _max_error(plan, records, made=False),
+        "made_max_error": _max_error(plan, records, made=True),
         "source_tile_bytes": sum(record.source_bytes for record in records),
         "tiles_by_mode": _sum(record.tiles_by_mode for record in records),
         "bytes_by_mode": _sum(record.bytes_by_mode for record in records),
+        **({"unkept": unkept} if (unkept := _sum(record.unkept for record in records)) else {}),
     }
 
 
@@ -551,8 +700,13 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {name: total[name] for name in sorted(total)}
 
 
-def _place(journal: Journal, out: Path, overwrite: bool) -> int:
-    """Give the archive its name; return its size."""
+def _place(
+    journal: Journal, out: Path, overwrite: bool, threads: int, progress: Progress, limit: Limit | None = None
+) -> int:
+    """Give the archive its name, unless it is larger than wanted; return its size.
+
+    Of a reversible archive the slide's files are made first.
+    """
     archive = open_archive(journal.data)  # what was written must open
     if out.suffix.lower() in _TIFF_SUFFIXES:
         from dlpr_wsi.sinks.tiff import write_tiff  # type: ignore[import-not-found, unused-ignore]
@@ -564,6 +718,10 @@ def _place(journal: Journal, out: Path, overwrite: bool) -> int:
     else:
         finished = journal.data
         size = directory_bytes(finished)
+    if limit is not None:
+        limit.final(size)
+    if archive.source_map() is not None:
+        prove(finished, threads, progress)
     move_into_place(finished, out, overwrite=overwrite)
     journal.remove()
     return size

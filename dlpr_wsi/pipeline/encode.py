@@ -12,10 +12,23 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr.errors import DlprError
+from dlpr.modes.jpeg.fields import ColourTransform
+from dlpr.modes.jpeg.image import JpegImage
+from dlpr.modes.jpeg.parse import JpegPiece, SourceJpeg, SourcePieces, image_of
+from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.pipeline.jpeg2000 import j2k_pixels, source_j2k
 from dlpr_wsi.sources import Coding, SourceTile
 
-__all__ = ["Decoder", "decode_chunks", "encode_chunks", "keeps_jpeg", "mode_name", "padded", "source_jpeg"]
+__all__ = [
+    "Decoder",
+    "decode_chunks",
+    "encode_chunks",
+    "jpeg_image",
+    "keeps_jpeg",
+    "mode_name",
+    "padded",
+    "source_jpeg",
+]
 
 
 def mode_name(stream: bytes) -> str:
@@ -28,13 +41,24 @@ def keeps_jpeg() -> bool:
     return "source_jpegs" in inspect.signature(dlpr.encode_batch).parameters
 
 
-def source_jpeg(tile: SourceTile) -> Any:
+def source_jpeg(tile: SourceTile) -> SourceJpeg | SourcePieces:
     """Return a stored tile in the codec's terms."""
-    from dlpr.modes.jpeg.fields import ColourTransform
-    from dlpr.modes.jpeg.parse import SourceJpeg
+    if tile.pieces:
+        return SourcePieces(
+            tuple(JpegPiece(_whole(piece.tile), piece.at, piece.shown) for piece in tile.pieces), tile.background
+        )
+    return _whole(tile)
 
+
+def _whole(tile: SourceTile) -> SourceJpeg:
+    """Return one JPEG in the codec's terms."""
     transform = ColourTransform.YCBCR if tile.ycbcr else ColourTransform.NONE
-    return SourceJpeg(tile.data, tile.tables, transform)
+    return SourceJpeg(tile.data, tile.tables, transform, tile.offset, tile.extended)
+
+
+def jpeg_image(tile: SourceTile, height: int, width: int) -> JpegImage | None:
+    """Return the coefficients behind a chunk of a size in px; None where the codec cannot read the tile."""
+    return image_of(source_jpeg(tile), height, width)
 
 
 def _source(tile: SourceTile) -> Any:
@@ -65,23 +89,16 @@ def padded(
         return pixels
     out = np.full((height, width, pixels.shape[2]), fill, np.uint8)
     if tile is not None and keeps_jpeg():
-        whole = j2k_pixels(tile) if tile.coding is Coding.JPEG2000 else _jpeg_pixels(tile)
-        if whole is not None and whole.shape == out.shape:
-            out = whole
+        if tile.coding is Coding.JPEG2000:
+            whole = j2k_pixels(tile)
+            if whole is not None and whole.shape == out.shape:
+                out = whole
+        else:
+            image = jpeg_image(tile, height, width)
+            if image is not None and image.components == out.shape[2]:
+                out = synthesise(image)
     out[: pixels.shape[0], : pixels.shape[1]] = pixels
     return out
-
-
-def _jpeg_pixels(tile: SourceTile) -> NDArray[np.uint8] | None:
-    """Decode a stored tile in the codec's own arithmetic; None where it is of a kind that the codec does not read."""
-    from dlpr.modes.jpeg.parse import parse
-    from dlpr.modes.jpeg.synthesis import synthesise
-
-    described = source_jpeg(tile)
-    try:
-        return synthesise(parse(described.data, described.tables, described.transform))
-    except DlprError:
-        return None
 
 
 def encode_chunks(

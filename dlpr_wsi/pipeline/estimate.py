@@ -1,23 +1,67 @@
-"""The size of an archive before it is made, from a sample of tiles."""
+"""The size of an archive before it is made, from a sample of chunks of each level.
+
+::
+
+    level --some chunks, evenly--> streams --by the bytes that the file holds, or by chunks--> size, with its margin
+
+Where the slide's file holds the data behind a level, the sample gives bytes of stream for each byte in the file: tissue
+and background differ by a factor of a hundred in both. Of three ways to scale up (by chunks, in proportion to these
+bytes, on a line through them) the one is taken that explains the sample best.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+import dlpr
+from dlpr_wsi.errors import SourceError
 from dlpr_wsi.pipeline.encode import encode_chunks, mode_name, padded
-from dlpr_wsi.pipeline.plan import Plan, SourceTiles
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
 from dlpr_wsi.sinks.omezarr import fill_value
 from dlpr_wsi.sources import PixelSource, SourceTile
+from dlpr_wsi.stored import SlideStore
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "LevelEstimate", "estimate"]
 
-_SHARE, _MIN, _MAX = 32, 8, 48  # tiles: one in 32, at least 8, at most 48
+_SHARE = 32  # one chunk in so many is encoded, but
+_FIRST, _LOWER = (16, 48), (6, 16)  # at least and at most so many of level 0, of each other level
+_MADE = 2  # made levels that are sampled: a chunk of the third needs 64 of level 0
+_FLOOR = 0.03  # margin of a level that is not encoded whole: what a small sample cannot show
+_STEPS = (0.7548776662466927, 0.5698402909980532)  # 1 / g and 1 / g^2, g^3 = g + 1: no two places are near
+_WIDE = 2  # standard errors in a margin
+_CHECKED = 1.8  # time of encoding and checking over that of encoding
+
+
+@dataclass(frozen=True)
+class LevelEstimate:
+    """What a level will probably take.
+
+    Parameters
+    ----------
+    chunks : int
+        Chunks that were encoded for it; 0 where the level above was taken instead.
+    bytes : int
+        Expected size of all its chunks.
+    margin : int
+        How far it may be off: two standard errors, at least 3 %; 0 where all its chunks were encoded.
+    modes : mapping of str to int
+        How the chunks of the sample were coded.
+    seconds : float
+        Expected time of encoding it.
+    """
+
+    chunks: int
+    bytes: int
+    margin: int
+    modes: Mapping[str, int]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,51 +71,193 @@ class Estimate:
     Parameters
     ----------
     tiles : int
-        Tiles that were encoded for it.
+        Chunks that were encoded for it.
     archive_bytes : int
-        Expected size of all chunks.
+        Expected size of the archive: chunks, and what comes beside them.
     seconds : float
         Expected time of encoding and checking with the same threads.
     modes : mapping of str to int
-        How the tiles of the sample were coded.
+        How the chunks of the sample were coded.
+    margin : int
+        How many bytes ``archive_bytes`` may be off.
+    levels : tuple of LevelEstimate
+        Level by level.
     """
 
     tiles: int
     archive_bytes: int
     seconds: float
     modes: Mapping[str, int] = field(default_factory=dict)
+    margin: int = 0
+    levels: tuple[LevelEstimate, ...] = ()
+
+    @property
+    def least(self) -> int:
+        """The smallest size that is likely."""
+        return max(0, self.archive_bytes - self.margin)
 
 
-def estimate(source: PixelSource, plan: Plan, tau: int, source_tiles: SourceTiles, threads: int) -> Estimate:
-    """Encode tiles spread evenly over level 0 and scale up.
+def estimate(
+    source: PixelSource,
+    plan: Plan,
+    source_tiles: SourceTiles,
+    threads: int,
+    *,
+    prior: dlpr.Prior | None = None,
+    beside: int = 0,
+) -> Estimate:
+    """Encode chunks spread evenly over each level and scale up.
 
-    Lower levels are taken to cost what level 0 costs per tile.
+    Parameters
+    ----------
+    source : PixelSource
+        The slide with the levels of the archive.
+    plan : Plan
+        Its levels.
+    source_tiles : SourceTiles
+        Whether the slide's own tiles may be kept.
+    threads : int
+        Of the codec.
+    prior : dlpr.Prior or None
+        The slide's, which its chunks will be coded with.
+    beside : int
+        Bytes of the archive that are no chunks: metadata, hashes, indexes of shards.
 
     Raises
     ------
     dlpr_wsi.errors.SourceError
-        A tile of the sample cannot be read.
+        A chunk of the sample cannot be read.
     """
-    level = plan.levels[0]
+    levels: list[LevelEstimate] = []
+    for index, level in enumerate(plan.levels):
+        if index >= plan.first_made + _MADE:
+            levels.append(_like(levels[-1], plan.levels[index - 1], level))
+        else:
+            levels.append(_sample(source, level, index, source_tiles, threads, prior))
+    modes: Counter[str] = Counter()
+    for one in levels:
+        modes.update(one.modes)
+    return Estimate(
+        tiles=sum(one.chunks for one in levels),
+        archive_bytes=sum(one.bytes for one in levels) + beside,
+        seconds=_CHECKED * sum(one.seconds for one in levels),
+        modes=dict(modes),
+        margin=round(math.hypot(*(one.margin for one in levels))),
+        levels=tuple(levels),
+    )
+
+
+def _like(above: LevelEstimate, taken: LevelPlan, level: LevelPlan) -> LevelEstimate:
+    """Take a level's chunks to cost what those of the level above do."""
+    share = level.tiles / taken.tiles
+    return LevelEstimate(0, round(above.bytes * share), round(above.margin * share), {}, above.seconds * share)
+
+
+def _sample(
+    source: PixelSource,
+    level: LevelPlan,
+    index: int,
+    source_tiles: SourceTiles,
+    threads: int,
+    prior: dlpr.Prior | None,
+) -> LevelEstimate:
+    """Encode some chunks of a level."""
     places = level.rows * level.columns
-    count = min(places, max(1, _MIN // level.stack, min(_MAX // level.stack, places // _SHARE)))
-    chosen = [(2 * i + 1) * places // (2 * count) for i in range(count)]
+    least, most = (max(1, number // level.stack) for number in (_LOWER if index else _FIRST))
+    count = min(places, max(least, min(most, places // _SHARE)))
+    chosen = _spread(level.rows, level.columns, count)
     images: list[NDArray[np.uint8]] = []
     stored: list[SourceTile | None] = []
-    for index in chosen:
-        row, column = divmod(index, level.columns)
+    follows = level.follows_source and source_tiles is not SourceTiles.NEVER
+    for row, column in chosen:
         x, y, width, height = level.box(row, column)
-        follows = level.follows_source and source_tiles is not SourceTiles.NEVER
-        tile = source.source_tile(0, row, column) if follows else None
-        pixels = source.read(x, y, width, height)
-        whole = padded(pixels, level.tile_height, level.tile_width, tile, fill_value(level.channels))
+        tile = _stored_tile(source, index, row, column) if follows else None
+        whole = padded(
+            source.read(x, y, width, height, index),
+            level.tile_height,
+            level.tile_width,
+            tile,
+            fill_value(level.channels),
+        )
         images += [level.part(whole, channel) for channel in range(level.stack)]
         stored += [tile] * level.stack
     begin = time.perf_counter()
-    streams = encode_chunks(images, tau, stored, threads)
-    seconds = time.perf_counter() - begin
-    encoded = sum(image.shape[0] * image.shape[1] for image in images)
-    scale = sum(one.tiles * one.tile_width * one.tile_height for one in plan.levels) / encoded
-    size = sum(len(stream) for stream in streams)
-    modes = Counter(mode_name(stream) for stream in streams)
-    return Estimate(len(streams), round(size * scale), 1.8 * seconds * scale, dict(modes))
+    streams = encode_chunks(images, level.tau, stored, threads, prior)
+    seconds = (time.perf_counter() - begin) * places / count
+    sizes = np.array([sum(map(len, streams[i : i + level.stack])) for i in range(0, len(streams), level.stack)], float)
+    modes = dict(Counter(mode_name(stream) for stream in streams))
+    if count == places:
+        return LevelEstimate(len(streams), int(sizes.sum()), 0, modes, seconds)
+    total, error = float(sizes.mean() * places), _error(sizes, places)
+    held = _held(source, index, (level.width, level.height), [level.box(row, column) for row, column in chosen])
+    if held is not None:
+        total, error = min([(total, error), *_by_bytes(sizes, *held, places)], key=lambda found: found[1])
+    return LevelEstimate(len(streams), round(total), round(max(_WIDE * error, _FLOOR * total)), modes, seconds)
+
+
+def _spread(rows: int, columns: int, count: int) -> list[tuple[int, int]]:
+    """Return so many different places, spread evenly over both axes: every n-th place could all be of one column."""
+    if count == rows * columns:
+        return [divmod(place, columns) for place in range(count)]
+    found: dict[tuple[int, int], None] = {}
+    number = 0
+    while len(found) < count:
+        down, across = (0.5 + number * _STEPS[0]) % 1, (0.5 + number * _STEPS[1]) % 1
+        found[int(down * rows), int(across * columns)] = None
+        number += 1
+    return sorted(found)
+
+
+def _stored_tile(source: PixelSource, index: int, row: int, column: int) -> SourceTile | None:
+    """Return what the file holds behind a chunk; None where it cannot be read, as the conversion takes it too."""
+    try:
+        return source.source_tile(index, row, column)
+    except SourceError:
+        return None
+
+
+def _error(values: NDArray[np.float64], places: int, fitted: int = 1) -> float:
+    """Return the standard error of a sum over all places, from some of them, to which so many numbers were fitted."""
+    count = len(values)
+    if count <= fitted:
+        return math.inf
+    return float(places * math.sqrt((1 - count / places) * values.var(ddof=fitted) / count))
+
+
+def _by_bytes(
+    sizes: NDArray[np.float64], inside: NDArray[np.float64], everything: float, places: int
+) -> Iterator[tuple[float, float]]:
+    """Yield sums and standard errors by the bytes in the file: streams in proportion to them; and on a line."""
+    if inside.sum() > 0:
+        ratio = sizes.sum() / inside.sum()
+        yield float(ratio * everything), _error(sizes - ratio * inside, places)
+    spread = float(((inside - inside.mean()) ** 2).sum())
+    if spread > 0:
+        slope = float(((inside - inside.mean()) * (sizes - sizes.mean())).sum()) / spread
+        total = places * sizes.mean() + slope * (everything - places * inside.mean())
+        yield max(0.0, float(total)), _error(sizes - slope * inside, places, 2)
+
+
+def _held(
+    source: PixelSource, index: int, edge: tuple[int, int], boxes: Sequence[tuple[int, int, int, int]]
+) -> tuple[NDArray[np.float64], float] | None:
+    """Return the bytes that the file holds of each box, and of the whole level; None where that is not known."""
+    store: SlideStore | None = getattr(source, "store", None)
+    level = None if store is None else store.levels.get(index)
+    if level is None:
+        return None
+    try:
+        parts = [(p.x, p.y, p.width, p.height, sum(r.size for r in p.ranges)) for p in level.parts()]
+    except Exception:  # damaged: every chunk at fault is named by the conversion
+        return None
+    if not parts:
+        return None
+    x, y, width, height, size = np.array(parts, float).T
+    width = np.clip(edge[0] - x, 1, width)  # what lies beyond the level's edge is in no chunk
+    height = np.clip(edge[1] - y, 1, height)
+    inside = []
+    for left, top, wide, high in boxes:
+        across = np.clip(np.minimum(x + width, left + wide) - np.maximum(x, left), 0, None)
+        down = np.clip(np.minimum(y + height, top + high) - np.maximum(y, top), 0, None)
+        inside.append(float((size * across * down / (width * height)).sum()))
+    return np.array(inside), float(size.sum())

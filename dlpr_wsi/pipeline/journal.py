@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +46,8 @@ class TaskRecord:
         Largest error of a sample.
     source_bytes : int
         Size of the slide's own tiles under these chunks, where known; else 0.
+    unkept : mapping of str to int
+        Chunks that are not what the file holds behind them, by reason (`dlpr_wsi.pipeline.unkept`).
     """
 
     key: str
@@ -54,6 +56,12 @@ class TaskRecord:
     bytes_by_mode: Mapping[str, int]
     max_error: int
     source_bytes: int = 0
+    unkept: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def level(self) -> int:
+        """The level that it belongs to."""
+        return int(self.key.split("/")[0])
 
     @property
     def tiles(self) -> int:
@@ -69,6 +77,7 @@ class TaskRecord:
             "bytes": dict(self.bytes_by_mode),
             "max_error": self.max_error,
             "source_bytes": self.source_bytes,
+            "unkept": dict(self.unkept),
         }
 
     @classmethod
@@ -81,6 +90,7 @@ class TaskRecord:
             {str(mode): int(size) for mode, size in line["bytes"].items()},
             int(line["max_error"]),
             int(line["source_bytes"]),
+            {str(reason): int(count) for reason, count in line.get("unkept", {}).items()},
         )
 
 

@@ -7,19 +7,32 @@ Nothing here depends on the machine, so that the same slide gives the same archi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dlpr_wsi.sources import Chunked, SlideFacts, TileGrid
 
-__all__ = ["DEFAULT_TILE", "LevelPlan", "Plan", "Pyramid", "SourceTiles", "Task", "make_plan", "pyramid_levels"]
+__all__ = [
+    "DEFAULT_TILE",
+    "MADE_TAU",
+    "LevelPlan",
+    "Plan",
+    "Pyramid",
+    "SourceTiles",
+    "Task",
+    "make_plan",
+    "pyramid_levels",
+    "why_not_followed",
+]
 
 DEFAULT_TILE = 256
+MADE_TAU = 4
+"""Bound of RGB levels made here where the user names none (docs/decisions/0015-made-levels.md); channels keep tau."""
 SHARD_SIDE = 2048  # px: 64 chunks of 256 px, 12 MiB of RGB pixels
 MAX_SHARD_BYTES = 4 * 3 * SHARD_SIDE**2  # of pixels: shards of many channels have shorter sides
 MAX_SHARD = 16  # chunks along a side
 MIN_SHARDS = 8  # small levels get smaller shards, so that there is something to resume
-_MAX_KEPT = 1024  # px; stored tiles with a longer side are not followed
+_MIN_KEPT, _MAX_KEPT = 16, 1024  # px; stored tiles with a shorter or longer side are not followed
 
 
 class SourceTiles(StrEnum):
@@ -74,6 +87,8 @@ class LevelPlan(Chunked):
         Whether the chunks are the slide's own JPEG tiles.
     channels : int or None
         None: RGB, all three samples in a chunk. Else the number of channels, each in chunks of its own.
+    tau : int
+        Bound on the error of its samples.
     """
 
     width: int
@@ -84,6 +99,7 @@ class LevelPlan(Chunked):
     shard_columns: int
     follows_source: bool
     channels: int | None = None
+    tau: int = 0
 
     @property
     def tiles(self) -> int:
@@ -137,6 +153,11 @@ class Plan:
         return sum(level.width * level.height for level in self.levels)
 
     @property
+    def first_made(self) -> int:
+        """The first level that is made; the number of levels where none is."""
+        return len(self.levels) - self.made_levels
+
+    @property
     def raw_bytes(self) -> int:
         """Size of the pixels, one byte a sample."""
         return sum(level.samples * level.width * level.height for level in self.levels)
@@ -181,6 +202,8 @@ def make_plan(
     tile: int | None = None,
     source_tiles: SourceTiles = SourceTiles.AUTO,
     made_levels: int = 0,
+    tau: int = 0,
+    made_tau: int | None = None,
 ) -> Plan:
     """Cut a slide.
 
@@ -196,32 +219,71 @@ def make_plan(
         Whether chunks follow the slide's tiles.
     made_levels : int
         How many levels at the end are made.
+    tau : int
+        Bound on the error of every sample of the levels that are read from the slide.
+    made_tau : int, optional
+        The same of those that are made, where it is more than ``tau``; by default `MADE_TAU` for RGB and 0 for
+        channels, whose signal can be a few grey values.
     """
-    levels = []
+    levels: list[LevelPlan] = []
     channels = None if facts.channels is None else len(facts.channels)
+    if made_tau is None:
+        made_tau = MADE_TAU if channels is None else 0
     for level, grid in zip(facts.levels, grids, strict=True):
-        follows = (
-            grid is not None
-            and channels is None
-            and source_tiles is not SourceTiles.NEVER
-            and max(grid.width, grid.height) <= _MAX_KEPT
-            and min(grid.width, grid.height) >= 16
-            and tile in (None, grid.width)
-            and tile in (None, grid.height)
-        )
+        follows = grid is not None and not why_not_followed(grid, channels, tile, source_tiles)
         width = height = tile or DEFAULT_TILE
+        together = 1
         if follows and grid is not None:
-            width, height = grid.width, grid.height
-        levels.append(_cut(level.width, level.height, width, height, follows, channels))
+            width, height, together = grid.width, grid.height, grid.together
+        made = len(levels) >= len(facts.levels) - made_levels
+        cut = _cut(level.width, level.height, width, height, follows, channels, together)
+        levels.append(replace(cut, tau=max(tau, made_tau) if made else tau))
     return Plan(tuple(levels), made_levels)
 
 
-def _cut(width: int, height: int, tile_width: int, tile_height: int, follows: bool, channels: int | None) -> LevelPlan:
-    """Choose the shards of a level."""
+def why_not_followed(grid: TileGrid, channels: int | None, tile: int | None, source_tiles: SourceTiles) -> str:
+    """Say why chunks do not follow a level's stored tiles; empty where they do.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The stored tiles.
+    channels : int or None
+        Of the image.
+    tile, source_tiles
+        As of `make_plan`.
+    """
+    size = str(grid.width) if grid.width == grid.height else f"{grid.width} x {grid.height}"
+    if source_tiles is SourceTiles.NEVER:
+        return "--source-tiles never was given"
+    if channels is not None:
+        return "its channels are coded one by one"
+    if max(grid.width, grid.height) > _MAX_KEPT:
+        return f"tiles of {size} px are not followed, those of up to {_MAX_KEPT} px are"
+    if min(grid.width, grid.height) < _MIN_KEPT:
+        return f"tiles of {size} px are not followed, those of {_MIN_KEPT} px and more are"
+    if tile not in (None, grid.width) or tile not in (None, grid.height):
+        return f"--tile {tile} was given, and the slide's tiles have {size} px: leave it out to keep them"
+    return ""
+
+
+def _cut(
+    width: int,
+    height: int,
+    tile_width: int,
+    tile_height: int,
+    follows: bool,
+    channels: int | None,
+    together: int,
+) -> LevelPlan:
+    """Choose the shards of a level; chunks that are to be read together, if they can be, lie in one."""
     rows, columns = -(-height // tile_height), -(-width // tile_width)
     side = max(1, min(MAX_SHARD, SHARD_SIDE // max(tile_width, tile_height)))
     while side > 2 and -(-rows // side) * -(-columns // side) < MIN_SHARDS:
         side //= 2
     while channels is not None and side > 1 and channels * side * side * tile_width * tile_height > MAX_SHARD_BYTES:
         side //= 2
-    return LevelPlan(width, height, tile_width, tile_height, min(side, rows), min(side, columns), follows, channels)
+    wide, high = side, side
+    while together > wide and wide < MAX_SHARD:
+        wide, high = min(2 * wide, together, MAX_SHARD), max(1, high // 2)
+    return LevelPlan(width, height, tile_width, tile_height, min(high, rows), min(wide, columns), follows, channels)

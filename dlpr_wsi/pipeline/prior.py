@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr.errors import DlprError
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import parse
 from dlpr.modes.jpeg.prior import MAX_BYTES
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.pipeline.encode import source_jpeg
-from dlpr_wsi.pipeline.plan import Plan, SourceTiles
+from dlpr_wsi.pipeline.encode import jpeg_image
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
 from dlpr_wsi.sources import Coding, PixelSource
 
 __all__ = ["slide_prior"]
@@ -41,7 +39,7 @@ def slide_prior(source: PixelSource, plan: Plan, source_tiles: SourceTiles) -> d
     if places < _FEWEST or not level.follows_source or source_tiles is SourceTiles.NEVER or level.channels is not None:
         return None
     count = _LEARN + _TRY
-    found = [_tile(source, *divmod((2 * i + 1) * places // (2 * count), level.columns)) for i in range(count)]
+    found = [_tile(source, level, *divmod((2 * i + 1) * places // (2 * count), level.columns)) for i in range(count)]
     tried = [image for i, image in enumerate(found) if i % 5 == 4 and image is not None]
     taught = [image for i, image in enumerate(found) if i % 5 != 4 and image is not None]
     if len(taught) < _LEARN // 4 or not tried:
@@ -59,16 +57,15 @@ def slide_prior(source: PixelSource, plan: Plan, source_tiles: SourceTiles) -> d
     return prior if saved > 1.2 * len(prior.data) else None
 
 
-def _tile(source: PixelSource, row: int, column: int) -> JpegImage | None:
+def _tile(source: PixelSource, level: LevelPlan, row: int, column: int) -> JpegImage | None:
     """Read a tile's coefficients; None where there is no tile that the codec reads."""
     try:
         tile = source.source_tile(0, row, column)
-        if tile is None or tile.coding is not Coding.JPEG:
-            return None
-        described = source_jpeg(tile)
-        return parse(described.data, described.tables, described.transform)
-    except (DlprError, SourceError):  # the conversion names every tile that cannot be read
+    except SourceError:  # the conversion names every tile that cannot be read
         return None
+    if tile is None or tile.coding is not Coding.JPEG:
+        return None
+    return jpeg_image(tile, level.tile_height, level.tile_width)
 
 
 def _size(image: JpegImage) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
@@ -31,12 +32,13 @@ from dlpr_wsi.pipeline.opinion import (
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task, source_facts, stored_levels
 from dlpr_wsi.progress import NoProgress, Progress
+from dlpr_wsi.reversible.attach import bad_originals
 from dlpr_wsi.sinks.omezarr import OmeVersion
 from dlpr_wsi.sources import Selection, SlideFacts
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
 from dlpr_wsi.sources.opening import open_archive
 
-__all__ = ["BadChunk", "VerifyReport", "verify"]
+__all__ = ["BadChunk", "LevelErrors", "VerifyReport", "verify"]
 
 _GROUP = 4  # chunks along a side of a task where the archive has no shards
 
@@ -63,6 +65,25 @@ class BadChunk(BadTile):
 
 
 @dataclass(frozen=True)
+class LevelErrors:
+    """What a level promises and keeps.
+
+    Parameters
+    ----------
+    level : int
+        Which.
+    tau : int
+        The bound that it promises.
+    max_error : int or None
+        Largest error of a sample that was found; None where nothing was compared.
+    """
+
+    level: int
+    tau: int
+    max_error: int | None
+
+
+@dataclass(frozen=True)
 class VerifyReport:
     """What a verification found.
 
@@ -71,7 +92,7 @@ class VerifyReport:
     tiles : int
         Chunks examined: all of all levels.
     tau : int
-        The bound that the archive promises.
+        The bound that the archive promises for level 0; those of all levels are in ``levels``.
     hashes : bool
         Whether the chunks were compared with recorded hashes.
     source : bool
@@ -86,6 +107,12 @@ class VerifyReport:
         Who read each level of the slide, and how many chunks a second reader confirmed. Empty without a slide.
     no_second : str
         Why there is no second reader; empty where there is one.
+    files : int
+        Files of the slide that a reversible archive was asked for; 0 of any other.
+    bad_files : tuple of str
+        What of them cannot be given back, one sentence each.
+    levels : tuple of LevelErrors
+        Bound and largest error of each level.
     """
 
     tiles: int
@@ -97,11 +124,14 @@ class VerifyReport:
     seconds: float
     readers: tuple[LevelOpinion, ...] = ()
     no_second: str = ""
+    files: int = 0
+    bad_files: tuple[str, ...] = ()
+    levels: tuple[LevelErrors, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether the archive keeps its promise."""
-        return not self.bad
+        return not self.bad and not self.bad_files
 
 
 @dataclass(frozen=True)
@@ -165,7 +195,6 @@ def verify(
         source=(source or archive).absolute(),
         data=archive.absolute(),
         plan=plan,
-        tau=opened.tau,
         version=OmeVersion.V05 if opened.levels[0].zarr_format == 3 else OmeVersion.V04,
         source_tiles=SourceTiles.NEVER,
         threads=executor.threads,
@@ -174,7 +203,7 @@ def verify(
     )
     function = _check_archive if source is None else _check_against_source
     bad: list[BadChunk] = []
-    errors: list[int] = []
+    errors: dict[int, int] = {}
     opinions: list[tuple[int, Opinion]] = []
     second, why = (None, "") if facts is None else second_name(job, facts)
     try:
@@ -188,10 +217,12 @@ def verify(
                     )
                     continue
                 bad.extend(result.bad)
-                errors.extend(result.errors)
+                if result.errors:
+                    errors[result.level] = max(*result.errors, errors.get(result.level, 0))
                 if result.opinion is not None:
                     opinions.append((result.level, result.opinion))
                 progress.advance(result.tiles)
+        files, bad_files = bad_originals(opened, executor.threads, progress)
     finally:
         progress.close()
         if own:
@@ -204,11 +235,14 @@ def verify(
         tau=opened.tau,
         hashes=all(opened.hashes(level.index) is not None for level in opened.levels),
         source=source is not None,
-        max_error=max(errors, default=None),
+        max_error=max(errors.values(), default=None),
         bad=tuple(sorted(bad)),
         seconds=time.perf_counter() - begin,
         readers=() if facts is None else sum_opinions(len(plan.levels), first, second, opinions),
         no_second=why,
+        files=files,
+        bad_files=bad_files,
+        levels=tuple(LevelErrors(index, tau, errors.get(index)) for index, tau in enumerate(opened.level_tau)),
     )
 
 
@@ -238,6 +272,7 @@ def _cut(level: ArchiveLevel) -> LevelPlan:
         level.shard_columns or _GROUP,
         follows_source=False,
         channels=level.channels,
+        tau=level.tau,
     )
 
 
@@ -287,7 +322,7 @@ def _check_against_source(job: Job, task: Task) -> _Found:
         for place, message in ((level.chunks(task)[number], message) for number, message in opinion.differing)
         if place not in worse
     ]
-    return replace(found, bad=(*found.bad, *differing), level=task.level, opinion=opinion)
+    return replace(found, bad=(*found.bad, *differing), opinion=opinion)
 
 
 @lru_cache(maxsize=16)
@@ -302,7 +337,6 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
     """Check hash, header, shape and, where the slide's pixels are given, the error of each chunk of a task."""
     archive, hashes = _opened(job.data, job.key, task.level)
     level = job.plan.levels[task.level]
-    promised = archive.levels[task.level].tau
     bad: list[BadChunk] = []
     errors: list[int] = []
     keys = level.keys(task)
@@ -324,25 +358,35 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
     decoded = decode_chunks(list(streams.values()), Decoder(job.threads, job.device))
     for (number, stream), image in zip(streams.items(), decoded, strict=True):
         row, column, channel = keys[number]
-        problem: tuple[str, str] | None = None
-        if isinstance(image, DlprError):
-            problem = (image.reason, str(image).removeprefix("dlpr: "))
-        elif image.shape != (level.chunk_samples, level.tile_height, level.tile_width):
-            problem = ("shape", f"it holds an image of shape {image.shape}")
-        else:
-            if pixels is not None:
-                largest = largest_error(image, level.part(pixels[number // level.stack], channel))
-                errors.append(largest)
-                if largest > promised:
-                    problem = ("error-above-tau", f"max |error| {largest} is above tau {promised}")
-            if (
-                hashes is not None
-                and problem is None
-                and hashlib.sha256(stream).digest() != hashes[level.at(row, column, channel)].tobytes()
-            ):
-                problem = ("hash", "its stream is not the one that was written: the recorded SHA-256 differs")
+        expected = None if pixels is None else level.part(pixels[number // level.stack], channel)
+        recorded = None if hashes is None else hashes[level.at(row, column, channel)].tobytes()
+        problem, largest = _judge(level, stream, image, expected, recorded)
+        if largest is not None:
+            errors.append(largest)
         if problem is not None:
             reason, message = problem
             named = message if level.channels is None else f"channel {channel}: {message}"
             bad.append(_bad(level, task.level, row, column, reason, named))
-    return _Found(len(keys), tuple(bad), tuple(errors))
+    return _Found(len(keys), tuple(bad), tuple(errors), task.level)
+
+
+def _judge(
+    level: LevelPlan,
+    stream: bytes,
+    image: NDArray[np.uint8] | DlprError,
+    expected: NDArray[np.uint8] | None,
+    recorded: bytes | None,
+) -> tuple[tuple[str, str] | None, int | None]:
+    """Return what is wrong with a chunk, as reason and message, and its largest error where it can be compared."""
+    if isinstance(image, DlprError):
+        return (image.reason, str(image).removeprefix("dlpr: ")), None
+    if image.shape != (level.chunk_samples, level.tile_height, level.tile_width):
+        return ("shape", f"it holds an image of shape {image.shape}"), None
+    largest = None if expected is None else largest_error(image, expected)
+    if largest is not None and largest > level.tau:
+        return ("error-above-tau", f"max |error| {largest} is above tau {level.tau}"), largest
+    if expected is None and (bound := dlpr.inspect(stream).tau) > level.tau:
+        return ("tau", f"it was coded within {bound}, its level promises {level.tau}"), largest
+    if recorded is not None and hashlib.sha256(stream).digest() != recorded:
+        return ("hash", "its stream is not the one that was written: the recorded SHA-256 differs"), largest
+    return None, largest

@@ -23,7 +23,9 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
 from dlpr_wsi.pipeline.journal import TaskRecord
+from dlpr_wsi.pipeline.kept import kept_levels
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
+from dlpr_wsi.pipeline.unkept import LOST, count_unkept, why_unkept
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts, SourceTile
 from dlpr_wsi.sources.archive import parse_shard_index
@@ -58,8 +60,6 @@ class Job:
         The archive's folder, likewise.
     plan : Plan
         What is cut how.
-    tau : int
-        Bound on the error of every sample.
     version : OmeVersion
         Layout of the archive.
     source_tiles : SourceTiles
@@ -78,7 +78,6 @@ class Job:
     source: Path
     data: Path
     plan: Plan
-    tau: int
     version: OmeVersion
     source_tiles: SourceTiles
     threads: int
@@ -215,7 +214,7 @@ def read_task(job: Job, task: Task) -> tuple[list[NDArray[np.uint8]], list[Sourc
         try:
             with _source(job) as source:
                 pixels = [read for row in _by_row(chunks) for read in _read_row(source, level, task.level, row)]
-                return pixels, _stored_tiles(job, source, level, task.level, chunks), []
+                return pixels, _stored_tiles(source, level, task.level, chunks), []
         except SourceError as error:
             close_source(job.key)  # OpenSlide's handle is of no use after an error
             bad = _find_bad(job, level, task.level, chunks)
@@ -248,12 +247,22 @@ def _read_row(
 
 
 def _stored_tiles(
-    job: Job, source: PixelSource, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]
+    source: PixelSource, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]
 ) -> list[SourceTile | None]:
-    """Return the slide's own tiles, where the chunks follow them."""
+    """Return what the slide's file holds, where the chunks follow it."""
     if not level.follows_source:
         return [None] * len(chunks)
-    return [source.source_tile(index, row, column) for row, column in chunks]
+    return [_stored_tile(source, index, row, column) for row, column in chunks]
+
+
+def _stored_tile(source: PixelSource, index: int, row: int, column: int) -> SourceTile | None:
+    """Return a chunk's stored tile; `LOST` where it cannot be read, for its pixels can."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return source.source_tile(index, row, column)
+        except SourceError:
+            continue
+    return LOST
 
 
 def _find_bad(job: Job, level: LevelPlan, index: int, chunks: Sequence[tuple[int, int]]) -> list[BadTile]:
@@ -263,7 +272,6 @@ def _find_bad(job: Job, level: LevelPlan, index: int, chunks: Sequence[tuple[int
         try:
             with _source(job) as source:
                 _read_row(source, level, index, [(row, column)])
-                _stored_tiles(job, source, level, index, [(row, column)])
         except SourceError as error:
             close_source(job.key)
             bad.append(BadTile(index, row, column, *level.box(row, column), str(error)))
@@ -289,29 +297,28 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     if bad:
         return TaskOutcome(task, None, tuple(bad))
     read = time.perf_counter()
-    source_bytes = sum(tile.bytes for tile in tiles if tile is not None)
     files = chunk_files(job.data, level, job.version, task)
     if all(file.is_file() for file in files):  # an earlier run was killed before it could write this down
-        record, bad = _check(job, task, level, pixels, source_bytes)
+        record, bad = _check(job, task, level, pixels, tiles)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
     size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
     full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, job.tau, stored, job.threads, job.prior)
+    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
-            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(level, mode_name(stream)))
+            BadTile(task.level, row, column, *level.box(row, column), _why_not_kept(job, level, task.level, mode))
             for (row, column, _), stream in zip(level.keys(task), streams, strict=True)
-            if mode_name(stream) not in ("jpeg", "j2k", "constant")
+            if (mode := mode_name(stream)) not in ("jpeg", "j2k", "constant")
         ]
         if bad:
             return TaskOutcome(task, None, tuple(bad))
     write_shard(job.data, level, job.version, task, streams)
     written = time.perf_counter()
-    record, bad = _check(job, task, level, pixels, source_bytes)
+    record, bad = _check(job, task, level, pixels, tiles)
     if record is None:
         for file in files:
             file.unlink(missing_ok=True)  # to be done again
@@ -320,15 +327,21 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     return TaskOutcome(task, record, (), seconds)
 
 
-def _why_not_kept(level: LevelPlan, mode: str) -> str:
+def _why_not_kept(job: Job, level: LevelPlan, index: int, mode: str) -> str:
     """Say why a tile is not kept as the slide's JPEG."""
     if not level.follows_source:
-        return "the slide's level is not made of JPEG tiles that chunks can follow (--source-tiles only)"
+        with _source(job) as source:
+            text = kept_levels(source, job.plan, source_tiles=job.source_tiles)[index].text
+        return f"{text} (--source-tiles only)"
     return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
 
 
 def _check(
-    job: Job, task: Task, level: LevelPlan, pixels: Sequence[NDArray[np.uint8]], source_bytes: int
+    job: Job,
+    task: Task,
+    level: LevelPlan,
+    pixels: Sequence[NDArray[np.uint8]],
+    source: Sequence[SourceTile | None],
 ) -> tuple[TaskRecord | None, list[BadTile]]:
     """Read a task's files back, decode every chunk and compare it with the source."""
     keys = level.keys(task)
@@ -353,15 +366,18 @@ def _check(
             mode = mode_name(stream)
             tiles[mode] += 1
             sizes[mode] += len(stream)
-            if largest <= job.tau:
+            if largest <= level.tau:
                 continue
-            problem = f"max |error| {largest} is above tau {job.tau}"
+            problem = f"max |error| {largest} is above tau {level.tau}"
         if level.channels is not None:
             problem = f"channel {channel}: {problem}"
         bad.append(BadTile(task.level, row, column, *level.box(row, column), problem))
     if bad:
         return None, bad
-    return TaskRecord(task.key, bytes(hashes), dict(tiles), dict(sizes), worst, source_bytes), []
+    source_bytes = sum(tile.bytes for tile in source if tile is not None)
+    pairs = zip(source, map(mode_name, streams[:: level.stack]), pixels, strict=True)
+    unkept = count_unkept(why_unkept(tile, mode, read) for tile, mode, read in pairs)
+    return TaskRecord(task.key, bytes(hashes), dict(tiles), dict(sizes), worst, source_bytes, unkept), []
 
 
 def largest_error(image: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:

@@ -111,6 +111,7 @@ def write_pyramid(
     facts: Mapping[str, Any],
     hashes: Callable[[int, int], bytes] | None = None,
     subifds: bool = True,
+    first_tags: Sequence[tuple[Any, ...]] = (),
 ) -> None:
     """Write all levels of an archive into a new file.
 
@@ -134,6 +135,8 @@ def write_pyramid(
     subifds : bool, default True
         Lower levels as SubIFDs of each page, as OME-TIFF has them; else as pages of their own, which is where
         OpenSlide looks, and no OME-XML, which knows no such levels. RGB only.
+    first_tags : sequence of tuple
+        More tags for the first page, as tifffile's ``extratags``.
 
     Raises
     ------
@@ -158,6 +161,8 @@ def write_pyramid(
             if hashes is not None and first and channel == 0 and level.prior:
                 data = level.prior.data
                 extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(data), data, True))
+            if first and channel == 0:
+                extratags += first_tags
             writer.write(
                 iter(tiles(level.index, channel)),
                 shape=(level.height, level.width, 3) if rgb else (level.height, level.width),

@@ -8,7 +8,7 @@ writes and what ome-zarr-models accepts is tested.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,12 +26,15 @@ from dlpr_wsi.sources.archive import ATTRIBUTES, MISSING
 
 __all__ = [
     "OmeVersion",
+    "bytes_beside",
     "chunk_files",
     "fill_value",
     "ome_attributes",
+    "source_map_file",
     "write_hashes",
     "write_metadata",
     "write_shard",
+    "write_source_map",
 ]
 
 
@@ -115,12 +118,24 @@ def write_hashes(data: Path, level: int, hashes: NDArray[np.uint8], version: Ome
         write_file((folder / str(level)).joinpath(*only), [hashes.tobytes()])
 
 
+def source_map_file(data: Path, version: OmeVersion) -> Path:
+    """Return where the byte map of the slide's own files lies: the only chunk of the array ``source``."""
+    return data.joinpath("source", *["c"] * (version is OmeVersion.V05), "0")
+
+
+def write_source_map(data: Path, size: int, version: OmeVersion) -> None:
+    """Write the metadata of the array ``source``: bytes in one chunk, which readers of OME-Zarr pass over."""
+    if version is OmeVersion.V05:
+        _write_json(data / "source" / "zarr.json", _array_v3([size], [size], [{"name": "bytes"}], 0, ["byte"]))
+    else:
+        _write_json(data / "source" / ".zarray", _array_v2([size], [size], None, 0))
+
+
 def write_metadata(
     data: Path,
     plan: Plan,
     version: OmeVersion,
     *,
-    tau: int,
     mpp: tuple[float, float] | None,
     facts: Mapping[str, Any] | None,
     name: str = "image",
@@ -134,11 +149,9 @@ def write_metadata(
     data : Path
         The group's folder.
     plan : Plan
-        Its levels.
+        Its levels, each with its tau.
     version : OmeVersion
         Of OME-Zarr.
-    tau : int
-        Bound on the error of every sample.
     mpp : tuple of float or None
         Micrometres per px of level 0 in x and y.
     facts : mapping or None
@@ -150,14 +163,62 @@ def write_metadata(
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its chunks were coded with.
     """
-    settings = CodecOptions(tau=tau, prior=prior).to_config()
+    for path, content in _metadata(plan, version, mpp=mpp, facts=facts, name=name, channels=channels, prior=prior):
+        _write_json(data / path, content)
+
+
+def bytes_beside(
+    plan: Plan,
+    version: OmeVersion,
+    *,
+    facts: Mapping[str, Any],
+    channels: Sequence[Channel] | None,
+    prior: dlpr.Prior | None,
+) -> int:
+    """Return the bytes of an archive that are no chunks: metadata, hashes, indexes of shards; to a few hundred.
+
+    Parameters
+    ----------
+    plan, version, facts, channels, prior
+        As of `write_metadata`.
+    """
+    written = [
+        content
+        for _, content in _metadata(plan, version, mpp=(0.25, 0.25), facts=facts, channels=channels, prior=prior)
+    ]
+    size = sum(len(_json(content)) for content in written)
+    for level in plan.levels:
+        size += 32 * level.tiles + len(
+            _json(
+                _array_v3(
+                    [level.rows, level.columns, 32], [1, 1, 32], [{"name": "bytes"}], 0, ["row", "column", "sha256"]
+                )
+            )
+        )
+        if version is OmeVersion.V05:
+            rows, columns = level.shards
+            size += rows * columns * (16 * level.stack * level.shard_rows * level.shard_columns + 4)
+    return size
+
+
+def _metadata(
+    plan: Plan,
+    version: OmeVersion,
+    *,
+    mpp: tuple[float, float] | None,
+    facts: Mapping[str, Any] | None,
+    name: str = "image",
+    channels: Sequence[Channel] | None = None,
+    prior: dlpr.Prior | None = None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the metadata files of an image, the group's last: their names and what they hold."""
     for index, level in enumerate(plan.levels):
+        settings = CodecOptions(tau=level.tau, prior=prior).to_config()
         shape, fill = [level.samples, level.height, level.width], fill_value(level.channels)
         chunk = [level.chunk_samples, level.tile_height, level.tile_width]
-        folder = data / str(index)
         if version is OmeVersion.V04:
             codec = {"id": "dlpr", **settings}
-            _write_json(folder / ".zarray", _array_v2(shape, chunk, codec, fill))
+            yield f"{index}/.zarray", _array_v2(shape, chunk, codec, fill)
             continue
         shard = [level.samples, level.tile_height * level.shard_rows, level.tile_width * level.shard_columns]
         sharding = {
@@ -169,10 +230,10 @@ def write_metadata(
                 "index_location": "end",
             },
         }
-        _write_json(folder / "zarr.json", _array_v3(shape, shard, [sharding], fill, ["c", "y", "x"]))
+        yield f"{index}/zarr.json", _array_v3(shape, shard, [sharding], fill, ["c", "y", "x"])
     own = {} if facts is None else {ATTRIBUTES: dict(facts)}
     ome = ome_attributes(plan.levels, mpp, version, name=name, channels=channels)
-    _write_group(data, {**ome, **own}, version)
+    yield from _group({**ome, **own}, version)
 
 
 class Sized(Protocol):
@@ -278,12 +339,22 @@ def _has_metadata(folder: Path, version: OmeVersion) -> bool:
 
 
 def _write_group(folder: Path, attributes: Mapping[str, Any], version: OmeVersion) -> None:
+    for name, content in _group(attributes, version):
+        _write_json(folder / name, content)
+
+
+def _group(attributes: Mapping[str, Any], version: OmeVersion) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the metadata files of a group."""
     if version is OmeVersion.V05:
-        _write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
+        yield "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
         return
-    _write_json(folder / ".zattrs", dict(attributes))
-    _write_json(folder / ".zgroup", {"zarr_format": 2})
+    yield ".zattrs", dict(attributes)
+    yield ".zgroup", {"zarr_format": 2}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_file(path, [(json.dumps(content, indent=2) + "\n").encode()])
+    write_file(path, [_json(content)])
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

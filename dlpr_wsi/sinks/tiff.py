@@ -21,13 +21,15 @@ from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
 from dlpr_wsi.sinks.place import check_destination
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel
-from dlpr_wsi.sources.tiff_archive import open_tiff_archive, require_tifffile
+from dlpr_wsi.sources.archive import Archive, ArchiveLevel, Extent
+from dlpr_wsi.sources.tiff_archive import TAG_SOURCE, open_tiff_archive, require_tifffile
 
 __all__ = ["TiffReport", "write_tiff"]
 
 _STAND_IN = 8  # Deflate: tifffile takes tiles that are compressed already under any code it knows
 _TAG_COMPRESSION = 259
+_LONG8 = 16
+_COPY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,14 @@ def write_tiff(archive: Archive, out: Path, *, overwrite: bool = False, progress
             return bytes(hashes[index][channel * size : (channel + 1) * size])
 
         with partial_file(out, overwrite=overwrite) as partial:
-            facts = {**archive.facts, "tau": archive.tau, "level_tau": [level.tau for level in archive.levels]}
+            facts = {**archive.facts, "tau": archive.tau, "level_tau": list(archive.level_tau)}
             options = TiffOptions(_STAND_IN, {})
-            write_pyramid(partial, archive, streams, lambda _: options, facts=facts, hashes=digests)
+            source = archive.source_map()
+            tags = [] if source is None else [(TAG_SOURCE, _LONG8, 2, (1, 1), True)]
+            write_pyramid(partial, archive, streams, lambda _: options, facts=facts, hashes=digests, first_tags=tags)
             _set_compression(partial)
+            if source is not None:
+                _append(partial, source)
             _compare(open_tiff_archive(partial), archive, hashes)
             file_bytes = partial.stat().st_size
     finally:
@@ -166,6 +172,22 @@ def _set_compression(path: Path) -> None:
         for page in file.pages:
             for part in (page.aspage(), *(page.aspage().pages or ())):
                 part.tags[_TAG_COMPRESSION].overwrite(COMPRESSION)
+
+
+def _append(path: Path, source: Extent) -> None:
+    """Append the byte map of the slide's own files, and let its tag point there."""
+    with source.file.open("rb") as data, path.open("ab") as out:
+        out.write(bytes(-out.tell() % 8))
+        offset, left = out.tell(), source.size
+        data.seek(source.offset)
+        while left:
+            piece = data.read(min(left, _COPY))
+            if not piece:
+                raise ArchiveError(f"{source.file}: ends early")
+            out.write(piece)
+            left -= len(piece)
+    with require_tifffile().TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[TAG_SOURCE].overwrite((offset, source.size))
 
 
 def _compare(written: Archive, archive: Archive, hashes: list[bytearray]) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "SourceCodec",
     "SourceTile",
     "TileGrid",
+    "TilePiece",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".jp2"})
@@ -127,12 +128,15 @@ class TileGrid:
         Of a tile in px.
     rows, columns : int
         Number of tiles.
+    together : int
+        Tiles of a row that are cheaper to read together: they lie in one run of coded bytes.
     """
 
     width: int
     height: int
     rows: int
     columns: int
+    together: int = 1
 
 
 class Coding(StrEnum):
@@ -156,17 +160,51 @@ class SourceTile:
         Whether the components are Y, Cb, Cr; else they are R, G, B.
     coding : Coding
         What ``data`` is.
+    offset : tuple of int
+        Row and column of the chunk's first px in the image that ``data`` holds, which may be larger.
+    extended : bool
+        Whether the image may end before the chunk does, which then goes on beyond the level's edge.
+    size : int or None
+        Bytes of the file for this chunk, where ``data`` is shared with others.
+    pieces : tuple of TilePiece
+        Where the chunk lies across several images: these, those that hide others last. ``data`` is empty then.
+    background : tuple of int
+        RGB where no piece is seen.
     """
 
     data: bytes
     tables: bytes | None
     ycbcr: bool
     coding: Coding = Coding.JPEG
+    offset: tuple[int, int] = (0, 0)
+    extended: bool = False
+    size: int | None = None
+    pieces: tuple[TilePiece, ...] = ()
+    background: tuple[int, int, int] = (255, 255, 255)
 
     @property
     def bytes(self) -> int:
         """Size of the tile in the file."""
-        return len(self.data)
+        return len(self.data) if self.size is None else self.size
+
+
+@dataclass(frozen=True)
+class TilePiece:
+    """One of several images behind a chunk.
+
+    Parameters
+    ----------
+    tile : SourceTile
+        The image.
+    at : tuple of int
+        Row and column of its top left px in the chunk; negative where it begins outside.
+    shown : tuple of int
+        Top, left, height and width of the part of it that is seen, in px of the image.
+    """
+
+    tile: SourceTile
+    at: tuple[int, int]
+    shown: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
     "MAX_CHANNELS",
     "Archive",
     "ArchiveLevel",
+    "Extent",
     "directory_bytes",
     "is_zarr",
     "named_channels",
@@ -50,6 +51,14 @@ MAX_CHANNELS = 4096
 MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 _MAX_METADATA = 1 << 26  # bytes of a metadata file
 _CACHED_INDEXES = 512
+
+
+class Extent(NamedTuple):
+    """Bytes of a file of the archive."""
+
+    file: Path
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,8 @@ class Archive:
     levels : tuple of ArchiveLevel
         Largest first.
     tau : int
-        The bound on the error of every sample that the metadata promises.
+        The bound on the error of every sample of level 0 that the metadata promises. That of another level can be
+        larger, where the level was made by the conversion: `level_tau`.
     facts : mapping
         What the conversion recorded about the source.
     mpp_x, mpp_y : float or None
@@ -165,6 +175,11 @@ class Archive:
     def mpp(self) -> tuple[float, float] | None:
         """Micrometres per px of level 0 in x and y, where known."""
         return None if self.mpp_x is None or self.mpp_y is None else (self.mpp_x, self.mpp_y)
+
+    @property
+    def level_tau(self) -> tuple[int, ...]:
+        """The bound of each level."""
+        return tuple(level.tau for level in self.levels)
 
     @property
     def background(self) -> tuple[int, int, int]:
@@ -296,6 +311,11 @@ class Archive:
             raise ArchiveError(f"{folder}: the hashes have {len(data)} bytes, not 32 for each chunk")
         return np.frombuffer(data, np.uint8).reshape(shape)
 
+    def source_map(self) -> Extent | None:
+        """Return where the byte map of the slide's own files lies (docs/format/source-map.md); None without one."""
+        file = self.path.joinpath("source", *["c"] * (self.levels[0].zarr_format == 3), "0")
+        return Extent(file, 0, file.stat().st_size) if file.is_file() else None
+
 
 def parse_shard_index(data: bytes, rows: int, columns: int, total: int, file: Path) -> NDArray[np.uint64]:
     """Parse the index at the end of a shard of ``total`` bytes: (rows, columns, 2), offset and size.
@@ -382,7 +402,7 @@ def _open_group(path: Path) -> Archive:
     return Archive(
         path=path,
         levels=tuple(levels),
-        tau=max(level.tau for level in levels),
+        tau=levels[0].tau,
         facts={key: value for key, value in facts.items() if key != "icc_profile"},
         mpp_x=None if mpp_x is None else float(mpp_x),
         mpp_y=None if mpp_y is None else float(mpp_y),

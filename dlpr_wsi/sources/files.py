@@ -11,7 +11,7 @@ from pathlib import Path
 from dlpr_wsi.sources.archive import is_zarr
 from dlpr_wsi.sources.dicom import holds_dicom, is_dicom, slide_series
 
-__all__ = ["slide_bytes", "slide_files"]
+__all__ = ["is_mirax", "slide_bytes", "slide_files"]
 
 _MAX_INDEX = 1 << 20  # bytes of a VMS or VMU file, which lists names
 
@@ -44,6 +44,11 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     elif is_dicom(path):
         beside = {instance.path for instance in slide_series(path).instances}
     return (path, *sorted(beside - {path}))
+
+
+def is_mirax(path: Path) -> bool:
+    """Tell whether a file names a MIRAX slide; its own bytes are a small JPEG, as of any picture."""
+    return path.suffix.lower() == ".mrxs" and (path.with_suffix("") / "Slidedat.ini").is_file()
 
 
 def slide_bytes(path: Path) -> int:

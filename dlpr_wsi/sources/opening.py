@@ -59,6 +59,7 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         The path is missing, or nothing of the kind.
     """
     from dlpr_wsi.sources.dicom import holds_dicom, is_dicom
+    from dlpr_wsi.sources.files import is_mirax
     from dlpr_wsi.sources.header import Kind, sniff
 
     selection = selection or Selection()
@@ -81,7 +82,7 @@ def open_source(path: Path, selection: Selection | None = None) -> PixelSource:
         from dlpr_wsi.sources.tiff import open_tiff
 
         return open_tiff(path, selection)
-    if kind is not None or path.suffix.lower() in IMAGE_SUFFIXES:
+    if not is_mirax(path) and (kind is not None or path.suffix.lower() in IMAGE_SUFFIXES):
         from dlpr_wsi.sources.image import ImageSource
 
         return ImageSource(path, selection)

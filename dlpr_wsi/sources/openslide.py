@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,12 @@ from dlpr_wsi.sources.files import slide_bytes
 from dlpr_wsi.sources.fractional import FractionalLevel
 from dlpr_wsi.sources.icc import fitting
 from dlpr_wsi.sources.properties import allowed_properties
-from dlpr_wsi.sources.slide_pages import SlidePages, open_pages
 from dlpr_wsi.sources.units import plausible
+from dlpr_wsi.stored import SlideStore
+from dlpr_wsi.stored.opening import open_store
+from dlpr_wsi.stored.pages import SlidePages
+from dlpr_wsi.stored.shrunk import left_out
+from dlpr_wsi.stored.strips import StripStore
 from dlpr_wsi.stored.tiff import StoredTiles
 
 try:
@@ -29,6 +33,9 @@ except ImportError as error:
     raise MissingDependencyError("openslide-python (with openslide-bin)", "wsi") from error
 
 __all__ = ["OpenSlideSource"]
+
+_CACHE = 32 << 20  # bytes; OpenSlide's own
+_MOST_CACHE = 2 << 30
 
 
 class OpenSlideSource:
@@ -59,13 +66,16 @@ class OpenSlideSource:
             self._slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError, ValueError) as error:
             raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
-        self._pages = SlidePages()
+        self._store: SlideStore | None = None
         try:
             vendor = self._slide.properties.get("openslide.vendor", "unknown")
             only_one(path, selection, *(("plane",) if vendor == "hamamatsu" else ()))
-            self._pages = open_pages(path, vendor, list(self._slide.level_dimensions), selection)
+            self._store = open_store(path, vendor, list(self._slide.level_dimensions), selection)
+            _hold_largest(self._slide)
+            self._pages = self._store if isinstance(self._store, SlidePages) else None
+            self._shown = _shown(self._store, self._slide.level_count)
             self._background = _colour(self._slide.properties.get("openslide.background-color", "FFFFFF"))
-            self._fractional = self._fractional_levels(vendor)
+            self._fractional = self._fractional_levels()
             self._facts = self._describe(notes)
         except SourceError:
             self.close()
@@ -74,26 +84,28 @@ class OpenSlideSource:
             self.close()
             raise SourceError(f"{path}: OpenSlide cannot open it as a slide ({error})") from error
 
-    def _fractional_levels(self, vendor: str) -> dict[int, FractionalLevel]:
+    def _fractional_levels(self) -> dict[int, FractionalLevel]:
         """Prepare the levels that OpenSlide cannot address everywhere."""
         found = {}
-        for index, downsample in enumerate(self._slide.level_downsamples):
-            if float(downsample).is_integer():
+        for index, shown in enumerate(self._shown):
+            downsample = float(self._slide.level_downsamples[shown])
+            if downsample.is_integer():
                 continue
             level = FractionalLevel(
                 partial(self._at, index),
-                float(downsample),
-                *self._slide.level_dimensions[index],
-                self._stands_in(index, vendor),
-                self._pages.missing.get(index, frozenset()),
+                downsample,
+                *self._slide.level_dimensions[shown],
+                None if self._pages is None else self._pages.standing_in(index),
+                self._missing.get(index, frozenset()),
                 self._background,
             )
             found[index] = level
         return found
 
-    def _stands_in(self, level: int, vendor: str) -> StoredTiles | None:
-        """Return a level's stored tiles, where they are of a kind that can agree with OpenSlide."""
-        return self._pages.standing_in(level, vendor)
+    @property
+    def _missing(self) -> Mapping[int, frozenset[tuple[int, int]]]:
+        """Return the tiles that OpenSlide draws itself, by level."""
+        return {} if self._pages is None else self._pages.missing
 
     def _at(self, level: int, location: tuple[int, int], width: int, height: int) -> NDArray[np.uint8]:
         """Read through OpenSlide at a position of level 0."""
@@ -101,7 +113,7 @@ class OpenSlideSource:
 
     def _describe(self, notes: tuple[str, ...]) -> SlideFacts:
         """Collect what the slide says."""
-        facts = _facts(self._path, self._slide, self._pages.tiles)
+        facts = _facts(self._path, self._slide, self._shown, {} if self._pages is None else self._pages.tiles)
         icc, icc_notes = fitting(facts.icc_profile)
         by_tiles = sorted(index for index, level in self._fractional.items() if level.by_tiles)
         proven = tuple(
@@ -118,12 +130,13 @@ class OpenSlideSource:
         levels = tuple(replace(level, interpolated=index in between) for index, level in enumerate(facts.levels))
         drawn = tuple(
             f"level {index}: {len(places)} tiles that the file lacks are as OpenSlide draws them from the level above"
-            for index, places in self._pages.missing.items()
+            for index, places in self._missing.items()
             if places and index
         )
-        lacking = self._pages.missing.get(0) or (not self._pages.missing and self._pages.lacking())
+        lacking = self._missing.get(0) or (not self._missing and self._pages is not None and self._pages.lacking())
         empty = ("tiles that the file lacks are background",) if lacking else ()
-        notes = (*notes, *self._pages.notes, *icc_notes, *proven, *drawn, *empty)
+        stored = () if self._store is None else self._store.notes
+        notes = (*notes, *stored, *left_out(self._slide.level_count, self._shown), *icc_notes, *proven, *drawn, *empty)
         return replace(facts, levels=levels, icc_profile=icc, notes=notes)
 
     @property
@@ -161,7 +174,7 @@ class OpenSlideSource:
         try:
             if level in self._fractional:
                 return self._fractional[level].read(x, y, width, height)
-            downsample = self._slide.level_downsamples[level]
+            downsample = self._slide.level_downsamples[self._shown[level]]
             return self._region((round(x * downsample), round(y * downsample)), level, width, height)
         except Exception as error:  # OpenSlide's, tifffile's, and what the decoders behind it raise
             raise SourceError(
@@ -170,20 +183,25 @@ class OpenSlideSource:
 
     def _region(self, location: tuple[int, int], level: int, width: int, height: int) -> NDArray[np.uint8]:
         """Read through OpenSlide and composite on the background."""
-        region = self._slide.read_region(location, level, (width, height))
+        region = self._slide.read_region(location, self._shown[level], (width, height))
         if region.getchannel("A").getextrema() != (255, 255):
             backdrop = Image.new("RGBA", region.size, (*self._background, 255))
             region = Image.alpha_composite(backdrop, region)
         return np.asarray(region, dtype=np.uint8)[..., :3]
 
+    @property
+    def store(self) -> SlideStore | None:
+        """What lies in the slide's files."""
+        return self._store
+
     def tile_grid(self, level: int) -> TileGrid | None:
-        """Return the JPEG tiles of a level, or None."""
-        stored = self._pages.tiles.get(level)
-        return stored.grid() if stored is not None and stored.is_kept else None
+        """Return the chunks that follow the stored data of a level, or None."""
+        stored = None if self._store is None else self._store.levels.get(level)
+        return None if stored is None else stored.grid()
 
     def source_tile(self, level: int, row: int, column: int) -> SourceTile | None:
-        """Return a stored JPEG tile, or None."""
-        stored = self._pages.tiles.get(level)
+        """Return what is stored behind a chunk, or None."""
+        stored = None if self._store is None else self._store.levels.get(level)
         try:
             return None if stored is None else stored.tile(row, column)
         except Exception as error:
@@ -205,16 +223,37 @@ class OpenSlideSource:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
-        self._pages.close()
+        if self._store is not None:
+            self._store.close()
 
 
-def _facts(path: Path, slide: openslide.OpenSlide, stored: Mapping[int, StoredTiles]) -> SlideFacts:
+def _hold_largest(slide: openslide.OpenSlide) -> None:
+    """Let OpenSlide keep the largest tile of a slide that it decodes as a whole (a JPEG without restart markers).
+
+    Otherwise it would decode that tile anew for every region.
+    """
+    largest = 0
+    for level in range(slide.level_count):
+        sides = [_number(slide.properties, f"openslide.level[{level}].tile-{side}") for side in ("width", "height")]
+        largest = max(largest, 4 * int(sides[0] or 0) * int(sides[1] or 0))
+    if _CACHE < largest <= _MOST_CACHE:
+        slide.set_cache(openslide.OpenSlideCache(largest + _CACHE))
+
+
+def _shown(store: SlideStore, count: int) -> tuple[int, ...]:
+    """Return OpenSlide's level behind each level of the source."""
+    return store.shown if isinstance(store, StripStore) else tuple(range(count))
+
+
+def _facts(
+    path: Path, slide: openslide.OpenSlide, shown: Sequence[int], stored: Mapping[int, StoredTiles]
+) -> SlideFacts:
     """Pick from OpenSlide's properties what may leave the slide."""
     properties = slide.properties
     codec = source_codec(path, properties)
     levels = tuple(
-        Level(width, height, float(slide.level_downsamples[index]), _level_codec(index, codec, stored))
-        for index, (width, height) in enumerate(slide.level_dimensions)
+        Level(*slide.level_dimensions[level], float(slide.level_downsamples[level]), _level_codec(index, codec, stored))
+        for index, level in enumerate(shown)
     )
     tile_width = _number(properties, "openslide.level[0].tile-width")
     tile_height = _number(properties, "openslide.level[0].tile-height")

@@ -188,8 +188,8 @@ def _qptiff_page(path: Path, page: Any) -> tuple[str, OmeChannel]:
     text = page.description if isinstance(page.description, str) else ""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise refuse(path, "its descriptions have a document type or entities, which are not followed")
-    try:
-        root = ElementTree.fromstring(text.strip("\ufeff\0 \r\n\t").encode())
+    try:  # the scanner's declaration says UTF-16, but a TIFF's text is bytes: what it says is left out
+        root = ElementTree.fromstring(re.sub(r"^<\?xml[^>]*\?>", "", text.strip("\ufeff\0 \r\n\t")).encode())
     except (ElementTree.ParseError, ValueError) as error:
         raise refuse(path, "a page's description is damaged XML") from error
     colour = None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.sources import Level, PixelSource, SlideFacts, SourceTile, TileGrid
+from dlpr_wsi.stored import SlideStore
 
 __all__ = ["FILTER", "PyramidSource", "box_mean"]
 
@@ -56,6 +57,11 @@ class PyramidSource:
         self._facts = replace(source.facts, levels=tuple(made))
 
     @property
+    def store(self) -> SlideStore | None:
+        """What lies in the slide's files, where the source knows it."""
+        return getattr(self._source, "store", None)
+
+    @property
     def facts(self) -> SlideFacts:
         """Those of the source, with the levels that were added."""
         return self._facts
@@ -93,6 +99,11 @@ class PyramidSource:
         if any(missing):
             pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         out[:] = box_mean(pixels)
+
+    @property
+    def source(self) -> PixelSource:
+        """What level 0 comes from."""
+        return self._source
 
     def tile_grid(self, level: int) -> TileGrid | None:
         """Return the stored tiles of level 0; the others have none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +20,9 @@ from dlpr_wsi.sources.ometiff import ome_picture
 from dlpr_wsi.sources.pages import Layout, is_qptiff, plain_layout, plain_picture, qptiff_picture
 from dlpr_wsi.sources.photometric import refusal
 from dlpr_wsi.sources.picture import Picture, refuse
+from dlpr_wsi.stored import StoredLevel
 
-__all__ = ["TiffSource", "open_tiff"]
+__all__ = ["PageStore", "TiffSource", "open_tiff"]
 
 _DLPR = 65471
 
@@ -140,6 +143,18 @@ def _through_openslide(path: Path, selection: Selection, layout: Layout) -> Pixe
     return None
 
 
+@dataclass(frozen=True)
+class PageStore:
+    """A `dlpr_wsi.stored.SlideStore` of the pages that a `TiffSource` reads; closed with it."""
+
+    files: tuple[Path, ...]
+    levels: Mapping[int, StoredLevel]
+    notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Release nothing: the file is the source's."""
+
+
 class TiffSource:
     """A TIFF read by tifffile.
 
@@ -210,6 +225,12 @@ class TiffSource:
         """Return the page of a level that is made of JPEG or JPEG 2000 tiles of RGB px, or None."""
         pages = self._picture.levels[level]
         return pages[0] if self._facts.channels is None and len(pages) == 1 and pages[0].is_kept else None
+
+    @property
+    def store(self) -> PageStore:
+        """What lies in the file behind the levels that are made of JPEG or JPEG 2000 tiles."""
+        found = {level: page for level in range(len(self._picture.levels)) if (page := self._kept(level)) is not None}
+        return PageStore((self._path,), found)
 
     def tile_grid(self, level: int) -> TileGrid | None:
         """Return the JPEG or JPEG 2000 tiles of a level, or None."""

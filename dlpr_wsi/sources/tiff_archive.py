@@ -22,15 +22,26 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr.plugins import CodecOptions
 from dlpr_wsi.errors import ArchiveError, MissingDependencyError
-from dlpr_wsi.sources.archive import MAX_CHANNELS, Archive, ArchiveLevel, named_channels
+from dlpr_wsi.sources.archive import MAX_CHANNELS, Archive, ArchiveLevel, Extent, named_channels
 
-__all__ = ["NAMESPACE", "TAG_HASHES", "TiffArchive", "is_dlpr_tiff", "open_tiff_archive", "require_tifffile"]
+__all__ = [
+    "NAMESPACE",
+    "TAG_HASHES",
+    "TAG_SOURCE",
+    "TiffArchive",
+    "is_dlpr_tiff",
+    "open_tiff_archive",
+    "require_tifffile",
+]
 
 NAMESPACE = "dlpr-wsi/archive"
 """Namespace of the OME annotation that holds an archive's facts as JSON."""
 
 TAG_HASHES = 65472
 """Private tag: the SHA-256 of every tile's bytes, 32 bytes each, in the order of the tiles."""
+
+TAG_SOURCE = 65474
+"""Private tag: offset and size of the byte map of the slide's own files in this file (docs/format/source-map.md)."""
 
 _MAX_TILES = 1 << 26  # of one level
 
@@ -58,6 +69,7 @@ class TiffArchive(Archive):
     """An open TIFF archive; see `Archive`. May be used from many threads."""
 
     tiles: tuple[_Tiles, ...] = field(default=(), repr=False, compare=False)
+    source: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_tiff_archive, (self.path,)
@@ -88,6 +100,10 @@ class TiffArchive(Archive):
     def hashes(self, level: int) -> NDArray[np.uint8] | None:
         """Return the SHA-256 of every tile's stream, as `Archive.hashes` does."""
         return self.tiles[level].hashes
+
+    def source_map(self) -> Extent | None:
+        """Return where the byte map of the slide's own files lies; None without one."""
+        return None if self.source is None else Extent(self.path, *self.source)
 
 
 def require_tifffile() -> ModuleType:
@@ -146,6 +162,7 @@ def open_tiff_archive(path: Path) -> TiffArchive:
                 tiles.append(places)
             mpp = _mpp(page)
             icc = page.tags.valueof(34675)
+            source = page.tags.valueof(TAG_SOURCE)
     except ArchiveError:
         raise
     except Exception as error:  # tifffile raises many kinds for damaged files
@@ -155,14 +172,22 @@ def open_tiff_archive(path: Path) -> TiffArchive:
     return TiffArchive(
         path=path,
         levels=tuple(levels),
-        tau=max(level.tau for level in levels),
+        tau=levels[0].tau,
         facts={key: value for key, value in facts.items() if key != "level_tau"},
         mpp_x=facts.get("mpp_x", mpp[0]),
         mpp_y=facts.get("mpp_y", mpp[1]),
         icc_profile=None if icc is None else bytes(icc),
         channels=named_channels(facts, levels[0].channels, path),
         tiles=tuple(tiles),
+        source=None if source is None else _extent(path, source),
     )
+
+
+def _extent(path: Path, value: Any) -> tuple[int, int]:
+    """Check the tag that says where the byte map is."""
+    if not isinstance(value, tuple) or len(value) != 2 or not all(type(n) is int and 0 <= n < 1 << 62 for n in value):
+        raise ArchiveError(f"{path}: its tag {TAG_SOURCE} is damaged: it names no place in the file")
+    return value
 
 
 def _pages(path: Path, file: Any) -> list[list[Any]]:

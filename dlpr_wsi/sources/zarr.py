@@ -389,14 +389,17 @@ def _codec_name(array: Any) -> str | None:
 def _archive_facts(archive: Archive) -> SlideFacts:
     """Return the facts that an archive recorded about its slide."""
     facts = archive.facts
-    codec = SourceCodec("DLPR", archive.tau > 0)
+    codecs = [SourceCodec("DLPR", tau > 0) for tau in archive.level_tau]
     bounds = facts.get("bounds")
     return SlideFacts(
         name=archive.path.name,
         vendor=str(facts.get("vendor", "unknown")),
         file_bytes=directory_bytes(archive.path),
-        codec=codec,
-        levels=tuple(Level(level.width, level.height, level.downsample, codec) for level in archive.levels),
+        codec=codecs[0],
+        levels=tuple(
+            Level(level.width, level.height, level.downsample, codec)
+            for level, codec in zip(archive.levels, codecs, strict=True)
+        ),
         tile_width=archive.levels[0].tile_width,
         tile_height=archive.levels[0].tile_height,
         mpp_x=archive.mpp_x,

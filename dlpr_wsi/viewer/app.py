@@ -19,11 +19,14 @@ from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
 from dlpr_wsi.errors import UsageError, WsiError
+from dlpr_wsi.reversible.catalogue import Catalogue
+from dlpr_wsi.reversible.originals import MakingCache
 from dlpr_wsi.viewer import compare, iiif
 from dlpr_wsi.viewer.channels import parse
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoomTile, NoSuchTileError, TooLargeError, shrink
 from dlpr_wsi.viewer.engine import BusyError, ChunkEngine, ChunkKey
 from dlpr_wsi.viewer.facts import ChunkFacts, ImageFacts, chunk_facts, image_facts
+from dlpr_wsi.viewer.files import add_files
 from dlpr_wsi.viewer.guard import Guard
 from dlpr_wsi.viewer.images import ImageSet, PixelReader, ViewedImage
 from dlpr_wsi.viewer.metrics import Metrics
@@ -211,7 +214,9 @@ async def _answer(
     return Response(rendered.body, media_type=rendered.media_type, headers={**headers, **rendered.headers})
 
 
-def create_app(images: ImageSet, engine: ChunkEngine, settings: Settings | None = None) -> FastAPI:
+def create_app(
+    images: ImageSet, engine: ChunkEngine, settings: Settings | None = None, originals: Catalogue | None = None
+) -> FastAPI:
     """Return the ASGI application.
 
     Parameters
@@ -222,6 +227,8 @@ def create_app(images: ImageSet, engine: ChunkEngine, settings: Settings | None 
         Decodes and keeps chunks.
     settings : Settings, optional
         Bounds.
+    originals : Catalogue, optional
+        The slides' own files, of those archives that are reversible.
     """
     settings = settings or Settings()
 
@@ -259,6 +266,7 @@ def create_app(images: ImageSet, engine: ChunkEngine, settings: Settings | None 
     _deepzoom(app, service)
     _compare(app, service)
     _iiif(app, service)
+    add_files(app, originals or Catalogue((), MakingCache(0)), service.aside)
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import dlpr
 from dlpr.errors import DlprError
@@ -16,7 +17,7 @@ __all__ = ["ChannelFacts", "ChunkFacts", "ImageFacts", "LevelFacts", "chunk_fact
 
 @dataclass(frozen=True)
 class LevelFacts:
-    """A stored level; sizes in px."""
+    """A stored level; sizes in px. ``tau`` bounds the error of its samples; None for a slide."""
 
     width: int
     height: int
@@ -25,6 +26,7 @@ class LevelFacts:
     tile_height: int
     rows: int
     columns: int
+    tau: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ImageFacts:
     deepzoom_levels, deepzoom_min_level, deepzoom_tile : int
         Number of DeepZoom levels, the smallest that is served, side of a tile in px.
     tau : int or None
-        Bound on the error of every sample.
+        Bound on the error of every sample of level 0; those of other levels are in ``levels``.
     mpp_x, mpp_y : float or None
         Micrometres per px.
     objective_power : float or None
@@ -154,8 +156,8 @@ def image_facts(image: ViewedImage) -> ImageFacts:
     store, facts, zoom = image.store, image.store.facts, image.deepzoom
     level0 = store.levels[0]
     levels = [
-        LevelFacts(g.width, g.height, g.downsample, g.tile_width, g.tile_height, g.rows, g.columns)
-        for g in store.levels
+        LevelFacts(g.width, g.height, g.downsample, g.tile_width, g.tile_height, g.rows, g.columns, tau)
+        for g, tau in zip(store.levels, facts.level_tau or repeat(None), strict=False)
     ]
     return ImageFacts(
         id=image.id,

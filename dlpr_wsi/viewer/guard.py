@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dlpr_wsi.viewer.metrics import Metrics
 
-__all__ = ["CSP", "Guard", "GuardedProtocol"]
+__all__ = ["CSP", "HEAD", "Guard", "GuardedProtocol"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,6 +38,13 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 ]
+HEAD = "dlpr_wsi.head"
+"""Key of a scope that tells a route that only the headers of its answer are wanted."""
+_SHARED = (
+    (b"access-control-expose-headers", b"Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest"),
+    (b"access-control-allow-methods", b"GET, HEAD"),
+    (b"access-control-allow-headers", b"Range, If-Range, If-None-Match, If-Match"),
+)
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "testserver"})
 
 
@@ -86,7 +93,7 @@ class Guard:
         has_body = headers.get(b"content-length", "0") != "0" or b"transfer-encoding" in headers
         started = time.perf_counter()
         head = scope["method"] == "HEAD"
-        inner = {**scope, "method": "GET"} if head else scope  # a copy: the server looks at its own
+        inner = {**scope, "method": "GET", HEAD: True} if head else scope  # a copy: the server looks at its own
         status = 499  # the client went away before there was an answer
 
         async def guarded(message: Message) -> None:
@@ -102,6 +109,8 @@ class Guard:
 
         if self._hosts is not None and _host(headers.get(b"host", "")) not in self._hosts:
             await _refuse(guarded, 400, "this server is not known by that name; see the option --host")
+        elif scope["method"] == "OPTIONS" and self._origins and b"access-control-request-method" in headers:
+            await _permit(guarded)
         elif self._running >= self._concurrency:
             await _refuse(guarded, 503, "too many requests at once; try again in a moment")
         else:
@@ -124,6 +133,8 @@ class Guard:
         leave = asyncio.ensure_future(watch())
         try:
             await asyncio.wait((answer, leave), timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not unanswered():  # a long body takes its time; `GuardedProtocol` cuts off who takes nothing
+                await asyncio.wait((answer, leave), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 answer.result()
             elif not leave.done() and unanswered():
@@ -146,7 +157,7 @@ class Guard:
             found.append((b"access-control-allow-origin", b"*"))
         elif origin is not None and origin in self._origins:
             found.append((b"access-control-allow-origin", origin.encode("latin-1")))
-        return found
+        return [*found, *_SHARED] if len(found) > 2 else found
 
 
 def _host(value: str) -> str:
@@ -154,6 +165,12 @@ def _host(value: str) -> str:
     if value.startswith("["):
         return value[1:].partition("]")[0]
     return value.partition(":")[0].lower()
+
+
+async def _permit(send: Send) -> None:
+    """Answer a browser's question whether a page of another site may ask; the headers say so."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _refuse(send: Send, status: int, text: str) -> None:

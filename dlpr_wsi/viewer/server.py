@@ -12,6 +12,7 @@ import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
@@ -25,6 +26,8 @@ except MissingDependencyError:
 except ImportError as error:
     raise MissingDependencyError(error.name or "a package", "viewer") from error
 
+from dlpr_wsi.reversible.catalogue import Catalogue, reversible_among
+from dlpr_wsi.reversible.originals import MakingCache
 from dlpr_wsi.viewer.engine import ChunkEngine
 from dlpr_wsi.viewer.images import open_images
 
@@ -69,6 +72,7 @@ def serve(
     try:
         images = open_images(paths)
         engine = ChunkEngine(cache_mb * 1_000_000, threads)
+        originals = Catalogue(reversible_among(paths), MakingCache(cache_mb * 250_000), threads, strict=False)
         try:
             local = is_loopback(host)
             settings = Settings(hosts=(host,) if local else None, origins=tuple(allow_origin))
@@ -82,10 +86,12 @@ def serve(
                 )
             for image in images.images.values():
                 print(f"{image.store.name}  {url}view?image={image.id}")
+            for name in originals.names("") or ():
+                print(f"{name}  {url}files/{quote(name, errors='surrogateescape')}")
             print(f"serving {url}  (Ctrl-C ends it)", flush=True)
             server = uvicorn.Server(
                 uvicorn.Config(
-                    create_app(images, engine, settings),
+                    create_app(images, engine, settings, originals),
                     http=GuardedProtocol,
                     ws="none",
                     log_config=None,
@@ -101,6 +107,7 @@ def serve(
         finally:
             engine.close()
             images.close()
+            originals.close()
     finally:
         listener.close()
 

@@ -60,7 +60,7 @@ class StoreFacts:
     raw_bytes : int
         Size of the pixels of all levels.
     tau : int or None
-        Bound on the error of every sample; None for a slide.
+        Bound on the error of every sample of level 0; None for a slide.
     mpp_x, mpp_y : float or None
         Micrometres per px of level 0.
     objective_power : float or None
@@ -71,6 +71,8 @@ class StoreFacts:
         How that slide is compressed, or this one.
     channels : tuple of Channel or None
         None: an RGB picture. Else the channels, which are shown in their colours.
+    level_tau : tuple of int or None
+        The bound of each level; None for a slide.
     """
 
     kind: str
@@ -83,6 +85,7 @@ class StoreFacts:
     source_bytes: int | None
     source_codec: str | None
     channels: tuple[Channel, ...] | None = None
+    level_tau: tuple[int, ...] | None = None
 
 
 class ChunkStore(Protocol):
@@ -140,6 +143,7 @@ class ArchiveStore:
             bytes=_size(archive.path),
             raw_bytes=sum(level.samples * level.width * level.height for level in self.levels),
             tau=archive.tau,
+            level_tau=archive.level_tau,
             mpp_x=archive.mpp_x,
             mpp_y=archive.mpp_y,
             objective_power=_number(facts.get("objective_power")),
@@ -190,6 +194,7 @@ class SlideStore:
             bytes=facts.file_bytes,
             raw_bytes=sum(level.samples * level.width * level.height for level in self.levels),
             tau=None,
+            level_tau=None,
             mpp_x=facts.mpp_x,
             mpp_y=facts.mpp_y,
             objective_power=facts.objective_power,

@@ -40,15 +40,16 @@ TOOLS = {
 ALLOWED = [
     (r"dlpr\.modes\.table", r"(" + "|".join(map(re.escape, DOORS)) + ")"),
     (r"dlpr\.bench", r"dlpr\.modes\.jpeg\.bench"),
-    # planes are grey chunks of mode coded
+    # planes are grey chunks of mode coded or mode jpeg
     (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.networks\.(mode|payload|weights|exact\.(reference|torch_decoder))"),
+    (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.jpeg\.(fields|payload|recover|reference|stream)"),
     (r"dlpr\.training\..*", r"dlpr\.modes\.networks\..*"),  # the networks are what it trains
     (r"dlpr\.paper\..*", r"dlpr\.modes\.networks\.exact\.rans"),  # the same integer coder
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),
     # a slide's prior is the caller's to keep
     (r"dlpr(\.codec|\.plugins(\..*)?)?", r"dlpr\.modes\.jpeg\.prior"),
     # slides hold JPEGs: reading, comparing and writing them back
-    (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|parse|prior|synthesis|write)"),
+    (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|intervals|parse|prior|rewrite|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.j2k\.(fields|image|parse|stream|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.colour\.(payload|torch_pixels)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.(payload|weights|exact\.torch_decoder)"),

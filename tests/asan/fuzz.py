@@ -5,9 +5,9 @@ python tests/asan/fuzz.py BUILD [--seconds 60] [--seed 0]
 BUILD holds the extension built with -DDLPR_SANITIZE=ON. The script starts itself again with the sanitizer's runtime
 preloaded, then codes random images with random options, decodes them, and decodes forgeries of the streams whose
 checksums are right, on every instruction set in turn. So it does with random JPEG images, with and without a prior,
-and with damaged JPEG files and priors; and with damaged JPEG 2000 files, their structures, and numbers that no
-encoder makes. The JPEG coder takes its instruction set once for a process (DLPR_SIMD), so
-there is a process for each. Anything but a typed error ends it with exit status 1.
+with damaged JPEG files and priors, and with what JPEG bytes are made again from; and with damaged JPEG 2000 files,
+their structures, and numbers that no encoder makes. The JPEG coder takes its instruction set once for a process
+(DLPR_SIMD), so there is a process for each. Anything but a typed error ends it with exit status 1.
 """
 
 from __future__ import annotations
@@ -82,6 +82,18 @@ def picture(rng: Any, np: Any) -> Any:
     return np.moveaxis(image, -1, 0) if rng.random() < 0.3 else image
 
 
+def through_jpeg(plane: Any, quality: int) -> Any:
+    """A plane after a JPEG of one component."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(plane).save(out, "JPEG", quality=quality)
+    return np.asarray(Image.open(io.BytesIO(out.getvalue())))
+
+
 def coloured(rng: Any, np: Any) -> Any:
     """A small image made from Y, Cb, Cr by some lattice and filter, some of its pixels changed."""
     from dataclasses import replace
@@ -96,6 +108,8 @@ def coloured(rng: Any, np: Any) -> Any:
     y, x = np.mgrid[: height + 4, : width + 4]
     waves = [128 + rng.uniform(0, 140) * np.sin(y / rng.uniform(2, 20) + x / rng.uniform(2, 20)) for _ in range(3)]
     planes = [np.clip(w + rng.normal(0, rng.choice([0, 1, 5]), w.shape), 0, 255).astype(np.uint8) for w in waves]
+    if rng.random() < 0.5:  # planes of JPEGs
+        planes = [through_jpeg(p, int(rng.choice([30, 75, 90, 97]))) for p in planes]
     rows, columns = shape.size(height, width)
     full = [shape.upsample(p[:rows, :columns], height, width) for p in planes[1:]]
     matrix = MATRICES[int(rng.integers(len(MATRICES)))]
@@ -127,7 +141,7 @@ def options(rng: Any, bank: int) -> dict[str, Any]:
 def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes], priors: dict[int, Any]) -> None:
     """Round trips of one JPEG image, forgeries of its streams, and some damaged JPEG files and priors."""
     from dlpr.errors import BitstreamError, UnsupportedInputError
-    from dlpr.modes.jpeg.parse import parse
+    from dlpr.modes.jpeg.parse import add_restarts, parse
     from dlpr.modes.jpeg.synthesis import synthesise
 
     image = tests.some_image(rng, tests.FORMS[int(rng.integers(6))], 40, float(rng.choice([1, 5, 2000])))
@@ -152,6 +166,9 @@ def fuzz_jpeg(dlpr: Any, rng: Any, np: Any, tests: ModuleType, files: list[bytes
             read = parse(bytes(changed))
             if read.height * read.width < 1 << 16:
                 synthesise(read)
+        with suppress(UnsupportedInputError):
+            at = changed.find(b"\xff\xda") + 14
+            add_restarts(bytes(changed[:at]), bytes(changed[at:]))
 
 
 def fuzz_j2k(rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
@@ -222,6 +239,28 @@ def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> Non
             dlpr.decode(stream(prior.id), prior=prior)
 
 
+def fuzz_rewrite(rng: Any, np: Any, tests: ModuleType, files: list[bytes]) -> None:
+    """JPEG files, templates, hints and heads of intervals, damaged: the very bytes, some bytes, or a typed error."""
+    from dlpr.errors import BitstreamError, UnsupportedInputError
+    from dlpr.modes.jpeg.intervals import interval_template, join_intervals, split_interval
+
+    for _ in range(10):
+        tests.check_damaged_files(rng, files)
+        tests.check_damaged_parts(rng, files)
+        data = files[int(rng.integers(len(files)))]
+        start = data.index(b"\xff\xda")
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        head, scan = tests.damaged(rng, data[:start]), tests.damaged(rng, data[start:-2])
+        count = int(rng.choice([1, 2, 8, 12, 500]))
+        for first in (head, data[:start]):
+            with suppress(UnsupportedInputError, BitstreamError):
+                parts = split_interval(first, scan, count)
+                hint = parts.hint(parts.image)
+                if join_intervals(parts.template, parts.image, [(0, count)], [hint]) != [scan]:
+                    raise SystemExit("fuzz: a restart interval is not made again")
+                join_intervals(interval_template(head), parts.image, [(0, count), (count - 1, 1)])
+
+
 def jpeg_files(tests: ModuleType) -> list[bytes]:
     """Small JPEG files of several kinds."""
     grey = tests.pixels(20, 30)[..., 0]
@@ -252,6 +291,8 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     j2k = load("test_j2k_synthesis", TESTS / "dlpr" / "modes" / "j2k" / "test_synthesis.py")
     j2k_streams = load("test_j2k_stream", TESTS / "dlpr" / "modes" / "j2k" / "test_stream.py")
     codestreams = [path.read_bytes() for path in j2k.STREAMS.values()]
+    rewrite = load("test_jpeg_rewrite", TESTS / "dlpr" / "modes" / "jpeg" / "test_rewrite.py")
+    rewritten = rewrite.files()
     known = weights.default_id()
     bank = weights.find(known).sizes.bank
     learnt = load("test_jpeg_prior", TESTS / "dlpr" / "modes" / "jpeg" / "test_prior.py")
@@ -277,6 +318,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
         fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
         fuzz_j2k(rng, np, j2k, codestreams)
         fuzz_j2k_streams(dlpr, rng, np, j2k_streams)
+        fuzz_rewrite(rng, np, rewrite, rewritten)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
             if coded and i % 2:

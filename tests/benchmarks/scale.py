@@ -125,7 +125,7 @@ def main() -> None:
         executor = DaskExecutor(workers=options.workers, threads=default_threads())
         try:
             if options.empty:
-                job = Job("empty", slide, folder, plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
+                job = Job("empty", slide, folder, plan, OmeVersion.V05, SourceTiles.NEVER, 1)
                 watch.start(plan.tiles)
                 for _ in executor.run(nothing, job, plan.tasks()):
                     watch.advance(1)

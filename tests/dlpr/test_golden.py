@@ -67,6 +67,7 @@ CASES = [
     "v3/colour-bt601-video",
     "v3/colour-chw",
     "v3/colour-grey",
+    "v3/colour-jpeg-planes",
     "v3/colour-photoycc",
     "v3/j2k-53",
     "v3/j2k-97",

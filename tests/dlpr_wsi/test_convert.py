@@ -1,6 +1,7 @@
 """Slides to archives through the library."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytest
 import zarr
 
 from dlpr_wsi.errors import ConversionError, SourceError, UsageError
+from dlpr_wsi.info import archive_info
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert, preview
+from dlpr_wsi.pipeline.execute import LocalExecutor
 from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles
 from dlpr_wsi.pipeline.verify import verify
+from dlpr_wsi.report import convert_lines
 from dlpr_wsi.sinks.omezarr import OmeVersion
 from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.pyramid import box_mean
+from dlpr_wsi.tile_reader import TileReader
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "CMU-1-Small-Region.svs"
@@ -126,9 +131,9 @@ def test_source_tiles_never_and_only(tmp_path, svs, plain_slide):
     report = convert(svs, tmp_path / "n.zarr", options=ConvertOptions(source_tiles=SourceTiles.NEVER))
     assert "jpeg" not in report.tiles_by_mode
     assert report.plan.levels[0].tile_width == 256
-    with pytest.raises(UsageError, match=r"--source-tiles.*not made of JPEG tiles"):
+    with pytest.raises(UsageError, match=r"--source-tiles.*level 0 of plain.tiff: uncompressed: coded as pixels"):
         convert(plain_slide, tmp_path / "o.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
-    with pytest.raises(UsageError, match="tiles of 64 px"):
+    with pytest.raises(UsageError, match="--tile 64 was given, and the slide's tiles have 128 px"):
         convert(svs, tmp_path / "o.zarr", options=ConvertOptions(tile=64, source_tiles=SourceTiles.ONLY))
 
 
@@ -161,7 +166,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path, plain_slide, pixels, tile):
 
 def test_made_levels_follow_the_stated_filter(tmp_path, plain_slide, pixels):
     out = tmp_path / "a.zarr"
-    convert(plain_slide, out, options=ConvertOptions(tile=64, pyramid=Pyramid.ALWAYS))
+    convert(plain_slide, out, options=ConvertOptions(tile=64, pyramid=Pyramid.ALWAYS, made_tau=0))
     level = pixels
     archive = open_archive(out)
     assert [(lv.width, lv.height) for lv in archive.levels] == [(330, 200), (165, 100), (83, 50), (42, 25)]
@@ -295,3 +300,71 @@ def test_storage_that_fails_once_is_tried_again(tmp_path, plain_slide, pixels, m
     convert(plain_slide, tmp_path / "a.zarr", tile=64)
     assert failures
     np.testing.assert_array_equal(read(tmp_path / "a.zarr"), pixels)
+
+
+@pytest.mark.parametrize(("tau", "made_tau", "expected"), [(0, None, 4), (0, 2, 2), (3, 1, 3)])
+@pytest.mark.parametrize("container", ["zarr", "tif"])
+def test_levels_made_here_have_their_own_bound(tmp_path, plain_slide, pixels, tau, made_tau, expected, container):
+    """Level 0 keeps tau; what is made may be coarser, and every place that tells a bound tells each level's."""
+    out = tmp_path / f"a.{container}"
+    options = ConvertOptions(tau=tau, tile=64, pyramid=Pyramid.ALWAYS, made_tau=made_tau)
+    report = convert(plain_slide, out, options=options)
+    bounds = (tau, *[expected] * 3)
+    assert (report.tau, report.made_tau) == (tau, expected)
+    assert report.max_error <= tau < report.made_max_error <= expected or tau >= expected
+    archive = open_archive(out)
+    assert (archive.tau, archive.level_tau) == (tau, bounds)
+    assert (archive.facts["tau"], archive.facts["made_tau"]) == (tau, expected)
+    level = pixels
+    for index, bound in enumerate(bounds):
+        found = archive.read(0, 0, level.shape[1], level.shape[0], index).astype(int)
+        assert np.abs(found - level).max() <= bound
+        level = box_mean(np.pad(level, ((0, level.shape[0] % 2), (0, level.shape[1] % 2), (0, 0)), mode="edge"))
+    checked = verify(out, plain_slide)
+    assert checked.ok
+    assert [(one.level, one.tau) for one in checked.levels] == list(enumerate(bounds))
+    assert all(one.max_error is not None and one.max_error <= one.tau for one in checked.levels)
+    facts = archive_info(out)
+    assert (facts.tau, tuple(one.tau for one in facts.levels)) == (tau, bounds)
+    with TileReader(out) as reader:
+        assert (reader.tau, reader.level_tau) == (tau, bounds)
+        assert reader.properties["dlpr.level[1].tau"] == str(expected)
+    if container == "zarr":
+        codecs = [json.loads((out / str(i) / "zarr.json").read_text())["codecs"][0] for i in range(4)]
+        assert [c["configuration"]["codecs"][0]["configuration"]["tau"] for c in codecs] == list(bounds)
+        source = open_source(out)
+        assert [one.codec.lossy for one in source.facts.levels] == [bound > 0 for bound in bounds]
+        source.close()
+    lines = [line for line in convert_lines(report) if line.startswith(("tau", "     "))]
+    assert any(f"{expected} in levels 1, 2, 3, made from" in line for line in lines) == (expected != tau)
+
+
+def test_a_level_coded_more_coarsely_than_it_promises_is_found(tmp_path, plain_slide):
+    """The metadata of a made level promise more than its streams: verify says so without the slide."""
+    out = tmp_path / "a.zarr"
+    convert(plain_slide, out, options=ConvertOptions(tile=64, pyramid=Pyramid.ALWAYS, made_tau=2))
+    place = out / "1" / "zarr.json"
+    place.write_text(place.read_text().replace('"tau": 2', '"tau": 1'))
+    report = verify(out)
+    assert {(chunk.level, chunk.reason) for chunk in report.bad} == {(1, "tau")}
+
+
+def test_a_resumed_conversion_keeps_the_bound_of_made_levels(tmp_path, plain_slide):
+    """Another bound for made levels is another conversion; the same one goes on to the same bytes."""
+    options = ConvertOptions(tile=64, pyramid=Pyramid.ALWAYS, made_tau=2)
+
+    class Interrupted(LocalExecutor):
+        def run(self, function, job, tasks):
+            for number, outcome in enumerate(super().run(function, job, tasks)):
+                if number == 9:
+                    raise KeyboardInterrupt
+                yield outcome
+
+    out = tmp_path / "a.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        convert(plain_slide, out, options=options, executor=Interrupted(1))
+    with pytest.raises(UsageError, match="another options"):
+        convert(plain_slide, out, options=replace(options, made_tau=3))
+    assert convert(plain_slide, out, options=options).resumed
+    convert(plain_slide, tmp_path / "b.zarr", options=options)
+    assert files(out) == files(tmp_path / "b.zarr")

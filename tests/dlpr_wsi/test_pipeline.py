@@ -144,7 +144,7 @@ from dlpr_wsi.sinks.omezarr import OmeVersion
 if __name__ == "__main__":
     executor = DaskExecutor(workers=1, threads=2)
     plan = Plan((LevelPlan(400, 300, 256, 256, 1, 1, False),))
-    job = Job("k", Path(sys.argv[1]), Path("."), plan, 0, OmeVersion.V05, SourceTiles.NEVER, 1)
+    job = Job("k", Path(sys.argv[1]), Path("."), plan, OmeVersion.V05, SourceTiles.NEVER, 1)
     for result in executor.run(killer.work, job, [Task(0, 0, column) for column in range(4)]):
         print("LOST", result.task.column, result.message) if isinstance(result, Lost) else print("DONE", result)
     executor.close()

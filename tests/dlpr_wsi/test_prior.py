@@ -29,7 +29,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "CMU-1-Small-Region.svs"
 def always(source, plan, _source_tiles):
     """Learn from all tiles of level 0, whether it pays or not."""
     level = plan.levels[0]
-    tiles = [prior_module._tile(source, row, column) for row in range(level.rows) for column in range(level.columns)]
+    places = [(row, column) for row in range(level.rows) for column in range(level.columns)]
+    tiles = [prior_module._tile(source, level, row, column) for row, column in places]
     return dlpr.Prior.learn([tile for tile in tiles if tile is not None])
 
 

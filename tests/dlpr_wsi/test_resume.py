@@ -74,18 +74,14 @@ def test_killed_and_resumed_is_byte_identical(tmp_path, real_slide, more):
 @pytest.mark.full
 def test_twenty_kills_at_random_moments(tmp_path, real_slide):
     def start(out):
-        """Run the command until its journal is there; return the process."""
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command(real_slide, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
         )
-        wait_for_task(out, process, count=0)
-        return process
 
     whole = tmp_path / "whole.zarr"
-    process = start(whole)
     begin = time.monotonic()
-    assert process.wait(120) == 0
-    seconds = time.monotonic() - begin
+    assert start(whole).wait(120) == 0
+    seconds = time.monotonic() - begin  # with the start of Python, which a run that goes on needs too
     expected = files(whole)
     chance = random.Random(4)
     kills = conversions = 0
@@ -96,7 +92,7 @@ def test_twenty_kills_at_random_moments(tmp_path, real_slide):
         while not out.exists():
             process = start(out)
             try:
-                assert process.wait(chance.uniform(0, 0.6 * seconds)) == 0
+                assert process.wait(chance.uniform(0, 1.1 * seconds)) == 0
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(30)

@@ -83,8 +83,23 @@ def colour_cases() -> dict[str, Case]:
         image[3, 5] = 255, 0, 9
         return image
 
+    def behind(lattice: Lattice, shape: ChromaShape, height: int, width: int) -> Image:
+        """Luma and chroma of JPEGs; no decoder that mode jpeg knows made these pixels."""
+        tissue = slide(900, 1200, 2 * width, height).astype(np.int64)
+        grey, size = tissue.sum(2) // 3, shape.size(height, width)
+        red, blue = (128 + (tissue[..., c] - grey) // 2 for c in (0, 2))
+        planes = [(grey[:, :width], 85), *((c[: size[0], : 2 * size[1] : 2], 180) for c in (blue, red))]
+        phases = [(3, 5), (3, 2), (3, 2)]
+        y, cb, cr = (
+            synthesise(jpeg_image(p.astype(np.uint8), (1, 1), phase, (code, code), ycc=False))[..., 0]
+            for (p, code), phase in zip(planes, phases, strict=True)
+        )
+        return lattice.pixels(y, *(shape.upsample(p, height, width) for p in (cb, cr)))
+
     chw = made(MATRICES[1], ChromaShape(Filter.MEAN, 2, 1, 1), 40, 41)
+    pairs = behind(down, ChromaShape(Filter.REPETITION, 1, 2, 0, 1), 120, 110)
     return {
+        "colour-jpeg-planes": (pairs, 0, {"jpeg": "auto"}),
         "colour-420": (made(MATRICES[0], ChromaShape(Filter.TRIANGLE, 2, 2, 1, 0), 61, 54), 0, {}),
         "colour-422-floor": (made(down, ChromaShape(Filter.REPETITION, 1, 2, 0, 1), 50, 47), 0, {}),
         "colour-444": (made(MATRICES[0], ChromaShape(), 48, 50), 0, {}),

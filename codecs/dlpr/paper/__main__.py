@@ -1,14 +1,17 @@
-"""``python -m dlpr.paper layers | roundtrip``: the layer table, and a tile through everything.
+"""``python -m dlpr.paper layers | roundtrip | train | eval``: layer table, a tile through everything, training.
 
-Neither needs data or weights: the tile is synthetic, the weights are random (fixed seed) and trained for one step, so
-the sizes mean nothing.
+The first two need neither data nor weights: the tile is synthetic, the weights are random (fixed seed) and trained for
+one step, so the sizes mean nothing. ``eval`` is CompressAI's ``eval_model`` on a checkpoint: bits per pixel from real
+bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,7 @@ from dlpr.paper.codec import PaperCodec
 from dlpr.paper.layers import layer_table
 from dlpr.paper.loss import optimisers, train_step
 from dlpr.paper.model import Dlpr
+from dlpr.paper.profile import PaperProfile
 
 
 def synthetic_tile(side: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -32,26 +36,35 @@ def roundtrip(side: int, tau: int, seed: int, threads: int) -> bool:
     """Build, train one step, encode, decode, compare; prints what happened."""
     torch.manual_seed(seed)
     model, tile = Dlpr(), synthetic_tile(side)
-    crop = torch.from_numpy(tile[:64, :64].transpose(2, 0, 1).astype(np.float32))[None]
+    crop = torch.from_numpy(tile[:64, :64].transpose(2, 0, 1).astype(np.float32))[None] / 255
     start = time.perf_counter()
     loss = train_step(model, optimisers(model), crop)
     trained = time.perf_counter()
     codec = PaperCodec(model, threads)
     print(f"train step on 64 x 64: {trained - start:.2f} s, {loss.total.item():.2f} bits/px, seed {seed}")
     start = time.perf_counter()
-    encoded = codec.encode_parts(tile, tau)
+    data = codec.encode(tile, tau)
     middle = time.perf_counter()
-    decoded = codec.decode(encoded.data)
+    decoded = codec.decode(data)
     end = time.perf_counter()
     error = int(np.abs(decoded.astype(int) - tile).max())
-    print(
-        f"{side} x {side}, tau {tau}: {len(encoded.data)} bytes, bits/px z {encoded.bits_z / side**2:.3f}, "
-        f"y {encoded.bits_y / side**2:.3f}, residual {encoded.bits_residual / side**2:.3f}; "
-        f"m {encoded.m}, {encoded.escapes} escapes"
-    )
+    print(f"{side} x {side}, tau {tau}: {len(data)} bytes, {8 * len(data) / side**2:.3f} bits/px")
     print(f"encode {middle - start:.2f} s, decode {end - middle:.2f} s on {threads} threads; largest error {error}")
     print("round trip: ok" if error <= tau else "round trip: FAILED")
     return error <= tau
+
+
+def evaluate(folder: Path, checkpoint: Path, estimate: bool) -> None:
+    """Print what CompressAI's ``eval_model`` measures of a checkpoint on a folder of images, as JSON."""
+    from compressai.utils.eval_model.__main__ import collect_images, eval_model
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model = Dlpr.from_state_dict(state["state_dict"]).eval()
+    model.update(force=True)
+    files = [Path(name) for name in collect_images(str(folder))]
+    options = {"architecture": "dlpr", "half": False, "per_image": False}
+    found = eval_model(model, Path(), folder, files, entropy_estimation=estimate, **options)
+    print(json.dumps({"name": "dlpr", "images": len(files), "results": dict(found)}, indent=2))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,9 +78,32 @@ def main(argv: list[str] | None = None) -> int:
     trip.add_argument("--tau", type=int, default=0)
     trip.add_argument("--seed", type=int, default=0)
     trip.add_argument("--threads", type=int, default=1)
+    run = commands.add_parser("train", help="train on a folder of images with a sub-folder for each source")
+    run.add_argument("images", type=Path)
+    run.add_argument("out", type=Path)
+    run.add_argument("--minutes", type=float, default=10)
+    run.add_argument("--batch", type=int, default=4)
+    run.add_argument("--lam", type=float, default=0.0, help="lambda: 0 for lossless, 0.03 for near-lossless coding")
+    run.add_argument("--lr", type=float, default=1e-4)
+    run.add_argument("--channels", type=int, default=192)
+    run.add_argument("--features", type=int, default=256)
+    run.add_argument("--hidden", type=int, default=256)
+    judge = commands.add_parser("eval", help="CompressAI's eval_model on a folder of images")
+    judge.add_argument("images", type=Path)
+    judge.add_argument("checkpoint", type=Path)
+    judge.add_argument("--entropy-estimation", action="store_true", help="likelihoods in place of bytes")
     args = parser.parse_args(argv)
     if args.command == "layers":
         print(layer_table(every=args.all))
+        return 0
+    if args.command == "train":
+        from dlpr.paper.train import train
+
+        cfg = PaperProfile(channels=args.channels, features=args.features, hidden=args.hidden)
+        print(train(args.images, args.out, cfg, args.minutes, args.batch, args.lam, args.lr))
+        return 0
+    if args.command == "eval":
+        evaluate(args.images, args.checkpoint, args.entropy_estimation)
         return 0
     if args.size < 64:
         parser.error("argument --size: at least 64")

@@ -1,4 +1,4 @@
-"""Symbols of the paper profile to and from one rANS lane: latents, residuals and their escapes.
+"""Residual symbols of the paper profile to and from one rANS lane, with their escapes.
 
 A `Writer` is told the symbols, a `Reader` finds them; both are driven by the same code, which computes every
 probability, so that encoder and decoder cannot differ in it. The coder itself is
@@ -19,11 +19,9 @@ from torch import Tensor
 from dlpr.arrays import Buffer
 from dlpr.errors import CorruptError
 from dlpr.modes.networks.exact.rans import TOTAL, LaneDecoder, LaneEncoder, uniform
-from dlpr.paper.entropy_models import SymbolTable
 from dlpr.paper.mixture import MixtureParameters, bin_edges, last_symbol
 
 Ints = npt.NDArray[np.int64]
-LATENT_RANGE = TOTAL // 2 - 1
 
 
 class Coder(Protocol):
@@ -45,9 +43,9 @@ class Writer:
         self.lane.symbol(frequencies, known)
         return known
 
-    def bits(self, start: int = 0) -> float:
-        """Bits that the symbols after the first ``start`` will take."""
-        return sum(16 - math.log2(end - begin) for begin, end in self.lane.intervals[start:])
+    def bits(self) -> float:
+        """Bits that the symbols will take."""
+        return sum(16 - math.log2(end - begin) for begin, end in self.lane.intervals)
 
 
 class Reader:
@@ -59,22 +57,6 @@ class Reader:
     def symbol(self, frequencies: Sequence[int], known: int) -> int:
         """Read the next symbol."""
         return self.lane.symbol(frequencies)
-
-
-def code_latents(coder: Coder, tables: list[SymbolTable], index: Ints, known: Ints | None) -> Ints:
-    """Code latent symbols [n] with the tables that ``index`` [n] names; an escape is followed by 16 plain bits."""
-    out = np.empty(index.size, np.int64)
-    plain = uniform(TOTAL)
-    for i, which in enumerate(index.tolist()):
-        table = tables[which]
-        value = 0 if known is None else int(known[i])
-        at = value - table.low
-        at = coder.symbol(table.frequencies, at if 0 <= at < table.count else table.count)
-        if at < table.count:
-            out[i] = at + table.low
-        else:
-            out[i] = coder.symbol(plain, value + TOTAL // 2) - TOTAL // 2
-    return out
 
 
 class Interval:

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from compressai.layers import GDN
 from torch import Tensor, nn
 
 from dlpr.paper.context import MaskedConv
 from dlpr.paper.entropy_net import ConditionalConv
-from dlpr.paper.gdn import GDN
 from dlpr.paper.model import Dlpr
+from dlpr.paper.patches import to_patches
 from dlpr.paper.profile import PaperProfile
 from dlpr.paper.swin import WindowAttention
 
@@ -81,9 +82,8 @@ def _leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]
 
 def layers(cfg: PaperProfile | None = None) -> list[Layer]:
     """All layers with arithmetic in the order of the paper's parts."""
-    with torch.device("meta"):
-        model = Dlpr(cfg)
-        x = torch.zeros(1, 3, SIDE, SIDE)
+    model = Dlpr(cfg).to("meta")
+    x = torch.zeros(1, 3, SIDE, SIDE, device="meta")
     found: dict[int, tuple[str, float]] = {}
 
     def record(key: int, module: nn.Module, _inputs: Any, out: Tensor) -> None:
@@ -92,7 +92,13 @@ def layers(cfg: PaperProfile | None = None) -> list[Layer]:
     rows = [(part, name, module) for part, top in model.parts() for name, module in _leaves(top)]
     for _, _, module in rows:
         module.register_forward_hook(partial(record, id(module)))
-    model.train()(x, 1)
+    y = model.lic.g_e(x)
+    model.lic.h_d(model.lic.h_e(y))
+    _, u = model.lic.g_d(y)
+    u, r = (to_patches(t, model.cfg.patch) for t in (u, x))
+    u, context = u.permute(0, 2, 3, 1), model.context(r)
+    model.rc(u, context)
+    model.sqrc(u, context, 1)
     return [
         Layer(part, name, found[id(m)][0], sum(p.numel() for p in m.parameters()), found[id(m)][1])
         for part, name, m in rows
@@ -107,8 +113,7 @@ def macs(rows: list[Layer], parts: tuple[str, ...]) -> float:
 def layer_table(cfg: PaperProfile | None = None, every: bool = False) -> str:
     """The table as text: parts, or ``every`` layer of them, then the totals."""
     rows = layers(cfg)
-    with torch.device("meta"):
-        sizes = dict(Dlpr(cfg).parameter_table())
+    sizes = dict(Dlpr(cfg).parameter_table())
     lines = [f"{'part':<24}{'layer':<22}{'kind':<36}{'parameters':>12}{'kMAC/px':>10}"]
     for part, size in sizes.items():
         mine = [row for row in rows if row.part == part]

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.layers import conv1x1, conv3x3, subpel_conv3x3
 from torch import Tensor, nn
 
-from dlpr.paper.blocks import AnalysisBlock, SynthesisBlock, conv1, conv3, down_conv, subpel_conv
-from dlpr.paper.entropy_models import EntropyBottleneck, GaussianConditional
+from dlpr.paper.blocks import AnalysisBlock, SynthesisBlock, down_conv, subpel_conv1x1
 from dlpr.paper.profile import PaperProfile
 from dlpr.paper.swin import SwinAttention
 
@@ -33,7 +34,7 @@ def attention(cfg: PaperProfile, window: int) -> nn.Module:
 
 
 class Encoder(nn.Sequential):
-    """g_e: x / 255 [b, 3, h, w] -> y [b, N, h/16, w/16]; h and w are multiples of 64."""
+    """g_e: x in 0..1 [b, 3, h, w] -> y [b, N, h/16, w/16]; h and w are multiples of 64."""
 
     def __init__(self, cfg: PaperProfile) -> None:
         n = cfg.channels
@@ -42,7 +43,7 @@ class Encoder(nn.Sequential):
             AnalysisBlock(n, n),
             attention(cfg, 8),
             AnalysisBlock(n, n),
-            conv3(n, n, 2),
+            conv3x3(n, n, 2),
             attention(cfg, 4),
         )
 
@@ -56,8 +57,8 @@ class Decoder(nn.Module):
         self.trunk = nn.Sequential(
             attention(cfg, 4), SynthesisBlock(n), SynthesisBlock(n), attention(cfg, 8), SynthesisBlock(n)
         )
-        self.x_head = subpel_conv(n, 3)
-        self.u_head = subpel_conv(n, cfg.features)
+        self.x_head = subpel_conv3x3(n, 3, 2)
+        self.u_head = subpel_conv3x3(n, cfg.features, 2)
 
     def forward(self, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Synthesise; x_tilde is neither rounded nor clamped."""
@@ -70,7 +71,7 @@ class HyperEncoder(nn.Sequential):
 
     def __init__(self, cfg: PaperProfile) -> None:
         n = cfg.channels
-        layers = (conv1(n, n), down_conv(n, n), down_conv(n, n), conv1(n, n), conv1(n, n))
+        layers = (conv1x1(n, n), down_conv(n, n), down_conv(n, n), conv1x1(n, n), conv1x1(n, n))
         super().__init__(*[part for layer in layers for part in (layer, nn.LeakyReLU())][:-1])
 
 
@@ -82,7 +83,7 @@ class HyperDecoder(nn.Module):
         n = cfg.channels
 
         def net() -> nn.Sequential:
-            layers = (conv1(n, n), conv1(n, n), subpel_conv(n, n, 1), subpel_conv(n, n, 1), conv1(n, n))
+            layers = (conv1x1(n, n), conv1x1(n, n), subpel_conv1x1(n, n), subpel_conv1x1(n, n), conv1x1(n, n))
             return nn.Sequential(*[part for layer in layers for part in (layer, nn.LeakyReLU())][:-1])
 
         self.mu, self.sigma = net(), net()
@@ -103,19 +104,20 @@ class LossyResult:
 
 
 class LossyImageCompressor(nn.Module):
-    """LIC: the lossy reconstruction x~ and the features u of an image."""
+    """LIC: the lossy reconstruction x~ and the features u of an image; entropy models are CompressAI's."""
 
     def __init__(self, cfg: PaperProfile) -> None:
         super().__init__()
         self.g_e, self.g_d = Encoder(cfg), Decoder(cfg)
         self.h_e, self.h_d = HyperEncoder(cfg), HyperDecoder(cfg)
-        self.z_model, self.y_model = EntropyBottleneck(cfg.channels), GaussianConditional(cfg.scales)
+        self.entropy_bottleneck = EntropyBottleneck(cfg.channels)
+        self.gaussian_conditional = GaussianConditional(None)
 
     def forward(self, x: Tensor) -> LossyResult:
-        """Code x [b, 3, h, w], levels 0..255; noise in training mode, rounding otherwise."""
-        y = self.g_e(x / 255)
-        z_hat, z_likelihood = self.z_model(self.h_e(y))
+        """Code x [b, 3, h, w] in 0..1; noise in training mode, rounding otherwise."""
+        y = self.g_e(x)
+        z_hat, z_likelihood = self.entropy_bottleneck(self.h_e(y))
         mu, sigma = self.h_d(z_hat)
-        y_hat, y_likelihood = self.y_model(y, mu, sigma)
+        y_hat, y_likelihood = self.gaussian_conditional(y, sigma, mu)
         x_tilde, u = self.g_d(y_hat)
         return LossyResult(x_tilde, u, y_likelihood, z_likelihood)

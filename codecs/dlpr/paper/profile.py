@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from enum import Enum
+from typing import Any
 
 from dlpr.errors import UnsupportedInputError
 
@@ -37,8 +39,6 @@ class PaperProfile:
     """Heads of window attention; divides ``channels``."""
     attention: bool = True
     """Swin attention in g_e and g_d; off to ablate it."""
-    scales: int = 64
-    """Standard deviations in the table of the Gaussian conditional, log-spaced in 0.11..256."""
     features: int = 256
     """Channels of u, the lossy decoder's second output."""
     hidden: int = 256
@@ -64,10 +64,25 @@ class PaperProfile:
             raise UnsupportedInputError("kernel must be odd and at least 3")
         if not 1 <= self.context <= (self.kernel + 3) // 2:
             raise UnsupportedInputError(f"context must be in 1..{(self.kernel + 3) // 2} for kernel {self.kernel}")
-        if min(self.scales, self.features, self.hidden, self.patch, self.components, self.tau_classes) < 1:
+        if min(self.features, self.hidden, self.patch, self.components, self.tau_classes) < 1:
             raise UnsupportedInputError("sizes must be positive")
 
     @property
     def outputs(self) -> int:
         """Mixture parameters of a pixel: 3 K means, 3 K log scales, 3 K channel coefficients, K weights."""
         return 10 * self.components
+
+    def numbers(self) -> list[int]:
+        """All fields as whole numbers, for a state dict."""
+        values = astuple(self)
+        return [list(Family).index(v) if isinstance(v, Family) else int(v) for v in values]
+
+    @classmethod
+    def of_numbers(cls, numbers: Sequence[int]) -> PaperProfile:
+        """Undo `numbers`."""
+        families = list(Family)
+        kinds = [type(v) for v in astuple(cls())]
+        if len(numbers) != len(kinds) or not 0 <= numbers[-2] < len(families):
+            raise UnsupportedInputError("a checkpoint of another paper profile than this version's")
+        fields: list[Any] = [families[n] if k is Family else k(n) for k, n in zip(kinds, numbers, strict=True)]
+        return cls(*fields)

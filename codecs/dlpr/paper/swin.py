@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from compressai.layers import conv1x1, conv3x3
 from torch import Tensor, nn
-
-from dlpr.paper.blocks import conv1, conv3
 
 
 def partition(x: Tensor, window: int) -> Tensor:
@@ -96,7 +95,7 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.conv1, self.conv2, self.conv3 = conv1(channels, half), conv3(half, half), conv1(half, channels)
+        self.conv1, self.conv2, self.conv3 = conv1x1(channels, half), conv3x3(half, half), conv1x1(half, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine."""
@@ -111,9 +110,9 @@ class SwinAttention(nn.Module):
         self.a = nn.Sequential(*(ResidualUnit(channels) for _ in range(3)))
         self.b = nn.Sequential(
             WindowAttention(channels, heads, window, 0),
-            conv1(channels, channels),
+            conv1x1(channels, channels),
             WindowAttention(channels, heads, window, window // 2),
-            conv1(channels, channels),
+            conv1x1(channels, channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:

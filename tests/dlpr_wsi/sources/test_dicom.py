@@ -251,9 +251,9 @@ def test_levels_that_would_be_passed_over(slide):
     with pytest.raises(SourceError, match=r"bigger\.dcm: the largest picture"):
         open_source(slide)
     write(slide / "bigger.dcm", HALF[:40], ("ORIGINAL", "PRIMARY", "VOLUME", "RESAMPLED"))
-    assert open_source(slide).facts.notes == (
-        "DICOM files of the series whose ImageType OpenSlide passes over, left out: 1",
-    )
+    source = open_source(slide)
+    assert source.facts.notes == ("DICOM files of the series whose ImageType OpenSlide passes over, left out: 1",)
+    source.close()
     write(slide / "bigger.dcm", RGB[::-1])
     with pytest.raises(SourceError, match="two levels of the same size in one series"):
         open_source(slide)
@@ -271,6 +271,7 @@ def test_levels_that_would_be_passed_over(slide):
 def test_a_resampled_largest_level_is_noted(tmp_path):
     source = open_source(write(tmp_path / "a.dcm", HALF, SMALLER))
     assert "a larger one may be missing" in source.facts.notes[0]
+    source.close()
 
 
 def test_batch_groups_by_series(slide, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from dlpr_wsi.sources.fractional import BLOCK, anchors, blocks
 from dlpr_wsi.sources.opening import open_source
 from dlpr_wsi.sources.openslide import OpenSlideSource
+from dlpr_wsi.stored.pages import SlidePages
 from dlpr_wsi.stored.tiff import StoredTiles
 
 
@@ -119,7 +120,7 @@ def test_verify_says_which_level_has_one_reader(tmp_path, kit, monkeypatch):
     from dlpr_wsi.pipeline.convert import convert
     from dlpr_wsi.pipeline.verify import verify
 
-    monkeypatch.setattr(OpenSlideSource, "_stands_in", lambda *_: None)
+    monkeypatch.setattr(SlidePages, "standing_in", lambda *_: None)
     path = kit.write_slide(tmp_path / "a.svs", [kit.picture(64, 9300), kit.picture(32, 4649)], "jpeg", 256)
     convert(path, tmp_path / "a.zarr", threads=2)
     report = verify(tmp_path / "a.zarr", path, threads=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,10 @@ from dlpr.modes.colour.payload import (
     plane_streams,
     three_planes,
 )
+from dlpr.modes.colour.plane_jpegs import find_jpegs, samples_of
+from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.recover import Kind
+from dlpr.modes.jpeg.stream import decode_planes as decode_jpegs
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.mode import NetworksMode
 from dlpr.modes.networks.payload import CodedPayload
@@ -43,6 +47,8 @@ SMALL = 0.55
 0.53 to 0.75 of it where pixels lie on a lattice, and planes 0.37 to 0.7."""
 BITS_OF_A_MISS = 9.0
 """What a pixel costs that the planes do not give."""
+FAR_SMALLER = 0.33
+"""Share of what a simple predictor needs for the pixels below which another stream has no rival here."""
 SMALLEST_SIDE = 8
 
 
@@ -67,8 +73,8 @@ class ColourMode(ChunkMode):
         parts = {"header": size - sum(sizes) - residual}
         parts |= {"planes": sizes[0]} if p.joint else {"luma": sizes[0], "chroma": sizes[1] + sizes[2]}
         parts["residual"] = residual
-        luma = p.planes[0]
-        if isinstance(luma, int):
+        luma = next((plane for plane in p.planes if isinstance(plane, CodedPayload)), None)
+        if luma is None:
             return Description(parts, False, size, weights_id=p.weights_id.hex())
         return Description(
             parts,
@@ -82,8 +88,10 @@ class ColourMode(ChunkMode):
         )
 
     def can_beat(self, chunk: Chunk, size: int) -> bool:
-        """As for the networks, which code the planes."""
-        return size > COLOUR_SIZE and chunk.header.layout.channels == 3 and NETWORKS.can_beat(chunk, size)
+        """Compare with what a simple predictor would need."""
+        if size <= COLOUR_SIZE or chunk.header.layout.channels != 3:
+            return False
+        return 8 * size >= FAR_SMALLER * _price(chunk.planes, chunk.header.tau)
 
     def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
         """The networks on pixels are a rival where a bound is given or the residual is large: both are tried then."""
@@ -99,23 +107,28 @@ class ColourMode(ChunkMode):
         found = find_batch([_rgb(chunks[i].planes) for i in work], threads)
         plans = {i: _plan(chunks[i], f) for i, f in zip(work, found, strict=True) if f is not None}
         chosen = {i: plan for i, plan in plans.items() if plan is not None}
+        if options.jpeg == "auto":
+            _add_jpegs(list(chosen.values()), threads)
         plain = replace(options, lossy_layer=False, anchor="base")
-        jobs = [(i, part) for i, plan in chosen.items() for part in enumerate(plan.parts)]
-        jobs = [(i, (k, part)) for i, (k, part) in jobs if not isinstance(part, int)]
-        inner = [Chunk(chosen[i].headers[k], part) for i, (k, part) in jobs if not isinstance(part, int)]
-        coded = NETWORKS.encode_batch(inner, plain, threads) if inner else []
-        payloads = {(i, k): coded_payload_of(s) for (i, (k, _)), s in zip(jobs, coded, strict=True) if s is not None}
+        jobs = [(i, k, chunk) for i, plan in chosen.items() for k, chunk in plan.to_code().items()]
+        coded = NETWORKS.encode_batch([chunk for _, _, chunk in jobs], plain, threads) if jobs else []
+        payloads = {(i, k): coded_payload_of(s) for (i, k, _), s in zip(jobs, coded, strict=True) if s is not None}
         weights_id = options.weights_id or weights_store.default_id()
         for i, plan in chosen.items():
-            planes = [part if isinstance(part, int) else payloads[i, k] for k, part in enumerate(plan.parts)]
-            out[i] = _stream(chunks[i], plan, tuple(planes), weights_id)
+            planes = plan.smallest({k: p for (at, k), p in payloads.items() if at == i})
+            out[i] = _stream(chunks[i], plan, planes, weights_id)
         return out
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively, the planes of all streams together."""
         parts = [plane_streams(s) for s in streams]
-        coded = [part for three in parts for part in three if isinstance(part, Stream)]
-        decoded = iter(NETWORKS.decode_batch(coded, threads) if coded else [])
+        streams_ = [part for three in parts for part in three if isinstance(part, Stream)]
+        coded = [s for s in streams_ if s.header.mode is Mode.CODED]
+        jpegs = [s for s in streams_ if s.header.mode is Mode.JPEG]
+        decoded = {
+            Mode.CODED: iter(NETWORKS.decode_batch(coded, threads) if coded else []),
+            Mode.JPEG: iter(decode_jpegs(jpegs, threads)),
+        }
         out: dict[int, Decoded] = {}
         whole: dict[int, Planes] = {}
         for i, stream in enumerate(streams):
@@ -137,11 +150,13 @@ class ColourMode(ChunkMode):
         return from_planes(reference.decode_planes(stream, weights), stream.header.layout)
 
 
-def _array(part: Stream | tuple[Header, int], decoded: Iterator[Decoded]) -> Decoded:
+def _array(part: Stream | tuple[Header, int], decoded: Mapping[Mode, Iterator[Decoded]]) -> Decoded:
     """A plane's samples [H, W, channels], coding order, or what is wrong with them."""
     if isinstance(part, Stream):
-        array = next(decoded)
-        return array if isinstance(array, CorruptError) else to_planes(array, part.header.layout)
+        array = next(decoded[part.header.mode])
+        if isinstance(array, CorruptError) or part.header.mode is Mode.JPEG:
+            return array
+        return to_planes(array, part.header.layout)
     header, value = part
     return np.full((header.height, header.width, 1), value, np.uint8)
 
@@ -175,15 +190,72 @@ def _can_have(h: Header) -> bool:
 # ---- the encoder's choices --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Plan:
-    """Planes, the bounds they are coded with, and what need not be coded."""
+    """Planes and the bounds they are coded with."""
 
+    header: Header
     found: Planes
     taus: tuple[int, int]
-    headers: list[Header]
-    parts: list[Bytes8 | int]
-    """Arrays [H, W, channels] to code, coding order, or the value of all samples."""
+    jpegs: tuple[JpegPayload | None, ...] = (None, None, None)
+    """What luma, Cb and Cr are as JPEGs."""
+
+    @property
+    def headers(self) -> list[Header]:
+        """Of luma, Cb and Cr."""
+        return plane_headers(self.header, self.found.shape, self.taus, joint=False)
+
+    @property
+    def values(self) -> list[int | None]:
+        """The value of all samples of a plane, if there is one."""
+        return [int(p.flat[0]) if (p == p.flat[0]).all() else None for p in self.found.planes]
+
+    def to_code(self) -> dict[int, Chunk]:
+        """What the networks are to code: planes by number; -1 is the image of all of them."""
+        values, headers = self.values, self.headers
+        out = {}
+        if self.found.shape.filter is Filter.NONE and values == [None] * 3:
+            (header,) = plane_headers(self.header, self.found.shape, self.taus, joint=True)
+            out[-1] = Chunk(header, joint_image(self.found.planes))
+            if self.jpegs == (None, None, None):
+                return out
+        for k, (value, jpeg, header) in enumerate(zip(values, self.jpegs, headers, strict=True)):
+            chunk = Chunk(header, self.found.planes[k][..., None])
+            if value is None and (jpeg is None or NETWORKS.can_beat(chunk, _plane_size(jpeg, joint=False))):
+                out[k] = chunk
+        return out
+
+    def smallest(self, coded: Mapping[int, CodedPayload]) -> tuple[Plane, ...]:
+        """The planes, each in its smallest form, or all in one image if that is smaller."""
+        if set(coded) == {-1}:
+            return (coded[-1],)
+        planes: list[Plane] = []
+        for k, (value, jpeg) in enumerate(zip(self.values, self.jpegs, strict=True)):
+            forms: list[Plane] = [f for f in (value, jpeg, coded.get(k)) if f is not None]
+            planes.append(min(forms, key=lambda f: _plane_size(f, joint=False)))
+        size = sum(_plane_size(p, joint=False) for p in planes)
+        if -1 in coded and _plane_size(coded[-1], joint=True) <= size:
+            return (coded[-1],)
+        return tuple(planes)
+
+    def decoded(self, planes: tuple[Plane, ...]) -> tuple[Bytes8, Bytes8, Bytes8]:
+        """What a decoder will have of luma, Cb and Cr."""
+        if self.taus == (0, 0):
+            return self.found.planes
+        if len(planes) == 1:
+            return three_planes([_decoded(joint_image(self.found.planes), planes[0], self.headers[0])])
+        arrays = [p[..., None] for p in self.found.planes]
+        return three_planes([_decoded(a, p, h) for a, p, h in zip(arrays, planes, self.headers, strict=True)])
+
+
+def _add_jpegs(plans: Sequence[_Plan], threads: int) -> None:
+    """Search the JPEGs behind the planes of several chunks."""
+    work = [(plan, k) for plan in plans for k, value in enumerate(plan.values) if value is None]
+    planes = [(plan.headers[k], plan.found.planes[k]) for plan, k in work]
+    found = find_jpegs(planes, [Kind.CHROMA if k else Kind.LUMA for _, k in work], threads)
+    for plan in plans:
+        mine = {k: jpeg for (of, k), jpeg in zip(work, found, strict=True) if of is plan}
+        plan.jpegs = tuple(mine.get(k) for k in range(3))
 
 
 def _plan(chunk: Chunk, found: Planes) -> _Plan | None:
@@ -197,11 +269,7 @@ def _plan(chunk: Chunk, found: Planes) -> _Plan | None:
     price += BITS_OF_A_MISS * int(differ.any(-1).sum())
     if price > MOST_OF_PIXELS * _price(chunk.planes, tau):
         return None
-    parts: list[Bytes8 | int] = [int(p.flat[0]) if (p == p.flat[0]).all() else p[..., None] for p in found.planes]
-    joint = found.shape.filter is Filter.NONE and not any(isinstance(part, int) for part in parts)
-    if joint:
-        parts = [joint_image(found.planes)]
-    return _Plan(found, taus, plane_headers(chunk.header, found.shape, taus, joint), parts)
+    return _Plan(chunk.header, found, taus)
 
 
 def _price(planes: Bytes8, tau: int) -> float:
@@ -225,20 +293,16 @@ def _cheapest_bounds(found: Planes, tau: int) -> tuple[float, tuple[int, int]]:
 def _stream(chunk: Chunk, plan: _Plan, planes: tuple[Plane, ...], weights_id: bytes) -> Stream:
     """Fields of a chunk, with a residual for what its planes lack."""
     h = chunk.header
-    decoded = []
-    for part, plane, header in zip(plan.parts, planes, plan.headers, strict=True):
-        if isinstance(part, int):
-            decoded.append(np.full((header.height, header.width, 1), part, np.uint8))
-        else:
-            decoded.append(_decoded(part, plane, header.tau))
-    (made,) = pixels_batch([Planes(plan.found.lattice, plan.found.shape, three_planes(decoded))])
+    (made,) = pixels_batch([Planes(plan.found.lattice, plan.found.shape, plan.decoded(planes))])
     residual, samples, _ = _native.residual_encode(np.ascontiguousarray(chunk.planes), made, h.tau)
     payload = ColourPayload(plan.found.lattice, plan.found.shape, plan.taus, weights_id, planes, residual)
     return Stream(finished(h, Mode.COLOUR, from_planes(samples, h.layout)), payload)
 
 
-def _decoded(plane: Bytes8, coded: Plane, tau: int) -> Bytes8:
+def _decoded(plane: Bytes8, coded: Plane, header: Header) -> Bytes8:
     """What a decoder will have of a plane."""
-    if tau == 0 or not isinstance(coded, CodedPayload):
+    if header.tau == 0 or isinstance(coded, int):
         return plane
-    return quantise(plane, np.array(coded.base[: plane.shape[2]]), tau)[0]
+    if isinstance(coded, JpegPayload):
+        return samples_of(header, coded)
+    return quantise(plane, np.array(coded.base[: plane.shape[2]]), header.tau)[0]

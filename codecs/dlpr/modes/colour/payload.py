@@ -14,6 +14,8 @@ from dlpr.frame import FAULTY, HEADER_SIZE, Header, Mode, Stream, truncated
 from dlpr.layout import Axes, Layout
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MATRICES, MAX_STEP, Lattice, Products, Rounding
+from dlpr.modes.jpeg.fields import ColourTransform, Upsampling
+from dlpr.modes.jpeg.payload import JpegPayload
 from dlpr.modes.networks.payload import CodedPayload, check_lanes, pack_lanes, parse_lanes, parse_varint, varint
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "ColourPayload",
     "Plane",
     "joint_image",
+    "jpeg_plane",
     "pack",
     "pack_plane",
     "parse",
@@ -36,8 +39,11 @@ COLOUR_SIZE = 36
 _COLOUR = struct.Struct("<BBBB8s")
 _MATRIX = struct.Struct("<HiiiiiB")
 
-Plane = CodedPayload | int
-"""A coded plane, or the value of all its samples."""
+JPEG_KIND = 1
+"""Kind of a plane that is kept as the JPEG it was decoded from; 0 is one value, all others name patches and lanes."""
+
+Plane = CodedPayload | JpegPayload | int
+"""A coded plane; the JPEG of one component that it was decoded from, and a residual; or the value of all samples."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,16 @@ def plane_headers(header: Header, shape: ChromaShape, taus: tuple[int, int], joi
 
 
 def plane_streams(stream: Stream) -> list[Stream | tuple[Header, int]]:
-    """The planes of a stream: streams of mode coded, or a header and the value of all samples."""
+    """The planes of a stream: streams of mode coded or jpeg, or a header and the value of all samples."""
     p = payload_of(stream)
-    headers = plane_headers(stream.header, p.shape, p.taus, p.joint)
-    return [(h, x) if isinstance(x, int) else Stream(h, x) for h, x in zip(headers, p.planes, strict=True)]
+    out: list[Stream | tuple[Header, int]] = []
+    for header, plane in zip(plane_headers(stream.header, p.shape, p.taus, p.joint), p.planes, strict=True):
+        if isinstance(plane, int):
+            out.append((header, plane))
+        else:
+            mode = Mode.JPEG if isinstance(plane, JpegPayload) else Mode.CODED
+            out.append(Stream(replace(header, mode=mode), plane))
+    return out
 
 
 def three_planes(decoded: Sequence[Bytes8]) -> tuple[Bytes8, Bytes8, Bytes8]:
@@ -172,6 +184,8 @@ def _parse_plane(view: memoryview, at: int, header: Header, weights_id: bytes) -
     kind, first = view[at], view[at + 1]
     if kind == 0 and channels == 1:
         return first, at + 2
+    if kind == JPEG_KIND and channels == 1:
+        return _parse_jpeg(view, at + 1)
     patch_exp, lane_exp = kind & 15, kind >> 4
     if not 5 <= patch_exp <= 8 or lane_exp > 5:
         raise CorruptError(f"a plane of kind {kind:#04x} cannot be; {FAULTY}", offset=at)
@@ -188,6 +202,29 @@ def _parse_plane(view: memoryview, at: int, header: Header, weights_id: bytes) -
     check_lanes(lanes, start + size)
     linear, colour = view[start : start + size], (base[0], base[1], base[2])
     return CodedPayload(weights_id, False, False, patch_exp, lane_exp, first, interval, colour, b"", linear, lanes), end
+
+
+def _parse_jpeg(view: memoryview, at: int) -> tuple[JpegPayload, int]:
+    """Read a plane that is kept as a JPEG, behind its kind; also where it ends."""
+    phase = view[at]
+    if phase >= 64:
+        raise CorruptError(f"a plane at place {phase} of a block cannot be; {FAULTY}", offset=at)
+    parts = []
+    start = at + 1
+    for what, least in (("coefficients", 2), ("residual", 0)):
+        size, begin = parse_varint(view, start)
+        if size < least:
+            raise CorruptError(f"{size} bytes of a plane's {what} cannot be; {FAULTY}", offset=start)
+        start = begin + size
+        if len(view) < start:
+            truncated(f"a plane's {what} end at byte {start}", view)
+        parts.append(view[begin:start])
+    return jpeg_plane((phase >> 3, phase & 7), *parts), start
+
+
+def jpeg_plane(phase: tuple[int, int], lossy: Buffer, residual: Buffer) -> JpegPayload:
+    """Fields of a plane that is kept as a JPEG of one component."""
+    return JpegPayload(ColourTransform.NONE, (1, 1), Upsampling.FANCY, False, phase, lossy, residual)
 
 
 # ---- pack -----------------------------------------------------------------------------------------------
@@ -210,6 +247,12 @@ def pack_plane(out: bytearray, plane: Plane, joint: bool) -> None:
     """Append one plane, or the image of all."""
     if isinstance(plane, int):
         out += bytes((0, plane))
+        return
+    if isinstance(plane, JpegPayload):
+        out += bytes((JPEG_KIND, plane.phase[0] << 3 | plane.phase[1]))
+        for part in (plane.lossy_part, plane.residual_part):
+            out += varint(len(part))
+            out += part
         return
     out += bytes((plane.patch_exp | plane.lane_exp << 4, plane.bank_entry, plane.interval))
     out += bytes(plane.base if joint else plane.base[:1])

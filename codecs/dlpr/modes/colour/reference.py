@@ -2,8 +2,8 @@
 
 ::
 
-    planes --mode coded (networks/exact)--> Y, Cb, Cr --C3 (chroma.py)--> full size --C2 (lattice.py)--> pixels
-    residual part --section 19 (mixed/residual.py)--> symbols of 2 tau + 1 levels ------------------------+
+    planes --mode coded, mode jpeg--> Y, Cb, Cr --C3 (chroma.py)--> full size --C2 (lattice.py)--> pixels
+    residual part --section 19 (mixed/residual.py)--> symbols of 2 tau + 1 levels -----------------------+
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dlpr.errors import CorruptError
 from dlpr.frame import Stream
 from dlpr.layout import CODING_ORDER
 from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_streams, three_planes
+from dlpr.modes.jpeg import reference as jpeg_reference
+from dlpr.modes.jpeg.payload import JpegPayload
 from dlpr.modes.mixed.residual import decode_residual
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact import reference
@@ -47,6 +49,9 @@ def decode_planes(stream: Stream, weights: weights_store.Weights | None = None) 
         if not isinstance(plane, Stream):
             header, value = plane
             decoded.append(np.full((header.height, header.width, 1), value, np.uint8))
+            continue
+        if isinstance(plane.payload, JpegPayload):
+            decoded.append(jpeg_reference.decode_planes(plane))
             continue
         entry = coded_payload_of(plane).bank_entry
         if entry >= known.sizes.bank:

@@ -1,4 +1,7 @@
-"""Mode colour in tensors: planes by the torch decoder of mode coded, then C2 and C3 in 32-bit integers."""
+"""Mode colour in tensors: planes by the torch decoder of mode coded, then C2 and C3 in 32-bit integers.
+
+Planes that are kept as JPEGs are decoded on the host.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from dlpr.layout import CODING_ORDER
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MAX_INNER, Lattice, Products, Rounding
 from dlpr.modes.colour.payload import COLOUR_SIZE, payload_of, plane_streams, three_planes
+from dlpr.modes.jpeg.payload import JpegPayload
+from dlpr.modes.jpeg.stream import decode_planes as decode_jpegs
 from dlpr.modes.networks.exact import torch_decoder
 from dlpr.modes.networks.weights import Weights
 
@@ -46,14 +51,19 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     """
     where = torch.device(device)
     planes = [plane_streams(s) for s in streams]
-    coded = [x for three in planes for x in three if isinstance(x, Stream)]
+    coded = [x for three in planes for x in three if isinstance(x, Stream) and not isinstance(x.payload, JpegPayload)]
     decoded = iter(torch_decoder.decode_batch(coded, weights, where) if coded else [])
     out = []
     for i, stream in enumerate(streams):
         p, h = payload_of(stream), stream.header
         arrays = []
         for plane in planes[i]:
-            if isinstance(plane, Stream):
+            if isinstance(plane, Stream) and isinstance(plane.payload, JpegPayload):
+                (array,) = decode_jpegs([plane])
+                if isinstance(array, CorruptError):
+                    raise CorruptError(f"a plane is damaged: {array.message} (stream {i})", offset=COLOUR_SIZE)
+                arrays.append(array)
+            elif isinstance(plane, Stream):
                 arrays.append(next(decoded))
             else:
                 header, value = plane

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -14,18 +13,18 @@ from dlpr.frame import Header, Mode, Stream
 from dlpr.layout import CODING_ORDER, from_planes
 from dlpr.modes.jpeg import payload as fields
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg
+from dlpr.modes.jpeg.parse import SourceJpeg, SourcePieces, images_of
 from dlpr.modes.jpeg.payload import JPEG_SIZE, JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import remember
 from dlpr.modes.jpeg.recover import recover_batch
-from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, image_of, jpeg_streams
+from dlpr.modes.jpeg.stream import JpegCandidate, decode_planes, jpeg_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["SOURCE_KINDS", "JpegMode", "Source"]
 
-Source: TypeAlias = bytes | SourceJpeg | JpegImage
+Source: TypeAlias = bytes | SourceJpeg | SourcePieces | JpegImage
 """What a chunk's JPEG can be given as."""
-SOURCE_KINDS = (SourceJpeg, JpegImage)
+SOURCE_KINDS = (SourceJpeg, SourcePieces, JpegImage)
 MOST_RESIDUAL_SEARCHED = 0.8
 """Share of samples with a residual up to which a JPEG found in the pixels is coded and its size compared."""
 
@@ -64,8 +63,7 @@ class JpegMode(ChunkMode):
             return out
         prior = None if options.prior is None else remember(options.prior)
         named = [i for i, chunk in enumerate(chunks) if chunk.source is not None]
-        with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
-            images = list(pool.map(lambda i: _given(chunks[i]), named))
+        images = images_of([_given(chunks[i]) for i in named], threads)
         given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
         for i, stream in zip(given, jpeg_streams(_candidates(chunks, given), threads, prior=prior), strict=True):
             out[i] = stream
@@ -101,9 +99,9 @@ class JpegMode(ChunkMode):
         return from_planes(reference.decode_planes(stream), stream.header.layout)
 
 
-def _given(chunk: Chunk) -> JpegImage | None:
-    """Read the JPEG that a chunk comes with."""
-    return image_of(chunk.source, chunk.header.height, chunk.header.width)
+def _given(chunk: Chunk) -> tuple[object, int, int]:
+    """Return the source that a chunk comes with, and the chunk's height and width."""
+    return chunk.source, chunk.header.height, chunk.header.width
 
 
 def _candidates(chunks: Sequence[Chunk], images: dict[int, JpegImage]) -> list[JpegCandidate]:

@@ -9,12 +9,16 @@
 Decoding a JPEG loses nothing that rounding does not: luma follows from a pixel within half a level, and with it
 upsampled chroma does too. What a crop cuts through at its border, and samples cut off at 0 or 255, are estimated; the
 residual says what the estimate lacks. The search may be wrong at no risk: what it finds is an encoder's choice.
+
+Where steps are 1 or 2 rounding is not enough: coefficients are then fitted from exact planes, chroma's at its own size
+(docs/decisions/0014-jpeg-behind-planes.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +26,7 @@ import numpy.typing as npt
 from dlpr._native import jpeg_recover_batch
 from dlpr.modes.jpeg.image import ColourTransform, JpegImage, Upsampling
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "Recovered", "recover_batch"]
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "Kind", "Recovered", "recover_batch"]
 
 U8 = npt.NDArray[np.uint8]
 MIN_SIDE = 24
@@ -31,6 +35,16 @@ MAX_PIXELS = 1 << 22
 """Larger images are not searched: it takes some 80 bytes of memory for each pixel."""
 ROUNDS = 6
 """Corrections after which a fit is taken as it is."""
+
+
+class Kind(IntEnum):
+    """What an image of one channel is."""
+
+    IMAGE = 0
+    LUMA = 1
+    """A plane that a decoder made: a faint trace is followed."""
+    CHROMA = 2
+    """Likewise, of Cb or Cr: standard tables are others than luma's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +63,9 @@ class Recovered:
     wrong: int
 
 
-def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | None]:
+def recover_batch(
+    images: Sequence[U8], threads: int = 1, *, kinds: Sequence[Kind] | None = None
+) -> list[Recovered | None]:
     """Search the JPEGs behind several images.
 
     Parameters
@@ -58,6 +74,8 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
         uint8 [H, W, 3] (red, green, blue) or [H, W, 1].
     threads : int
         Images searched at once.
+    kinds : sequence of Kind, optional
+        What images of one channel are.
 
     Returns
     -------
@@ -72,7 +90,8 @@ def recover_batch(images: Sequence[U8], threads: int = 1) -> list[Recovered | No
     """
     out: list[Recovered | None] = [None] * len(images)
     work = [i for i, image in enumerate(images) if image.shape[0] * image.shape[1] <= MAX_PIXELS]
-    found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], ROUNDS, threads)
+    flags = [0 if kinds is None else int(kinds[i]) for i in work]
+    found = jpeg_recover_batch([np.ascontiguousarray(images[i]) for i in work], flags, ROUNDS, threads)
     for i, f in zip(work, found, strict=True):
         out[i] = None if f is None else _result(images[i].shape, *f)
     return out

@@ -9,17 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpr._native import jpeg_decode_batch, jpeg_encode_batch
-from dlpr.errors import CorruptError, UnsupportedInputError
+from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
 from dlpr.modes.jpeg.fields import Upsampling
 from dlpr.modes.jpeg.image import JpegImage
-from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
 from dlpr.modes.jpeg.payload import JpegPayload, payload_of
 from dlpr.modes.jpeg.prior import Prior, find
 from dlpr.modes.jpeg.synthesis import native_fields
 
-__all__ = ["JpegCandidate", "decode_planes", "image_of", "job_fields", "jpeg_streams", "start_of"]
+__all__ = ["JpegCandidate", "decode_planes", "job_fields", "jpeg_streams", "start_of"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -36,29 +35,6 @@ class JpegCandidate:
     planes: U8
     """uint8 [H, W, channels], coding order."""
     image: JpegImage
-
-
-def image_of(source: object, height: int, width: int) -> JpegImage | None:
-    """The part of a source that has an image's size; None where the source is of no use.
-
-    Parameters
-    ----------
-    source : object
-        Bytes, SourceJpeg or JpegImage; anything else is for other modes.
-    height, width : int
-        Size of the image in pixels.
-    """
-    if isinstance(source, JpegImage):
-        return source if (source.height, source.width) == (height, width) else None
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        source = SourceJpeg(bytes(source))
-    if not isinstance(source, SourceJpeg):
-        return None
-    try:
-        whole = parse(source.data, source.tables, source.transform)
-        return window(whole, *source.offset, height, width)
-    except UnsupportedInputError:
-        return None
 
 
 def jpeg_streams(

@@ -3,6 +3,7 @@
 #include "common/parallel.hpp"
 #include "jpeg/codec.hpp"
 #include "jpeg/parse.hpp"
+#include "jpeg/restarts.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -79,6 +80,21 @@ nb::tuple jpeg_parse_bytes(nb::bytes data, nb::bytes tables) {
   }
   return nb::make_tuple(out.error, f.H, f.W, nb::make_tuple(f.sv, f.sh),
                         nb::make_tuple(out.jfif, out.adobe ? out.adobe_transform : -1, ids), quant, coefficients);
+}
+
+// A scan without restart markers with one behind each row of MCUs: (error text, MCUs in a row, bytes, starts of rows).
+nb::tuple jpeg_add_restarts(nb::bytes header, nb::bytes scan) {
+  RestartedScan out;
+  {
+    nb::gil_scoped_release free_gil;
+    JpegRestarts(reinterpret_cast<const uint8_t*>(header.c_str()), header.size(),
+                 reinterpret_cast<const uint8_t*>(scan.c_str()), scan.size(), out);
+  }
+  if (!out.error.empty()) out.data.clear(), out.starts.clear();
+  uint64_t* starts = new uint64_t[out.starts.size()];
+  std::copy(out.starts.begin(), out.starts.end(), starts);
+  nb::bytes data(reinterpret_cast<const char*>(out.data.data()), out.data.size());
+  return nb::make_tuple(out.error, out.mcu_cols, data, adopt(starts, {out.starts.size()}));
 }
 
 // A prior for the coder, kept alive: (slots uint32, weights int16 [sets, 8]) as jpeg_prior_learn gives them, or None.
@@ -205,6 +221,19 @@ nb::tuple jpeg_coefficients(nb::tuple fields, nb::bytes lossy, nb::object prior)
   return nb::make_tuple(wrong, tables, coefficients);
 }
 
+// The lossy part of a stream of mode jpeg with these coefficients: what jpeg_coefficients reads.
+nb::bytes jpeg_pack(nb::tuple fields, nb::list arrays, nb::object prior) {
+  JpegFields f = jpeg_fields(fields);
+  const JpegArrays a(f, arrays);
+  const JpegStart start(f, prior);
+  std::vector<uint8_t> out;
+  {
+    nb::gil_scoped_release free_gil;
+    out = jpeg_lossy_part(f, a.q, start.get());
+  }
+  return as_bytes(out);
+}
+
 // What the coder has learnt after images, a list of (fields, coefficients) with equal numbers of components, one after
 // the other: (slots uint32, weights int16 [sets, 8]).
 nb::tuple jpeg_prior_learn(nb::list images) {
@@ -246,7 +275,9 @@ void bind_jpeg(nb::module_& m) {
   m.def("jpeg_encode_batch", &jpeg_encode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_decode_batch", &jpeg_decode_batch, "jobs"_a, "threads"_a);
   m.def("jpeg_coefficients", &jpeg_coefficients, "fields"_a, "lossy"_a, "prior"_a.none());
+  m.def("jpeg_pack", &jpeg_pack, "fields"_a, "coefficients"_a, "prior"_a.none());
   m.def("jpeg_prior_learn", &jpeg_prior_learn, "images"_a);
   m.def("jpeg_simd", [] { return jpeg_coder().name; });
   m.def("jpeg_parse", &jpeg_parse_bytes, "data"_a, "tables"_a);
+  m.def("jpeg_add_restarts", &jpeg_add_restarts, "header"_a, "scan"_a);
 }

@@ -75,6 +75,17 @@ struct JpegEncodeJob {
   bool done = false;
 };
 
+// Tables and coefficients.
+inline std::vector<uint8_t> jpeg_lossy_part(JpegFields& f, const int16_t* const* q, const MixState* start) {
+  std::vector<uint8_t> out;
+  for (int c = 0; c < f.components; ++c) out.push_back(uint8_t(table_code(f.tables[c], c ? f.tables[c - 1] : nullptr)));
+  int16_t* at[3] = {};
+  for (int c = 0; c < f.components; ++c) at[c] = const_cast<int16_t*>(q[c]);  // only a decoder writes
+  const std::vector<uint8_t> bytes = jpeg_coder().encode(f, out.data(), at, start, nullptr, nullptr);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+  return out;
+}
+
 // The coefficients as they are, and a residual.
 inline void jpeg_code(JpegEncodeJob& j) {
   JpegFields& f = j.f;
@@ -92,14 +103,7 @@ inline void jpeg_code(JpegEncodeJob& j) {
     symbols[i] = int16_t(r < 0 ? -a : a), ++count;
   }
   if (double(count) > j.most * double(samples)) return;
-  {
-    for (int c = 0; c < f.components; ++c)
-      j.lossy.push_back(uint8_t(table_code(f.tables[c], c ? f.tables[c - 1] : nullptr)));
-    int16_t* at[3] = {};
-    for (int c = 0; c < f.components; ++c) at[c] = const_cast<int16_t*>(j.q[c]);  // only a decoder writes
-    const std::vector<uint8_t> bytes = jpeg_coder().encode(f, j.lossy.data(), at, j.start, nullptr, nullptr);
-    j.lossy.insert(j.lossy.end(), bytes.begin(), bytes.end());
-  }
+  j.lossy = jpeg_lossy_part(f, j.q, j.start);
   if (count) {
     j.residual = jpeg_coder().encode_residual(f, j.out.data(), symbols.data());
     for (size_t i = 0; i < samples; ++i) j.out[i] = jpeg_clamp8(j.out[i] + symbols[i] * step);

@@ -25,11 +25,15 @@ inline void standard_table(bool chroma, int quality, uint16_t* out) {
 // Gain in nats of "coefficients stand on multiples of q, noise of deviation s, some outliers" over "anywhere".
 class CombGain {
  public:
-  explicit CombGain(float s) : gain_(256 * kBins) {
+  // `wrapped`: noise that reaches the next multiple counts for that one, so that steps of 1 say nothing, not less.
+  explicit CombGain(float s, bool wrapped = false) : gain_(256 * kBins) {
     for (int q = 1; q < 256; ++q)
       for (int b = 0; b < kBins; ++b) {
         const double r = (b + 0.5) * kWidth;
-        gain_[q * kBins + b] = float(std::log(0.92 * q * std::exp(-r * r / (2 * s * s)) / (s * 2.50662827) + 0.08));
+        double sum = std::exp(-r * r / (2 * s * s));
+        if (wrapped)
+          for (double d : {q - r, q + r}) sum += std::exp(-d * d / (2 * s * s));
+        gain_[q * kBins + b] = float(std::log(0.92 * q * sum / (s * 2.50662827) + 0.08));
       }
   }
   float operator()(float a, int q) const {  // a = |coefficient|
@@ -141,7 +145,8 @@ class ClippedCount {
 
 // Where 8x8 blocks begin (row and column, 0..7), most likely first; empty if nothing was quantised. At the right
 // place more coefficients of each frequency are near zero than at the 63 others.
-inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clipped) {
+// `least`: how clearly.
+inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clipped, float least = 0.8f) {
   struct Anchor {
     int y, x;
     float variance;
@@ -193,7 +198,7 @@ inline std::vector<int> guess_grid(const FloatPlane& p, const ClippedCount& clip
   for (int g = 0; g < 64; ++g) order[g] = g;
   std::sort(order.begin(), order.end(),
             [&](int a, int b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
-  if (score[order[0]] < 0.8f) return {};
+  if (score[order[0]] < least) return {};
   order.resize(score[order[1]] > 0.4f * score[order[0]] ? 2 : 1);
   return order;
 }
@@ -220,7 +225,8 @@ inline int guess_flat_grid(const FloatPlane& p) {
 // Standard table of an almost flat image, from the levels that its constant blocks take (a step leaves 8 of them for
 // each `step` levels) and from the few coefficients there are. Blocks begin at (y0, x0) of every plane.
 inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes, int y0, int x0,
-                                   const ClippedCount& clipped, const CombGain& gain, float threshold) {
+                                   const ClippedCount& clipped, const CombGain& gain, float threshold,
+                                   bool chroma = false) {
   std::vector<float> by[64];
   std::vector<std::array<bool, 256>> levels;
   for (const FloatPlane* p : planes) {
@@ -248,7 +254,7 @@ inline TableGuess guess_flat_table(const std::vector<const FloatPlane*>& planes,
   double top = 3;  // nats; little, but the synthesis is compared with the pixels
   for (int quality = 10; quality <= 95; ++quality) {
     uint16_t q[64];
-    standard_table(false, quality, q);
+    standard_table(chroma, quality, q);
     std::array<bool, 256> possible{};
     for (int k = -1024; k <= 1024; ++k)
       possible[size_t(std::min(std::max(((4 * k * q[0] + 16) >> 5) + 128, 0), 255))] = true;

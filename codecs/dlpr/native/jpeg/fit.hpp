@@ -1,5 +1,6 @@
 // Coefficients whose synthesis gives an image's pixels, when grid, sampling and tables are known.
 #pragma once
+#include "jpeg/block_rounding.hpp"
 #include "jpeg/detect.hpp"
 #include "jpeg/synthesis.hpp"
 #include <map>
@@ -136,12 +137,13 @@ class JpegFit {
     for (int c = 0; c < channels_; ++c) r.q[c].resize(f_.blocks(c) * 64);
   }
 
-  void start() {
+  // `exact`: for each component its plane at its own size, whole blocks, where it is known without doubt; or null.
+  void start(const FloatPlane* exact = nullptr) {
     const std::vector<float> x(x_, x_ + shown_.size());
     FloatPlane planes[3];
     component_planes(x.data(), f_.H, f_.W, channels_, f_.transform, true, planes);
     for (int c = 0; c < channels_; ++c) {
-      FloatPlane p = own_size(planes[c], c, true);
+      FloatPlane p = exact ? exact[c] : own_size(planes[c], c, true);
       continue_edges(p, c);
       for (int y = 0; y < f_.rows(c); ++y)
         for (int x0 = 0; x0 < f_.cols(c); ++x0) {
@@ -150,6 +152,27 @@ class JpegFit {
           dct()(p.row(8 * y) + 8 * x0, p.w, d);
           round_to(c, y, x0, d, false);
           if (!seen.whole() && seen.any()) fit_part(c, y, x0, p.row(8 * y) + 8 * x0, p.w, seen);
+        }
+    }
+  }
+
+  // From exact planes: coefficients under which every sample seen is rounded to what it is, where steps are so small
+  // that rounding each by itself is not enough.
+  void refine(const FloatPlane* exact) {
+    for (int c = 0; c < channels_; ++c) {
+      const BlockRounding better(f_.tables[c]);
+      if (!better.useful()) continue;
+      for (int y = 0; y < f_.rows(c); ++y)
+        for (int x = 0; x < f_.cols(c); ++x) {
+          const Seen seen = seen_of(c, y, x);
+          if (!seen.any()) continue;
+          float target[64], weight[64];
+          for (int i = 0; i < 8; ++i)
+            for (int k = 0; k < 8; ++k) {
+              target[8 * i + k] = exact[c].row(8 * y + i)[8 * x + k];
+              weight[8 * i + k] = i >= seen.y0 && i < seen.y1 && k >= seen.x0 && k < seen.x1 ? 1.f : 0.f;
+            }
+          better(target, weight, r_.q[c].data() + (size_t(y) * f_.cols(c) + x) * 64);
         }
     }
   }

@@ -65,7 +65,11 @@ struct ParsedJpeg {
   int adobe_transform = 0;
   int ids[3] = {};
   std::vector<int16_t> q[3];
-  std::string error;  // empty: good
+  struct Range {
+    size_t begin, end;
+  };
+  std::vector<Range> scans;  // entropy-coded bytes with restart markers, in the data
+  std::string error;         // empty: good
 };
 
 class JpegParser {
@@ -76,6 +80,7 @@ class JpegParser {
   // which ends with EOI.
   bool read(const uint8_t* data, size_t size, bool tables_only) {
     const uint8_t *p = data, *end = data + size;
+    data_ = data;
     if (size < 4 || p[0] != 0xFF || p[1] != 0xD8) return fail("no JPEG: it does not begin with FF D8");
     p += 2;
     for (;;) {
@@ -279,7 +284,16 @@ class JpegParser {
             }
         if (bits.overrun()) return fail("the scan is cut short");
       }
+    scanned(p, bits);
     return true;
+  }
+
+  // Where a scan is: its reader may be some bytes ahead, where FF 00 was read as one.
+  void scanned(const uint8_t* begin, const JpegBits& bits) {
+    const uint8_t* end = bits.p;
+    for (int n = (bits.have - bits.missing) / 8; n > 0; --n)
+      end -= end - begin >= 2 && end[-1] == 0 && end[-2] == 0xFF ? 2 : 1;
+    out_.scans.push_back({size_t(begin - data_), size_t(end - data_)});
   }
 
   // One scan of a progressive image: some components' DC, or a band of one component's AC; all bits from `low` on, or
@@ -365,6 +379,7 @@ class JpegParser {
         }
         if (bits.overrun()) return fail("the scan is cut short");
       }
+    scanned(p, bits);
     p = bits.p;
     return bits.have - bits.missing < 8 || fail("a marker is missing");
   }
@@ -465,6 +480,7 @@ class JpegParser {
   static constexpr int8_t kNothing = -1;
   ParsedJpeg& out_;
   Part part_;
+  const uint8_t* data_ = nullptr;
   bool progressive_ = false;
   int scans_ = 0, skip_ = 0;  // skip_: blocks left that end where they begin
   int8_t known_[3][64];       // lowest bit that is known of each coefficient in zigzag order

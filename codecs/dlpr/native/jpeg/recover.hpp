@@ -87,7 +87,30 @@ inline std::vector<Sampling> guess_sampling(const FloatPlane* planes, int grid_y
   return all;
 }
 
-inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, int channels, int rounds) {
+// What mode colour knows of an image's planes.
+struct PlaneSearch {
+  // Whether colours are those that libjpeg makes of whole-numbered Y, Cb, Cr.
+  bool (*decoded)(const uint8_t* x, int h, int w);
+  // The planes of a JPEG's components, whole blocks, level 128 taken off; false if chroma's way to size is another.
+  bool (*exact)(const uint8_t* x, const JpegFields& f, FloatPlane* out);
+};
+
+// The same JPEG with coefficients from exact planes, if that gives more of the pixels.
+inline void refine_fit(const uint8_t* x, std::unique_ptr<Recovered>& found, const PlaneSearch& planes, int rounds) {
+  auto r = std::make_unique<Recovered>(*found);
+  FloatPlane exact[3];
+  if (!planes.exact(x, r->fields, exact)) return;
+  JpegFit fit(x, *r);
+  fit.start(exact);
+  fit.refine(exact);
+  fit.run(rounds);
+  if (r->wrong < found->wrong) found = std::move(r);
+}
+
+// `chroma`: the one channel is a plane of Cb or Cr, whose standard tables are others. `keen`: it is a decoder's plane,
+// so that a faint trace is followed.
+inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, int channels, int rounds,
+                                               const PlaneSearch& planes, bool chroma = false, bool keen = false) {
   if (h < 24 || w < 24) return nullptr;
   static const CombGain narrow(0.33f);
   std::vector<float> samples(x, x + size_t(h) * w * channels);
@@ -104,11 +127,22 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
   for (int g : guess_grid(luma, clipped)) {
     for (int t = channels == 3; t >= 0; --t) {
       const auto blocks = block_coefficients(t ? ycc[0] : rgb[channels == 3], g / 8, g % 8, 1, 1, clipped, h, w, 250);
-      TableGuess guess = guess_table(blocks, false, narrow, 0.9f);
+      TableGuess guess = guess_table(blocks, chroma, narrow, 0.9f);
       if (guess.count >= 20 && guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
   }
-  if (best.mean < 0.15f) {
+  // Steps near 1 leave a weak comb; it is looked for where the planes are known to be a decoder's.
+  bool weak = false;
+  if (best.mean < 0.15f && (channels == 1 ? keen : planes.decoded(x, h, w))) {
+    static const CombGain wrapped(0.3f, true);
+    for (int g : guess_grid(luma, clipped, 0.3f)) {
+      const auto blocks = block_coefficients(luma, g / 8, g % 8, 1, 1, clipped, h, w, 1000);
+      TableGuess guess = guess_table(blocks, chroma, wrapped, 0.9f);
+      if (double(guess.mean) * guess.count > 60 && guess.mean > 0.02f && (!weak || guess.mean > best.mean))
+        best = guess, transform = channels == 3, y0 = g / 8, x0 = g % 8, weak = true;
+    }
+  }
+  if (best.mean < 0.15f && !weak) {
     const int g = guess_flat_grid(luma);
     if (g < 0) return nullptr;
     for (int t = channels == 3; t >= 0; --t) {
@@ -116,11 +150,11 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
                                                     : channels == 3
                                                         ? std::vector<const FloatPlane*>{&rgb[0], &rgb[1], &rgb[2]}
                                                         : std::vector<const FloatPlane*>{&rgb[0]};
-      const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f);
+      const TableGuess guess = guess_flat_table(planes, g / 8, g % 8, clipped, narrow, 0.9f, chroma);
       if (guess.mean > best.mean) best = guess, transform = t, y0 = g / 8, x0 = g % 8;
     }
   }
-  if (best.mean < 0.15f) return nullptr;
+  if (best.mean < 0.15f && !weak) return nullptr;
   f.transform = transform;
   std::copy_n(best.q, 64, f.tables[0]);
   std::vector<Sampling> ways{{1, 1, 0, y0, x0, {}, 0, false}};
@@ -155,12 +189,16 @@ inline std::unique_ptr<Recovered> recover_jpeg(const uint8_t* x, int h, int w, i
   }
   if (found[0]->wrong > h * w / 10) {  // steps of its own may be mistaken: the standard tables all through
     auto r = std::make_unique<Recovered>(*found[0]);
-    for (int c = 0; c < channels; ++c) standard_table(transform && c, best.nearest, r->fields.tables[c]);
+    for (int c = 0; c < channels; ++c) standard_table(chroma || (transform && c), best.nearest, r->fields.tables[c]);
     JpegFit fit(x, *r);
     fit.start();
     fit.run(rounds);
     if (better(r, found[0])) found[0] = std::move(r);
   }
+  // Worth its time where luma's steps are small: quality 94 and above.
+  const JpegFields& g = found[0]->fields;
+  const int most = channels == 1 ? 0 : g.subsampled() ? h * w / 25 : h * w / 100;
+  if (found[0]->wrong > most && BlockRounding(g.tables[0]).useful()) refine_fit(x, found[0], planes, rounds);
   return std::move(found[0]);
 }
 

@@ -26,10 +26,17 @@ function trim(n) {
   return String(Number(n.toPrecision(3)));
 }
 
+/** The bound that every level keeps: levels that a conversion made can have a larger one than level 0. */
+export function largestTau(image) {
+  return Math.max(0, ...image.levels.map((level) => level.tau ?? 0));
+}
+
 /** "lossless", or the bound on the error of every sample. */
 export function promise(image) {
   if (image.tau === null) return null;
-  return image.tau === 0 ? "lossless" : `|error| ≤ ${image.tau}`;
+  const made = largestTau(image);
+  const lower = made > image.tau ? `, levels made ≤ ${made}` : "";
+  return (image.tau === 0 ? "lossless" : `|error| ≤ ${image.tau}`) + lower;
 }
 
 /** A short name for an image beside others of the same slide. */

@@ -1,5 +1,7 @@
 // Tile sources for OpenSeadragon.
 
+import { largestTau } from "./format.js";
+
 /** `channels`: numbers of those to show, or null for all (and for RGB pictures). */
 export function source(image, { format, icc, channels }) {
   const query = suffix({ icc: icc ? "1" : null, channels: channels ? channels.join(",") : null });
@@ -29,5 +31,5 @@ export function errorSource(image, other, peak) {
 
 /** Largest error that an archive may have against its source, or two archives against each other. */
 export function bound(image, other) {
-  return Math.max(1, (image.tau ?? 0) + (other.tau ?? 0));
+  return Math.max(1, largestTau(image) + largestTau(other));
 }

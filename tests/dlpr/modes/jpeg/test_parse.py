@@ -12,8 +12,7 @@ import pytest
 import dlpr
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.jpeg.image import ColourTransform
-from dlpr.modes.jpeg.parse import SourceJpeg, parse, window
-from dlpr.modes.jpeg.stream import image_of
+from dlpr.modes.jpeg.parse import SourceJpeg, image_of, parse, window
 from dlpr.modes.jpeg.synthesis import synthesise
 
 pillow = pytest.importorskip("PIL.Image")
