@@ -261,5 +261,6 @@ def test_sources() -> None:
     assert image_of(parse(data), 45, 61) is not None
     assert image_of(parse(data), 45, 60) is None
     assert image_of(b"no JPEG", 5, 5) is None
+    assert image_of("path.jpg", 5, 5) is None
     with pytest.raises(UnsupportedInputError, match="SourceJpeg"):
-        image_of("path.jpg", 5, 5)  # type: ignore[arg-type]
+        dlpr.encode(np.zeros((5, 5), np.uint8), source="path.jpg")  # type: ignore[arg-type]

@@ -104,5 +104,6 @@ def test_jpegs_that_do_not_agree():
     assert image_of(SourcePieces(()), 64, 64) is None
     broken = {place: data[:60] for place, data in tiles.items()}
     assert image_of(source(broken, 8, 8), 64, 64) is None
+    assert image_of(3, 8, 8) is None
     with pytest.raises(UnsupportedInputError, match="SourcePieces"):
-        image_of(3, 8, 8)
+        dlpr.encode(np.zeros((8, 8, 3), np.uint8), source=3)
