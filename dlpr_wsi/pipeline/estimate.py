@@ -163,7 +163,7 @@ def _sample(
 ) -> LevelEstimate:
     """Encode some chunks of a level."""
     places = level.rows * level.columns
-    least, most = (max(1, number // level.stack) for number in (_LOWER if index else _FIRST))
+    least, most = (max(2, number // level.stack) for number in (_LOWER if index else _FIRST))
     count = min(places, max(least, min(most, places // _SHARE)))
     chosen = _spread(level.rows, level.columns, count)
     images: list[NDArray[np.uint8]] = []
@@ -192,7 +192,8 @@ def _sample(
     held = _held(source, index, (level.width, level.height), [level.box(row, column) for row, column in chosen])
     if held is not None:
         total, error = min([(total, error), *_by_bytes(sizes, *held, places)], key=lambda found: found[1])
-    return LevelEstimate(len(streams), round(total), round(max(_WIDE * error, _FLOOR * total)), modes, seconds)
+    margin = min(total, max(_WIDE * error, _FLOOR * total))  # of one chunk alone the error is not known
+        return LevelEstimate(len(streams), round(total), round(margin), modes, seconds)
 
 
 def _spread(rows: int, columns: int, count: int) -> list[tuple[int, int]]:
