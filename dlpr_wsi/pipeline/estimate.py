@@ -193,7 +193,7 @@ def _sample(
     if held is not None:
         total, error = min([(total, error), *_by_bytes(sizes, *held, places)], key=lambda found: found[1])
     margin = min(total, max(_WIDE * error, _FLOOR * total))  # of one chunk alone the error is not known
-        return LevelEstimate(len(streams), round(total), round(margin), modes, seconds)
+    return LevelEstimate(len(streams), round(total), round(margin), modes, seconds)
 
 
 def _spread(rows: int, columns: int, count: int) -> list[tuple[int, int]]:
