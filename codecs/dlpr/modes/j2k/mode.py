@@ -11,6 +11,7 @@ from dlpr.config import EncoderOptions
 from dlpr.frame import Header, Mode, Stream
 from dlpr.layout import from_planes
 from dlpr.modes.j2k import payload as fields
+from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
 from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams
@@ -64,10 +65,11 @@ class J2kMode(ChunkMode):
             out[i] = stream
         return out
 
-    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+    def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
         """Spare the others where the image was quantised; what is nearly lossless may hold a JPEG, or suit networks."""
         pixels = chunk.header.height * chunk.header.width
-        lossy = 8 * size < FEW_BITS * pixels * chunk.header.layout.channels / 3
+        quantised = any(c.wavelet is Wavelet.IRREVERSIBLE for c in payload_of(stream).fields.components)
+        lossy = quantised and 8 * size < FEW_BITS * pixels * chunk.header.layout.channels / 3
         return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if lossy else frozenset()
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:

@@ -1,8 +1,8 @@
 // The adaptive coder behind one table chosen at run time. Each instruction set is one compilation of coder.inl; the
 // scalar one defines the bytes and the others must equal them.
 #pragma once
-#include "mixed/arith.hpp"
 #include "jpeg/image.hpp"
+#include "mixed/arith.hpp"
 
 namespace dlpr {
 

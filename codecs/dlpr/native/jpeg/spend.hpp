@@ -4,10 +4,10 @@
 // samples back within the bound and coefficients towards zero. The search's model of a block is linear; whether a
 // choice is taken is decided by the decoder's integers. What is left beyond the bound is the residual's.
 #pragma once
-#include "mixed/levels.hpp"
 #include "jpeg/planes.hpp"
 #include "jpeg/spend_tables.hpp"
 #include "jpeg/synthesis.hpp"
+#include "mixed/levels.hpp"
 
 namespace dlpr {
 
