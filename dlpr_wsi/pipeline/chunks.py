@@ -15,8 +15,6 @@ from dlpr_wsi.sources import SourceTile
 
 __all__ = ["encode_places"]
 
-_QUANTISED = 4  # bits of a pixel of a JPEG 2000 tile below which it is not nearly lossless
-
 
 def encode_places(
     level: LevelPlan,
@@ -51,19 +49,14 @@ def encode_places(
     streams = encode_chunks(parts, level.tau, [tile for tile in tiles for _ in range(level.stack)], threads, prior)
     if level.stack > 1:
         return streams
-    # Beyond the edge stands what the tile has there. Where the tile was not kept after all, that is a burden.
+    # Beyond the edge stands what the tile has there. Where the tile is not kept after all, that is a burden, and where
+    # it is one of lossless JPEG 2000 too.
     again = [
         i
         for i, (p, tile) in enumerate(zip(pixels, tiles, strict=True))
-        if tile is not None and p.shape[:2] != size and not _follows(streams[i], size)
+        if tile is not None and p.shape[:2] != size and mode_name(streams[i]) != "jpeg"
     ]
     blank = [level.part(padded(pixels[i], *size, None, fill), 0) for i in again]
     for i, stream in zip(again, encode_chunks(blank, level.tau, [None] * len(blank), threads, prior), strict=True):
         streams[i] = min(stream, streams[i], key=len)
     return streams
-
-
-def _follows(stream: bytes, size: tuple[int, int]) -> bool:
-    """Tell whether a stream is the slide's own tile, by far the smallest."""
-    mode = mode_name(stream)
-    return mode == "jpeg" or (mode == "j2k" and 8 * len(stream) < _QUANTISED * size[0] * size[1])
