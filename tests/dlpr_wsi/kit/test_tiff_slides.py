@@ -6,6 +6,7 @@ from kit_bif import Area, bif, drawn
 from kit_common import page_pixels, tissue, whole_level
 from kit_philips import philips
 from kit_scn import scn
+from kit_svs import svs
 
 openslide = pytest.importorskip("openslide")
 
@@ -95,3 +96,16 @@ def test_lies(tmp_path):
     philips(tmp_path / "b.tiff", tissue(400, 300), tables=False)
     with openslide.OpenSlide(tmp_path / "b.tiff") as slide, pytest.raises(openslide.OpenSlideError):
         slide.read_region((130, 130), 0, (8, 8))
+
+
+@pytest.mark.parametrize("options", [{"kind": "big"}, {"subsampling": "422"}, {"rgb": True, "shared": False}])
+def test_svs(tmp_path, options):
+    coded = svs(tmp_path / "a.svs", tissue(404, 300), **options)
+    coding = {name: value for name, value in options.items() if name in ("subsampling", "rgb")}
+    with openslide.OpenSlide(tmp_path / "a.svs") as slide:
+        assert slide.properties["openslide.vendor"] == "aperio"
+        assert set(slide.associated_images) == {"label", "macro", "thumbnail"}
+        assert slide.level_count == len(coded) == 3
+        for level, image in enumerate(coded):
+            pixels = page_pixels(image, (128, 128), **coding)
+            np.testing.assert_array_equal(whole_level(slide, level)[..., :3], pixels)

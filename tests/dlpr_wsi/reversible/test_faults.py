@@ -7,7 +7,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -223,15 +222,27 @@ def test_a_maker_that_lies_costs_bytes_only(tmp_path, svs, monkeypatch):
     assert report.reversible["made_bytes"] > 0
 
 
-def kill_at_random(command, seconds):
-    """Run a command and kill it at some moment; tell whether it had ended."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return process.returncode == 0
+def kill_at_random(command, rng, kills, whole):
+    """Run a command again and again, and kill it at some moment until that has happened ``kills`` times.
+
+    ``whole`` is called after each run: it compares what is there, and removes it. The span follows how long the
+    command takes on this machine now, so that kills come all over its run.
+    """
+    span = 1.0
+    for _ in range(6 * kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(rng.uniform(0.5, 1.0) * span) == 0
+            span *= 0.9
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            span *= 1.1
+            kills -= 1
+        whole()
+        if not kills:
+            return
+    raise AssertionError(f"{kills} kills came too late")
 
 
 def bytes_of(folder):
@@ -246,21 +257,23 @@ def test_killed_at_random(tmp_path, rev_svs, kills):
     tool = [sys.executable, "-m", "dlpr_wsi.cli"]
     out, back = tmp_path / "a.zarr", tmp_path / "back.svs"
     command = [*tool, "convert", str(slide), str(out), "--reversible", "--threads", "2"]
-    begin = time.monotonic()
-    subprocess.run(["sleep", "0"], check=True)
-    subprocess.run([*tool, "info", str(whole)], check=True, stdout=subprocess.DEVNULL)
-    usual = time.monotonic() - begin  # what it takes to start, on this machine now
-    for _ in range(kills):
-        kill_at_random(command, rng.uniform(0.5, 2.0) * usual)
+
+    def archive_is_whole():
         if out.exists():
-            break
+            assert bytes_of(out) == bytes_of(whole)
+            shutil.rmtree(out)
+
+    def slide_is_whole():
+        if back.exists():
+            assert back.read_bytes() == slide.read_bytes()
+            back.unlink()
+
+    kill_at_random(command, rng, kills, archive_is_whole)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert bytes_of(out) == bytes_of(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
     command = [*tool, "restore", str(out), str(back)]
-    for _ in range(kills):
-        kill_at_random(command, rng.uniform(0.5, 1.2) * usual)
-        assert not back.exists() or back.read_bytes() == slide.read_bytes()
+    kill_at_random(command, rng, kills, slide_is_whole)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert back.read_bytes() == slide.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "back.svs"]

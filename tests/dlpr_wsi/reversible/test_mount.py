@@ -106,6 +106,54 @@ def test_the_slide_is_there(tmp_path, rev_svs):
     assert list(folder.iterdir()) == []
 
 
+def _ndpi(folder):
+    from kit_common import tissue
+    from kit_ndpi import ndpi
+
+    ndpi(folder / "a.ndpi", tissue(1024, 512), levels=2)
+    return folder / "a.ndpi"
+
+
+def _dicom(folder):
+    from kit_common import halved, tissue
+    from kit_dicom import write_dicom
+
+    return write_dicom(folder / "series", [tissue(400, 300), halved(tissue(400, 300), 1)])
+
+
+def _mirax(folder):
+    from kit_common import tissue
+    from kit_mirax import mirax
+
+    mirax(folder / "a.mrxs", tissue(384, 192))
+    return folder / "a.mrxs"
+
+
+@needs_fuse
+@pytest.mark.parametrize("make", [_ndpi, _dicom, _mirax])
+def test_openslide_reads_other_slides(tmp_path, make, convert_reversible):
+    """All pixels of all levels, and `cmp` of all files."""
+    import openslide
+
+    from dlpr_wsi.reversible.attach import slide_file_names
+
+    (tmp_path / "in").mkdir()
+    slide = make(tmp_path / "in")
+    convert_reversible(slide, tmp_path / "a.zarr")
+    folder = tmp_path / "mnt"
+    with mounted(folder, tmp_path / "a.zarr"):
+        names = slide_file_names(slide)
+        for name, path in names.items():
+            assert subprocess.run(["cmp", str(folder / name), str(path)], check=False).returncode == 0
+        name = next(name for name, path in names.items() if path == slide.absolute())
+        with openslide.OpenSlide(folder / name) as mine, openslide.OpenSlide(slide) as theirs:
+            assert mine.level_dimensions == theirs.level_dimensions
+            for level, size in enumerate(theirs.level_dimensions):
+                assert (
+                    mine.read_region((0, 0), level, size).tobytes() == theirs.read_region((0, 0), level, size).tobytes()
+                )
+
+
 @needs_fuse
 def test_damage_is_an_error_of_its_range_only(tmp_path, rev_svs):
     slide, archive, _ = rev_svs
