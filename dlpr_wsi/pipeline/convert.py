@@ -475,6 +475,7 @@ def convert(
                 device="cuda" if gpu else None,
                 selection=options.selection,
                 prior=prior,
+                keep_source=options.reversible,
             )
             try:
                 stages = _run(job, journal, executor, progress, limit)

@@ -72,6 +72,8 @@ class Job:
         Which picture of the source, where it holds several.
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its JPEG tiles are coded with.
+    keep_source : bool
+        Keep the slide's tiles even where their pixels alone take less: a reversible archive makes the slide of them.
     """
 
     key: str
@@ -84,6 +86,7 @@ class Job:
     device: str | None = None
     selection: Selection = field(default_factory=Selection)
     prior: dlpr.Prior | None = None
+    keep_source: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -306,7 +309,7 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior)
+    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior, job.keep_source)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [

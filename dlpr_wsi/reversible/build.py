@@ -296,7 +296,7 @@ def _try(listed: _Listed, files: _Files, chunks: Chunks, part: int, usual: Templ
     """
     data = b"".join(files.read(*piece) for piece in listed.ranges_of(part))
     place = listed.place(part)
-    if usual is not None:
+    if usual is not None and maker_of(usual.maker).often_without_hint:
         with suppress(ArchiveError, DlprError, OSError):
             if maker_of(usual.maker).make(usual.data, b"", place, chunks) == data:
                 return _Made(usual, b"", len(data), zlib.crc32(data))
