@@ -144,10 +144,10 @@ def _from_sources(chunks: Sequence[Chunk], options: EncoderOptions, threads: int
     """
     out = [b""] * len(chunks)
     given = replace(options, jpeg="never" if options.jpeg == "never" else "given")
-    for mode in (Mode.CONSTANT, Mode.J2K, Mode.JPEG):
+    for door in (door for door in MODES.values() if door.keeps_sources):
         members = [i for i, chunk in enumerate(chunks) if chunk.source is not None and not out[i]]
         if members:
-            streams = MODES[mode].encode_batch([chunks[i] for i in members], given, threads)
+            streams = door.encode_batch([chunks[i] for i in members], given, threads)
             for i, stream in zip(members, streams, strict=True):
                 out[i] = b"" if stream is None else bitstream.pack(stream)
     return out

@@ -50,6 +50,8 @@ class ChunkMode(ABC):
     """The door of a mode's room. Batches hold chunks or streams of any size, layout and tau."""
 
     mode: ClassVar[Mode]
+    keeps_sources: ClassVar[bool] = False
+    """Whether its stream settles a chunk whose source is to be kept (`EncoderOptions.keep_source`)."""
 
     # ---- bytes
 

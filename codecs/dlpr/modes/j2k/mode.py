@@ -29,6 +29,7 @@ class J2kMode(ChunkMode):
     """The door of ``modes/j2k``."""
 
     mode = Mode.J2K
+    keeps_sources = True
 
     def pack(self, out: bytearray, payload: J2kPayload) -> None:
         """Append J1."""
