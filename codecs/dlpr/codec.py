@@ -130,8 +130,8 @@ def encode_batch(
             continue
         for i, stream in zip(members, door.encode_batch([chunks[i] for i in members], o, n_threads), strict=True):
             data = b"" if stream is None else bitstream.pack(stream)
-            if data:
-                settled[i] |= door.supersedes(chunks[i], len(data))
+            if stream is not None:
+                settled[i] |= door.supersedes(chunks[i], stream, len(data))
             if data and (not out[i] or len(data) < len(out[i])):
                 out[i] = data
     return out

@@ -475,7 +475,7 @@ def convert(
                 device="cuda" if gpu else None,
                 selection=options.selection,
                 prior=prior,
-                keep_source=options.reversible,
+                keep_source=options.reversible or options.source_tiles is SourceTiles.ONLY,
             )
             try:
                 stages = _run(job, journal, executor, progress, limit)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.pipeline.encode import encode_chunks, mode_name, padded
+from dlpr_wsi.pipeline.encode import mode_name
+from dlpr_wsi.pipeline.places import encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
-from dlpr_wsi.sinks.omezarr import fill_value
 from dlpr_wsi.sources import PixelSource, SourceTile
 from dlpr_wsi.stored import SlideStore
 
@@ -172,17 +172,10 @@ def _sample(
     for row, column in chosen:
         x, y, width, height = level.box(row, column)
         tile = _stored_tile(source, index, row, column) if follows else None
-        whole = padded(
-            source.read(x, y, width, height, index),
-            level.tile_height,
-            level.tile_width,
-            tile,
-            fill_value(level.channels),
-        )
-        images += [level.part(whole, channel) for channel in range(level.stack)]
-        stored += [tile] * level.stack
+        images.append(source.read(x, y, width, height, index))
+        stored.append(tile)
     begin = time.perf_counter()
-    streams = encode_chunks(images, level.tau, stored, threads, prior)
+    streams = encode_places(images, stored, level, threads, prior, source_tiles is SourceTiles.ONLY)
     seconds = (time.perf_counter() - begin) * places / count
     sizes = np.array([sum(map(len, streams[i : i + level.stack])) for i in range(0, len(streams), level.stack)], float)
     modes = dict(Counter(mode_name(stream) for stream in streams))

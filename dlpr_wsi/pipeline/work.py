@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
-from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, encode_chunks, mode_name, padded
+from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, mode_name
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.kept import kept_levels
+from dlpr_wsi.pipeline.places import encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.unkept import LOST, count_unkept, why_unkept
-from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, fill_value, write_shard
+from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
 from dlpr_wsi.sources import PixelSource, Selection, SlideFacts, SourceTile
 from dlpr_wsi.sources.archive import parse_shard_index
 from dlpr_wsi.sources.opening import open_source
@@ -73,7 +74,8 @@ class Job:
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its JPEG tiles are coded with.
     keep_source : bool
-        Keep the slide's tiles even where their pixels alone take less: a reversible archive makes the slide of them.
+        Keep the slide's tiles even where their pixels alone take less: a reversible archive makes the slide of them,
+        and ``--source-tiles only`` asks for them.
     """
 
     key: str
@@ -305,11 +307,7 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         record, bad = _check(job, task, level, pixels, tiles)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
-    size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
-    full = [padded(p, *size, t, fill) for p, t in zip(pixels, tiles, strict=True)]
-    parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
-    stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, level.tau, stored, job.threads, job.prior, job.keep_source)
+    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [

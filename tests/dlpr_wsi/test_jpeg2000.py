@@ -114,6 +114,11 @@ def test_lossless_tiles_take_what_is_smallest(tmp_path):
     slide = write(tmp_path / "a.svs", 33005, level=0)
     report = convert(slide, tmp_path / "a.zarr")
     assert report.bytes_by_mode.get("j2k", 0) + report.bytes_by_mode.get("coded", 0) < report.source_tile_bytes
+    options = ConvertOptions(source_tiles=SourceTiles.NEVER, tile=SIDE)
+    pixels = convert(slide, tmp_path / "b.zarr", options=options)
+    assert sum(report.bytes_by_mode.values()) <= sum(pixels.bytes_by_mode.values())  # at the edges too
+    only = convert(slide, tmp_path / "c.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    assert set(only.tiles_by_mode) <= {"j2k", "constant"}
     assert_holds(tmp_path / "a.zarr", [picture()])
 
 
@@ -183,3 +188,13 @@ def test_jpeg_tiles_are_kept_for_reversible_archives_where_planes_take_less():
     shown = imagecodecs.jpeg8_decode(jpeg)
     found = [dlpr.inspect(encode_chunks([shown], 0, [tile], 1, keep_source=keep)[0]).mode for keep in (False, True)]
     assert found == ["colour", "jpeg"]
+
+
+def test_few_bits_of_a_lossless_tile_do_not_settle_it():
+    pixels = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    jpeg = imagecodecs.jpeg8_encode(picture(24, 24), level=70)
+    pixels[:24, :24] = imagecodecs.jpeg8_decode(jpeg)  # the rest is background: few bits for each pixel of all
+    tile = SourceTile(coded(pixels, 33005, 0), None, False, Coding.JPEG2000)
+    with_tile, without = (encode_chunks([pixels], 0, [one], 1)[0] for one in (tile, None))
+    assert 8 * len(tile.data) < 4 * SIDE * SIDE
+    assert len(with_tile) <= len(without)

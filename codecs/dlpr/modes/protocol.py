@@ -90,8 +90,8 @@ class ChunkMode(ABC):
         The result depends on chunk and options alone, not on the rest of the batch or ``threads``.
         """
 
-    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
-        """Modes that need not be tried on a chunk for which this one gave a stream of ``size`` bytes."""
+    def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
+        """Modes that need not be tried on a chunk for which this one gave a stream, of ``size`` bytes."""
         return frozenset()
 
     # ---- decode

@@ -93,7 +93,7 @@ class ColourMode(ChunkMode):
             return False
         return 8 * size >= FAR_SMALLER * _price(chunk.planes, chunk.header.tau)
 
-    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+    def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
         """The networks on pixels are a rival where a bound is given or the residual is large: both are tried then."""
         small = chunk.header.tau == 0 and 8 * size < SMALL * _price(chunk.planes, 0)
         return frozenset({Mode.CODED}) if small else frozenset()

@@ -13,7 +13,7 @@ from dlpr.layout import from_planes
 from dlpr.modes.j2k import payload as fields
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
-from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams
+from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, is_quantised, j2k_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
@@ -21,8 +21,6 @@ __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
 Source: TypeAlias = bytes | SourceJ2k | J2kImage
 """What a chunk's JPEG 2000 image can be given as."""
 SOURCE_KINDS = (SourceJ2k, J2kImage)
-FEW_BITS = 4
-"""Bits for each pixel below which no mode without the JPEG 2000 image has a chance."""
 
 
 class J2kMode(ChunkMode):
@@ -65,11 +63,9 @@ class J2kMode(ChunkMode):
             out[i] = stream
         return out
 
-    def supersedes(self, chunk: Chunk, size: int) -> frozenset[Mode]:
+    def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
         """Spare the others where the image was quantised; what is nearly lossless may hold a JPEG, or suit networks."""
-        pixels = chunk.header.height * chunk.header.width
-        lossy = 8 * size < FEW_BITS * pixels * chunk.header.layout.channels / 3
-        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if lossy else frozenset()
+        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if is_quantised(stream, size) else frozenset()
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively."""
