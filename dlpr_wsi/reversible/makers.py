@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 from dlpr import bitstream
 from dlpr.errors import UnsupportedInputError
 from dlpr.frame import Mode
-from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.stream import looks_like_j2k, stored_image
 from dlpr.modes.j2k.write import Structure, rebuild, take_apart
 from dlpr.modes.jpeg.extract import stored_jpeg
@@ -96,10 +95,10 @@ class Chunks:
                 self._jpegs.put(key, found)
         return found
 
-    def j2k(self, place: Place) -> J2kImage | None:
-        """Return the JPEG 2000 image of the one chunk that is a place; None where there is none, or of another mode.
+    def j2k(self, place: Place) -> bitstream.Stream | None:
+        """Return the stream of the one chunk that is a place; None where there is none, or of another mode than j2k.
 
-        Raises as `jpeg` does.
+        Raises as `stream` does, and `dlpr.errors.DlprError` where the chunk is damaged.
         """
         level = self.level(place.level)
         row, column = place.y // level.tile_height, place.x // level.tile_width
@@ -107,7 +106,7 @@ class Chunks:
         if level.channels is not None or place[1:] != box or not level.has(row, column):
             return None
         stream = bitstream.parse(self.stream(place.level, row, column))
-        return stored_image(stream) if stream.header.mode is Mode.J2K else None
+        return stream if stream.header.mode is Mode.J2K else None
 
 
 _serials = count()
@@ -190,14 +189,14 @@ class J2kImages:
             return None
         if chunks.j2k(place) is None:
             return None
-        return take_apart(part.data)[1]
+        return take_apart(part.data, check=False)[1]
 
     def make(self, template: bytes, hint: bytes, place: Place, chunks: Chunks) -> bytes:
         """Make the codestream or file."""
-        image = chunks.j2k(place)
-        if image is None:
+        stream = chunks.j2k(place)
+        if stream is None:
             raise ArchiveError("the chunk holds no JPEG 2000 image")
-        return rebuild(image, Structure(template, hint))
+        return rebuild(stored_image(stream), Structure(template, hint))
 
 
 def _mcus(image: JpegImage) -> int:
