@@ -334,7 +334,7 @@ def _why_not_kept(job: Job, level: LevelPlan, index: int, mode: str) -> str:
         with _source(job) as source:
             text = kept_levels(source, job.plan, source_tiles=job.source_tiles)[index].text
         return f"{text} (--source-tiles only)"
-    return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
+    return f"the slide's own tile does not give its pixels, so it was {mode} (--source-tiles only)"
 
 
 def _check(

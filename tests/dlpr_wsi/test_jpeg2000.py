@@ -16,6 +16,7 @@ import dlpr  # noqa: E402
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert  # noqa: E402
 from dlpr_wsi.pipeline.encode import encode_chunks, padded  # noqa: E402
 from dlpr_wsi.pipeline.plan import SourceTiles  # noqa: E402
+from dlpr_wsi.pipeline.unkept import Unkept, why_unkept  # noqa: E402
 from dlpr_wsi.pipeline.verify import verify  # noqa: E402
 from dlpr_wsi.reversible.restore import restore  # noqa: E402
 from dlpr_wsi.sources import Coding, SourceTile  # noqa: E402
@@ -198,3 +199,16 @@ def test_few_bits_of_a_lossless_tile_do_not_settle_it():
     with_tile, without = (encode_chunks([pixels], 0, [one], 1)[0] for one in (tile, None))
     assert 8 * len(tile.data) < 4 * SIDE * SIDE
     assert len(with_tile) <= len(without)
+
+
+def test_tiles_that_are_of_no_use_are_counted_by_reason():
+    pixels = picture(SIDE, SIDE)
+    data = coded(pixels, 34712, 34)
+    shown = imagecodecs.jpeg2k_decode(data)
+    right = SourceTile(data, None, False, Coding.JPEG2000)
+    assert why_unkept(right, "j2k", shown) is None
+    assert why_unkept(right, "coded", shown[:40]) is None  # of use, but something else was smaller
+    wrong = SourceTile(coded(pixels[::-1], 34712, 34), None, False, Coding.JPEG2000)
+    assert why_unkept(wrong, "coded", shown) is Unkept.DIFFERENT
+    cut = SourceTile(data[:100], None, False, Coding.JPEG2000)
+    assert why_unkept(cut, "coded", shown) is Unkept.UNREADABLE
