@@ -334,3 +334,10 @@ def test_plain_archives_are_refused_by_name(tmp_path, capsys, archive):
 
     assert main(["restore", str(archive), "--check"]) == 1
     assert "made without --reversible" in capsys.readouterr().err
+
+
+def test_templates_that_would_fill_the_index_are_not_listed(tmp_path, svs, monkeypatch, convert_reversible):
+    monkeypatch.setattr("dlpr_wsi.reversible.build._MAX_TEMPLATES", 0)
+    report = convert_reversible(svs, tmp_path / "a.zarr")
+    assert report.reversible["made_bytes"] == 0
+    assert back(tmp_path / "a.zarr", tmp_path / "out").paths[0].read_bytes() == svs.read_bytes()
