@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -121,8 +121,8 @@ def encode_batch(
         )
     chunks = [_as_chunk(image, tau, source) for image, source in zip(images, given, strict=True)]
     n_threads = usable_threads(threads)
-    out = [b""] * len(chunks)
-    settled: list[frozenset[Mode]] = [frozenset()] * len(chunks)
+    out = _from_sources(chunks, o, n_threads) if o.keep_source else [b""] * len(chunks)
+    settled = [frozenset(MODES) if data else frozenset[Mode]() for data in out]
     for door in MODES.values():
         open_ = [i for i in range(len(chunks)) if door.mode not in settled[i]]
         members = [i for i in open_ if not out[i] or door.can_beat(chunks[i], len(out[i]))]
@@ -134,6 +134,22 @@ def encode_batch(
                 settled[i] |= door.supersedes(chunks[i], stream, len(data))
             if data and (not out[i] or len(data) < len(out[i])):
                 out[i] = data
+    return out
+
+
+def _from_sources(chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[bytes]:
+    """Code the chunks that come with a source from it; empty where it does not give the pixels, or none is given.
+
+    A chunk of one colour is coded as such: what its source is can be kept for less than its coefficients.
+    """
+    out = [b""] * len(chunks)
+    given = replace(options, jpeg="never" if options.jpeg == "never" else "given")
+    for door in (door for door in MODES.values() if door.keeps_sources):
+        members = [i for i, chunk in enumerate(chunks) if chunk.source is not None and not out[i]]
+        if members:
+            streams = door.encode_batch([chunks[i] for i in members], given, threads)
+            for i, stream in zip(members, streams, strict=True):
+                out[i] = b"" if stream is None else bitstream.pack(stream)
     return out
 
 

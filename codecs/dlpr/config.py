@@ -107,6 +107,9 @@ class EncoderOptions:
     source is given, "given" takes a given source only, "never" codes pixels."""
     colour: str = "auto"
     """Code the planes Y, Cb, Cr that pixels were made from: "auto" where they are found, "never" red, green, blue."""
+    keep_source: bool = False
+    """Carry a source that is given wherever the pixels are its own, even where another mode is smaller: for whoever
+    wants the source's bytes back as well, and needs its coefficients for that."""
     prior: Any = None
     """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
 

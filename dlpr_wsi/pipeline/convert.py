@@ -77,6 +77,11 @@ class ConvertOptions:
     selection: Selection = field(default_factory=Selection)
     reversible: bool = False
 
+    @property
+    def keep_source(self) -> bool:
+        """Whether the slide's tiles are kept even where their pixels alone take less."""
+        return self.reversible or self.source_tiles is SourceTiles.ONLY
+
     def to_json(self) -> dict[str, Any]:
         """Return the options as the journal and the archive record them."""
         return {
@@ -346,7 +351,8 @@ def _look(source: PixelSource, plan: Plan, options: ConvertOptions, threads: int
     """Return what a conversion would do."""
     facts = _facts(source, plan, options, "0" * 64, options.keep, [])
     beside = bytes_beside(plan, options.version, facts=facts, channels=source.facts.channels, prior=prior)
-    guess = estimate(source, plan, options.source_tiles, threads, prior=prior, beside=beside)
+    keep = options.keep_source
+    guess = estimate(source, plan, options.source_tiles, threads, prior=prior, beside=beside, keep_source=keep)
     return Preview(source.facts, plan, guess, _kept(source, plan, options))
 
 
@@ -475,6 +481,7 @@ def convert(
                 device="cuda" if gpu else None,
                 selection=options.selection,
                 prior=prior,
+                keep_source=options.keep_source,
             )
             try:
                 stages = _run(job, journal, executor, progress, limit)

@@ -107,6 +107,7 @@ def encode_chunks(
     tiles: Sequence[SourceTile | None],
     threads: int,
     prior: dlpr.Prior | None = None,
+    keep_source: bool = False,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
@@ -122,6 +123,8 @@ def encode_chunks(
         Of the codec.
     prior : dlpr.Prior or None
         The slide's, see `dlpr.Prior`.
+    keep_source : bool
+        Keep the slide's own tile wherever its pixels are the chunk's, even where the pixels alone take less.
     """
     same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once
     places: list[int] = []
@@ -136,6 +139,8 @@ def encode_chunks(
     options: dict[str, Any] = {}
     if keeps_jpeg() and any(tiles[index] is not None for index in todo):
         options["sources"] = [_source(tile) if (tile := tiles[index]) is not None else None for index in todo]
+        if keep_source:
+            options["keep_source"] = True
     streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
     return [streams[place] for place in places]
 

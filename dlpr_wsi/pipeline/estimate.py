@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 import dlpr
 from dlpr_wsi.errors import SourceError
-from dlpr_wsi.pipeline.chunks import encode_places
 from dlpr_wsi.pipeline.encode import mode_name
+from dlpr_wsi.pipeline.places import encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
 from dlpr_wsi.sources import PixelSource, SourceTile
 from dlpr_wsi.stored import SlideStore
@@ -105,6 +105,7 @@ def estimate(
     *,
     prior: dlpr.Prior | None = None,
     beside: int = 0,
+    keep_source: bool = False,
 ) -> Estimate:
     """Encode chunks spread evenly over each level and scale up.
 
@@ -122,6 +123,8 @@ def estimate(
         The slide's, which its chunks will be coded with.
     beside : int
         Bytes of the archive that are no chunks: metadata, hashes, indexes of shards.
+    keep_source : bool
+        Whether the slide's tiles are kept even where their pixels alone take less.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def estimate(
         if index >= plan.first_made + _MADE:
             levels.append(_like(levels[-1], plan.levels[index - 1], level))
         else:
-            levels.append(_sample(source, level, index, source_tiles, threads, prior))
+            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source))
     modes: Counter[str] = Counter()
     for one in levels:
         modes.update(one.modes)
@@ -160,6 +163,7 @@ def _sample(
     source_tiles: SourceTiles,
     threads: int,
     prior: dlpr.Prior | None,
+    keep_source: bool,
 ) -> LevelEstimate:
     """Encode some chunks of a level."""
     places = level.rows * level.columns
@@ -175,7 +179,7 @@ def _sample(
         images.append(source.read(x, y, width, height, index))
         stored.append(tile)
     begin = time.perf_counter()
-    streams = encode_places(level, images, stored, threads, prior)
+    streams = encode_places(images, stored, level, threads, prior, keep_source)
     seconds = (time.perf_counter() - begin) * places / count
     sizes = np.array([sum(map(len, streams[i : i + level.stack])) for i in range(0, len(streams), level.stack)], float)
     modes = dict(Counter(mode_name(stream) for stream in streams))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr_wsi.pipeline.encode import jpeg_image
+from dlpr_wsi.pipeline.jpeg2000 import j2k_pixels
 from dlpr_wsi.sources import Coding, SourceTile
 
 __all__ = ["LOST", "Unkept", "count_unkept", "why_unkept"]
@@ -24,8 +25,8 @@ _ALIKE = 0.75  # of the samples: then the tile was of use, and something else wa
 class Unkept(StrEnum):
     """The reasons."""
 
-    UNREADABLE = "their JPEG data is damaged, cannot be read, or is of a kind that the codec does not take"
-    DIFFERENT = "their JPEG data does not give the reader's pixels"
+    UNREADABLE = "their coded data is damaged, cannot be read, or is of a kind that the codec does not take"
+    DIFFERENT = "their coded data does not give the reader's pixels"
 
 
 def why_unkept(tile: SourceTile | None, mode: str, pixels: NDArray[np.uint8]) -> Unkept | None:
@@ -40,13 +41,21 @@ def why_unkept(tile: SourceTile | None, mode: str, pixels: NDArray[np.uint8]) ->
     pixels : ndarray of uint8, (h, w, samples)
         The chunk's, without what lies beyond the level's edge.
     """
-    if tile is None or mode in _KEPT or tile.coding is not Coding.JPEG:
+    if tile is None or mode in _KEPT:
         return None
-    image = jpeg_image(tile, *pixels.shape[:2])
-    if image is None or image.components != pixels.shape[2]:
+    shown = _shown(tile, *pixels.shape[:2])
+    if shown is None or shown.shape != pixels.shape:
         return Unkept.UNREADABLE
-    alike = float(np.mean(synthesise(image) == pixels))
-    return Unkept.DIFFERENT if alike < _ALIKE else None
+    return Unkept.DIFFERENT if float(np.mean(shown == pixels)) < _ALIKE else None
+
+
+def _shown(tile: SourceTile, height: int, width: int) -> NDArray[np.uint8] | None:
+    """Return what a tile shows in the codec's arithmetic, cut to a size in px; None where the codec cannot read it."""
+    if tile.coding is Coding.JPEG2000:
+        whole = j2k_pixels(tile)
+        return None if whole is None else whole[:height, :width]
+    image = jpeg_image(tile, height, width)
+    return None if image is None else synthesise(image)
 
 
 def count_unkept(reasons: Iterable[Unkept | None]) -> Mapping[str, int]:

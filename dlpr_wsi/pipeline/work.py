@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
-from dlpr_wsi.pipeline.chunks import encode_places
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, mode_name
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.kept import kept_levels
+from dlpr_wsi.pipeline.places import encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.unkept import LOST, count_unkept, why_unkept
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
@@ -73,6 +73,9 @@ class Job:
         Which picture of the source, where it holds several.
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its JPEG tiles are coded with.
+    keep_source : bool
+        Keep the slide's tiles even where their pixels alone take less: a reversible archive makes the slide of them,
+        and ``--source-tiles only`` asks for them.
     """
 
     key: str
@@ -85,6 +88,7 @@ class Job:
     device: str | None = None
     selection: Selection = field(default_factory=Selection)
     prior: dlpr.Prior | None = None
+    keep_source: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -303,7 +307,7 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         record, bad = _check(job, task, level, pixels, tiles)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
-    streams = encode_places(level, pixels, tiles, job.threads, job.prior)
+    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
@@ -330,7 +334,7 @@ def _why_not_kept(job: Job, level: LevelPlan, index: int, mode: str) -> str:
         with _source(job) as source:
             text = kept_levels(source, job.plan, source_tiles=job.source_tiles)[index].text
         return f"{text} (--source-tiles only)"
-    return f"the slide's JPEG tile does not give its pixels exactly, so it was {mode} (--source-tiles only)"
+    return f"the slide's own tile does not give its pixels, so it was {mode} (--source-tiles only)"
 
 
 def _check(

@@ -50,6 +50,7 @@ _GROUP = 16  # parts that a thread takes at a time
 _READ = 1 << 20
 _MAX_PART = 1 << 28  # bytes of a part that is tried
 _MAX_HINTS = MAX_INDEX // 4  # bytes of all short hints
+_MAX_TEMPLATES = MAX_INDEX // 4  # bytes of all templates
 _WORTH = 0.9  # of a part's bytes that its hint may have
 _CHUNKS = 256 << 20  # bytes of decoded chunks that several parts are made of
 _KINDS = tuple(PartKind)
@@ -117,10 +118,14 @@ class _Found:
         self.templates: dict[Template, int] = {}
         self.rows: dict[int, tuple[int, int, int, int, int]] = {}  # template, size, crc, hint's size, place if long
         self.hints: dict[int, bytes] = {}
-        self._short = 0
+        self._short = self._common = 0
 
     def add(self, part: int, made: _Made, kept: KeptWriter) -> None:
-        """Take a part, unless the hints have become too many for an index."""
+        """Take a part, unless hints or templates have become too many for an index."""
+        if made.template not in self.templates:
+            if self._common + len(made.template.data) > _MAX_TEMPLATES:
+                return
+            self._common += len(made.template.data)
         at, size = 0, len(made.hint)
         if size > SHORT_HINT:
             at = kept.append(made.hint)
@@ -296,7 +301,7 @@ def _try(listed: _Listed, files: _Files, chunks: Chunks, part: int, usual: Templ
     """
     data = b"".join(files.read(*piece) for piece in listed.ranges_of(part))
     place = listed.place(part)
-    if usual is not None:
+    if usual is not None and maker_of(usual.maker).often_without_hint:
         with suppress(ArchiveError, DlprError, OSError):
             if maker_of(usual.maker).make(usual.data, b"", place, chunks) == data:
                 return _Made(usual, b"", len(data), zlib.crc32(data))

@@ -10,7 +10,11 @@ from __future__ import annotations
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from dlpr import bitstream
 from dlpr.errors import UnsupportedInputError
+from dlpr.frame import Mode
+from dlpr.modes.j2k.stream import looks_like_j2k, stored_image
+from dlpr.modes.j2k.write import Structure, rebuild, take_apart
 from dlpr.modes.jpeg.extract import stored_jpeg
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.intervals import join_intervals, paste, run_of_mcus, split_interval
@@ -91,6 +95,19 @@ class Chunks:
                 self._jpegs.put(key, found)
         return found
 
+    def j2k(self, place: Place) -> bitstream.Stream | None:
+        """Return the stream of the one chunk that is a place; None where there is none, or of another mode than j2k.
+
+        Raises as `stream` does, and `dlpr.errors.DlprError` where the chunk is damaged.
+        """
+        level = self.level(place.level)
+        row, column = place.y // level.tile_height, place.x // level.tile_width
+        box = (column * level.tile_width, row * level.tile_height, level.tile_width, level.tile_height)
+        if level.channels is not None or place[1:] != box or not level.has(row, column):
+            return None
+        stream = bitstream.parse(self.stream(place.level, row, column))
+        return stream if stream.header.mode is Mode.J2K else None
+
 
 _serials = count()
 
@@ -104,6 +121,8 @@ class Maker(Protocol):
     """Splits and makes parts of one kind. Its number is part of the format."""
 
     number: int
+    often_without_hint: bool
+    """Whether most parts need no hint: then making one without is tried before it is taken apart."""
 
     def split(self, part: PartData, place: Place, chunks: Chunks) -> tuple[bytes, bytes] | None:
         """Return template and hint of a part; None where it is of another kind or cannot be made."""
@@ -122,6 +141,7 @@ class JpegImages:
     """JPEGs of their own, whole: TIFF tiles, DICOM frames, MIRAX tiles (`dlpr.modes.jpeg.rewrite`)."""
 
     number = 1
+    often_without_hint = True
 
     def split(self, part: PartData, place: Place, chunks: Chunks) -> tuple[bytes, bytes] | None:
         """Return template and hint; None where the part is no JPEG."""
@@ -139,6 +159,7 @@ class JpegIntervals:
     """Restart intervals of a JPEG that is a whole level, each one or more whole rows of MCUs, or a piece of a row."""
 
     number = 2
+    often_without_hint = True
 
     def split(self, part: PartData, place: Place, chunks: Chunks) -> tuple[bytes, bytes] | None:
         """Return template and hint; None where the part is no interval."""
@@ -154,6 +175,28 @@ class JpegIntervals:
         if stored is None:
             raise ArchiveError("the chunks hold no JPEG there")
         return join_intervals(Template(template), stored, [(0, _mcus(stored))], [hint])[0]
+
+
+class J2kImages:
+    """JPEG 2000 codestreams and JP2 files, whole, each a chunk: TIFF tiles, DICOM frames (`dlpr.modes.j2k.write`)."""
+
+    number = 3
+    often_without_hint = False
+
+    def split(self, part: PartData, place: Place, chunks: Chunks) -> tuple[bytes, bytes] | None:
+        """Return markers, which tiles share, and what the packets hold that does not follow."""
+        if part.kind is not PartKind.IMAGE or not looks_like_j2k(part.data):
+            return None
+        if chunks.j2k(place) is None:
+            return None
+        return take_apart(part.data, check=False)[1]
+
+    def make(self, template: bytes, hint: bytes, place: Place, chunks: Chunks) -> bytes:
+        """Make the codestream or file."""
+        stream = chunks.j2k(place)
+        if stream is None:
+            raise ArchiveError("the chunk holds no JPEG 2000 image")
+        return rebuild(stored_image(stream), Structure(template, hint))
 
 
 def _mcus(image: JpegImage) -> int:
@@ -194,7 +237,7 @@ def stored_at(place: Place, chunks: Chunks) -> JpegImage | None:
     return found if whole or len(pieces) > 1 else None
 
 
-MAKERS: dict[int, Maker] = {1: JpegImages(), 2: JpegIntervals()}
+MAKERS: dict[int, Maker] = {1: JpegImages(), 2: JpegIntervals(), 3: J2kImages()}
 """By number, in the order in which they are tried."""
 
 

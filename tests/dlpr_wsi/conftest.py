@@ -98,6 +98,13 @@ def any_svs(tmp_path_factory, request):
 
 
 @pytest.fixture(scope="session")
+def j2k_svs(tmp_path_factory):
+    """An Aperio SVS of JPEG 2000 tiles."""
+    pytest.importorskip("imagecodecs")
+    return write_svs(tmp_path_factory.mktemp("slides") / "j2k.svs", "j2k")
+
+
+@pytest.fixture(scope="session")
 def real_slide(tmp_path_factory):
     """512 x 384 px of the example slide, where tissue meets background."""
     import openslide

@@ -270,14 +270,14 @@ def test_unreadable_tiles_are_named_and_the_rest_is_kept(tmp_path, plain_slide, 
 
 
 def test_only_names_the_tile_that_cannot_be_kept(tmp_path, svs, monkeypatch):
-    from dlpr_wsi.pipeline import work
+    from dlpr_wsi.pipeline import places
 
-    genuine = work.encode_chunks
+    genuine = places.encode_chunks
 
-    def without_the_second(chunks, tau, tiles, threads, prior=None):
+    def without_the_second(chunks, tau, tiles, threads, *_):
         return genuine(chunks, tau, [tile if number != 1 else None for number, tile in enumerate(tiles)], threads)
 
-    monkeypatch.setattr(work, "encode_chunks", without_the_second)
+    monkeypatch.setattr(places, "encode_chunks", without_the_second)
     with pytest.raises(ConversionError, match=r"level 0 row 0 column 1 .*--source-tiles only"):
         convert(svs, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
     monkeypatch.undo()

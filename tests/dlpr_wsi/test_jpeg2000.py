@@ -16,7 +16,9 @@ import dlpr  # noqa: E402
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert  # noqa: E402
 from dlpr_wsi.pipeline.encode import encode_chunks, padded  # noqa: E402
 from dlpr_wsi.pipeline.plan import SourceTiles  # noqa: E402
+from dlpr_wsi.pipeline.unkept import Unkept, why_unkept  # noqa: E402
 from dlpr_wsi.pipeline.verify import verify  # noqa: E402
+from dlpr_wsi.reversible.restore import restore  # noqa: E402
 from dlpr_wsi.sources import Coding, SourceTile  # noqa: E402
 from dlpr_wsi.sources.opening import open_source  # noqa: E402
 
@@ -113,6 +115,11 @@ def test_lossless_tiles_take_what_is_smallest(tmp_path):
     slide = write(tmp_path / "a.svs", 33005, level=0)
     report = convert(slide, tmp_path / "a.zarr")
     assert report.bytes_by_mode.get("j2k", 0) + report.bytes_by_mode.get("coded", 0) < report.source_tile_bytes
+    options = ConvertOptions(source_tiles=SourceTiles.NEVER, tile=SIDE)
+    pixels = convert(slide, tmp_path / "b.zarr", options=options)
+    assert sum(report.bytes_by_mode.values()) <= sum(pixels.bytes_by_mode.values())  # at the edges too
+    only = convert(slide, tmp_path / "c.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    assert set(only.tiles_by_mode) <= {"j2k", "constant"}
     assert_holds(tmp_path / "a.zarr", [picture()])
 
 
@@ -131,3 +138,77 @@ def test_tiles_that_do_not_give_the_pixels(tmp_path):
     assert edge.shape == shown.shape
     assert np.abs(edge.astype(int) - shown).max() <= 1
     assert (padded(shown[:40], SIDE, SIDE, damaged)[40:] == 255).all()
+
+
+@pytest.mark.parametrize(("kind", "level"), [(33003, 34), (33005, 34), (33003, 0), (33005, 0)])
+def test_reversible_archives_give_the_codestreams_back(tmp_path, kind, level):
+    slide = write(tmp_path / "a.svs", kind, level)
+    options = ConvertOptions(reversible=True)
+    report = convert(slide, tmp_path / "a.zarr", options=options)
+    assert report.reversible["made_bytes"] > 0.98 * report.source_tile_bytes
+    assert report.tiles_by_mode["j2k"] == 12 + 4
+    assert report.bytes_by_mode["j2k"] + report.reversible["bytes"] < slide.stat().st_size
+    restored = restore(tmp_path / "a.zarr", tmp_path / "out").paths[0]
+    assert restored.read_bytes() == slide.read_bytes()
+    assert_holds(tmp_path / "a.zarr", source_levels(slide)[:1])
+
+
+def test_a_tile_that_cannot_be_made_is_kept(tmp_path):
+    slide = write(tmp_path / "a.svs", 33005)
+    with tifffile.TiffFile(slide) as file:
+        page = file.pages[0]
+        whole = {at: size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)}
+    data = bytearray(slide.read_bytes())
+    at = list(whole)[5]
+    data[at + whole[at] - 30] ^= 0xFF  # the same length, other bytes in its last codewords
+    slide.write_bytes(data)
+    report = convert(slide, tmp_path / "a.zarr", options=ConvertOptions(reversible=True))
+    assert 0 < report.reversible["made_bytes"] <= report.source_tile_bytes
+    assert restore(tmp_path / "a.zarr", tmp_path / "out").paths[0].read_bytes() == bytes(data)
+
+
+def test_tiles_are_kept_for_reversible_archives_where_pixels_take_less():
+    jpeg = imagecodecs.jpeg8_encode(picture(SIDE, SIDE), level=70)
+    pixels = imagecodecs.jpeg8_decode(jpeg)  # a JPEG lies behind the lossless codestream
+    tile = SourceTile(coded(pixels, 33005, 0), None, False, Coding.JPEG2000)
+    white = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    other = SourceTile(coded(pixels[::-1], 33005, 0), None, False, Coding.JPEG2000)
+    modes = {}
+    for keep in (False, True):
+        streams = encode_chunks([pixels, white, pixels], 0, [tile, tile, other], 1, keep_source=keep)
+        modes[keep] = [dlpr.inspect(stream).mode for stream in streams]
+        for stream, wanted in zip(streams, (pixels, white, pixels), strict=True):
+            assert np.array_equal(dlpr.decode(stream).transpose(1, 2, 0), wanted)
+    assert modes[False][0] != "j2k"
+    assert modes[True] == ["j2k", "constant", modes[False][2]]
+
+
+def test_jpeg_tiles_are_kept_for_reversible_archives_where_planes_take_less():
+    jpeg = imagecodecs.jpeg8_encode(picture(128, 128), level=100, subsampling="444")
+    tile = SourceTile(jpeg, None, True)
+    shown = imagecodecs.jpeg8_decode(jpeg)
+    found = [dlpr.inspect(encode_chunks([shown], 0, [tile], 1, keep_source=keep)[0]).mode for keep in (False, True)]
+    assert found == ["colour", "jpeg"]
+
+
+def test_few_bits_of_a_lossless_tile_do_not_settle_it():
+    pixels = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    jpeg = imagecodecs.jpeg8_encode(picture(24, 24), level=70)
+    pixels[:24, :24] = imagecodecs.jpeg8_decode(jpeg)  # the rest is background: few bits for each pixel of all
+    tile = SourceTile(coded(pixels, 33005, 0), None, False, Coding.JPEG2000)
+    with_tile, without = (encode_chunks([pixels], 0, [one], 1)[0] for one in (tile, None))
+    assert 8 * len(tile.data) < 4 * SIDE * SIDE
+    assert len(with_tile) <= len(without)
+
+
+def test_tiles_that_are_of_no_use_are_counted_by_reason():
+    pixels = picture(SIDE, SIDE)
+    data = coded(pixels, 34712, 34)
+    shown = imagecodecs.jpeg2k_decode(data)
+    right = SourceTile(data, None, False, Coding.JPEG2000)
+    assert why_unkept(right, "j2k", shown) is None
+    assert why_unkept(right, "coded", shown[:40]) is None  # of use, but something else was smaller
+    wrong = SourceTile(coded(pixels[::-1], 34712, 34), None, False, Coding.JPEG2000)
+    assert why_unkept(wrong, "coded", shown) is Unkept.DIFFERENT
+    cut = SourceTile(data[:100], None, False, Coding.JPEG2000)
+    assert why_unkept(cut, "coded", shown) is Unkept.UNREADABLE

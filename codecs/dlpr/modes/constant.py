@@ -19,6 +19,7 @@ class ConstantMode(ChunkMode):
     """The payload is a byte for each channel, red first."""
 
     mode = Mode.CONSTANT
+    keeps_sources = True
 
     def pack(self, out: bytearray, payload: Buffer) -> None:
         """Append the colour."""

@@ -50,6 +50,8 @@ class ChunkMode(ABC):
     """The door of a mode's room. Batches hold chunks or streams of any size, layout and tau."""
 
     mode: ClassVar[Mode]
+    keeps_sources: ClassVar[bool] = False
+    """Whether its stream settles a chunk whose source is to be kept (`EncoderOptions.keep_source`)."""
 
     # ---- bytes
 
@@ -89,7 +91,7 @@ class ChunkMode(ABC):
         """
 
     def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
-        """Modes that need not be tried on a chunk for which this one gave a stream of ``size`` bytes."""
+        """Modes that need not be tried on a chunk for which this one gave a stream, of ``size`` bytes."""
         return frozenset()
 
     # ---- decode

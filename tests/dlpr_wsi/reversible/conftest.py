@@ -28,6 +28,13 @@ def rev_svs(tmp_path_factory, svs):
 
 
 @pytest.fixture(scope="session")
+def rev_j2k(tmp_path_factory, j2k_svs):
+    """One of JPEG 2000 tiles; not to be changed."""
+    out = tmp_path_factory.mktemp("rev") / "j2k.zarr"
+    return j2k_svs, out, reversible(j2k_svs, out)
+
+
+@pytest.fixture(scope="session")
 def rev_tiff(tmp_path_factory, svs):
     """The same as a TIFF; not to be changed."""
     out = tmp_path_factory.mktemp("rev") / "svs.tif"

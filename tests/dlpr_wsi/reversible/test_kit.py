@@ -1,8 +1,9 @@
 """Slides of every container that the package knows: they come back byte for byte, made of their chunks."""
 
+import imagecodecs
 import pytest
 from kit_common import halved, tissue
-from kit_dicom import write_dicom
+from kit_dicom import J2K_LOSSLESS, write_dicom
 from kit_mirax import mirax
 from kit_ndpi import ndpi
 from kit_philips import philips
@@ -43,6 +44,14 @@ def _fragments(folder):
     return folder / "series"
 
 
+def _dicom_j2k(folder):
+    def code(frame):
+        return bytes(imagecodecs.jpeg2k_encode(frame, level=0, codecformat="j2k", mct=False, reversible=True))
+
+    options = {"photometric": "RGB", "syntax": J2K_LOSSLESS, "code": code, "fragments": 2}
+    return write_dicom(folder / "series", [tissue(400, 300)], **options)
+
+
 def _mirax(folder):
     mirax(folder / "a.mrxs", tissue(384, 192))
     return folder / "a.mrxs"
@@ -57,6 +66,7 @@ def _mirax(folder):
         (_philips, 0.4),
         (_dicom, 0.85),
         (_fragments, 0.85),
+        (_dicom_j2k, 0.85),
         (_mirax, 0.0),
     ],
     ids=lambda value: value.__name__[1:] if callable(value) else None,

@@ -11,10 +11,9 @@ from dlpr.config import EncoderOptions
 from dlpr.frame import Header, Mode, Stream
 from dlpr.layout import from_planes
 from dlpr.modes.j2k import payload as fields
-from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
-from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams
+from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, is_quantised, j2k_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
@@ -22,14 +21,13 @@ __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
 Source: TypeAlias = bytes | SourceJ2k | J2kImage
 """What a chunk's JPEG 2000 image can be given as."""
 SOURCE_KINDS = (SourceJ2k, J2kImage)
-FEW_BITS = 4
-"""Bits for each pixel below which no mode without the JPEG 2000 image has a chance."""
 
 
 class J2kMode(ChunkMode):
     """The door of ``modes/j2k``."""
 
     mode = Mode.J2K
+    keeps_sources = True
 
     def pack(self, out: bytearray, payload: J2kPayload) -> None:
         """Append J1."""
@@ -67,10 +65,7 @@ class J2kMode(ChunkMode):
 
     def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
         """Spare the others where the image was quantised; what is nearly lossless may hold a JPEG, or suit networks."""
-        pixels = chunk.header.height * chunk.header.width
-        quantised = any(c.wavelet is Wavelet.IRREVERSIBLE for c in payload_of(stream).fields.components)
-        lossy = quantised and 8 * size < FEW_BITS * pixels * chunk.header.layout.channels / 3
-        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if lossy else frozenset()
+        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if is_quantised(stream, size) else frozenset()
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively."""

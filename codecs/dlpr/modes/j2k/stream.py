@@ -13,16 +13,27 @@ from dlpr.arrays import Bytes8
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
-from dlpr.modes.j2k.fields import Colour, Fields
+from dlpr.modes.j2k.fields import Colour, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import fields_of, parse
 from dlpr.modes.j2k.payload import MAX_BANDS, MAX_J2K_PIXELS, J2kPayload, bands_of, payload_of
 from dlpr.modes.j2k.synthesis import native_fields
 
-__all__ = ["J2kCandidate", "SourceJ2k", "decode_planes", "image_of", "j2k_streams", "looks_like_j2k", "stored_image"]
+__all__ = [
+    "J2kCandidate",
+    "SourceJ2k",
+    "decode_planes",
+    "image_of",
+    "is_quantised",
+    "j2k_streams",
+    "looks_like_j2k",
+    "stored_image",
+]
 
 MOST_RESIDUAL = 0.4
 """Share of samples with a residual above which pixels are taken not to come from the JPEG 2000 image."""
+FEW_BITS = 4
+"""Bits for each pixel of a quantised image below which no mode without it has a chance."""
 _CODESTREAM, _BOX = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
@@ -123,6 +134,16 @@ def _fits(c: J2kCandidate) -> bool:
 def _without_steps(fields: Fields) -> Fields:
     """Return fields as `parse` of a payload gives them."""
     return replace(fields, components=tuple(replace(c, steps=((0, 0),) * len(c.steps)) for c in fields.components))
+
+
+def is_quantised(stream: Stream, size: int) -> bool:
+    """Whether a stream of this mode, of ``size`` bytes, is of an image so quantised that nothing else can be smaller.
+
+    Of the reversible wavelet few bits say nothing: a tile that is mostly background has few without any loss.
+    """
+    h = stream.header
+    few = 8 * size < FEW_BITS * h.height * h.width * h.layout.channels / 3
+    return few and payload_of(stream).fields.components[0].wavelet is Wavelet.IRREVERSIBLE
 
 
 def decode_planes(streams: Sequence[Stream], threads: int = 1, *, lossy: bool = False) -> list[Bytes8 | CorruptError]:

@@ -30,7 +30,7 @@ class Structure(NamedTuple):
     """What the packets hold that does not follow: layers, the ends of codewords, unusual headers. Coded, dense."""
 
 
-def take_apart(data: bytes, colour: Colour = Colour.NONE) -> tuple[J2kImage, Structure]:
+def take_apart(data: bytes, colour: Colour = Colour.NONE, *, check: bool = True) -> tuple[J2kImage, Structure]:
     """Read a codestream or JP2 file so that it can be made again.
 
     Parameters
@@ -39,13 +39,15 @@ def take_apart(data: bytes, colour: Colour = Colour.NONE) -> tuple[J2kImage, Str
         A codestream or a JP2 file.
     colour : Colour
         As for `parse`.
+    check : bool
+        Make the file and compare; without it the caller has to.
 
     Returns
     -------
     image : J2kImage
         As `parse` returns it.
     structure : Structure
-        ``rebuild(image, structure) == data``: it was tried.
+        ``rebuild(image, structure) == data``: with ``check`` it was tried.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def take_apart(data: bytes, colour: Colour = Colour.NONE) -> tuple[J2kImage, Str
         raise UnsupportedInputError(f"the JPEG 2000 file cannot be taken apart: {error}; keep it whole")
     image = J2kImage(fields_of(fields, colour), coefficients, passes, missing)
     structure = Structure(template, details)
-    if rebuild(image, structure) != data:
+    if check and rebuild(image, structure) != data:
         raise UnsupportedInputError("the JPEG 2000 file cannot be made again from its parts; keep it whole")
     return image, structure
 

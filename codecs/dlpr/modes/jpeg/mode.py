@@ -33,6 +33,7 @@ class JpegMode(ChunkMode):
     """The door of ``modes/jpeg``."""
 
     mode = Mode.JPEG
+    keeps_sources = True
 
     def pack(self, out: bytearray, payload: JpegPayload) -> None:
         """Append section 15."""
