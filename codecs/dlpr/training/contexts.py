@@ -69,16 +69,24 @@ def _columns(n: int, c: int) -> list[int]:
 
 def _fit(gram: F64, count: float, n: int, c: int) -> tuple[F64, float]:
     """Quantised coefficients over all columns and the estimated cost in bits, size chosen as the codec does."""
-    cols = _columns(n, c)
+    return fit_columns(gram, count, _columns(n, c), OWN + c, c)
+
+
+def fit_columns(gram: F64, count: float, cols: list[int], target: int, before: int) -> tuple[F64, float]:
+    """Predict column ``target`` of a design matrix from the first of ``cols``, as many as pay.
+
+    ``gram`` [k,k] is the matrix's Gram matrix, ``count`` its rows; ``cols`` begins with the constant and ``before``
+    channels of the same pixel, which are always used. Gives quantised coefficients [k] and the estimated cost in bits.
+    """
     ridge = np.full(len(cols), 1e-4 * count + 1)
     ridge[0] = 1e-6
     lower = np.linalg.cholesky(gram[np.ix_(cols, cols)] + np.diag(ridge))
-    z = np.linalg.solve(lower, gram[cols, OWN + c])
-    left = np.maximum(gram[OWN + c, OWN + c] - np.cumsum(z**2), 0)[c:]
+    z = np.linalg.solve(lower, gram[cols, target])
+    left = np.maximum(gram[target, target] - np.cumsum(z**2), 0)[before:]
     size = np.arange(len(left))
-    cost = 0.5 * count * np.log2(left / count + 0.02) + COEFFICIENT_BITS * (size + c) + GROUP_BITS
-    m = 1 + c + int(cost.argmin())
-    free, out = z[:m].copy(), np.zeros(OWN + 4)
+    cost = 0.5 * count * np.log2(left / count + 0.02) + COEFFICIENT_BITS * (size + before) + GROUP_BITS
+    m = 1 + before + int(cost.argmin())
+    free, out = z[:m].copy(), np.zeros(len(gram))
     for i in range(m - 1, -1, -1):  # what rounding changes is passed on to the regressors still free
         unit = 8 if i == 0 else 1 << FRAC
         value = max(-8191, min(8191, round(float(free[i] / lower[i, i]) * unit))) / unit
