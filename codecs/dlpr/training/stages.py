@@ -1,8 +1,9 @@
 """Order of coding, measured: the wavefront of M_7^3 against stages that see a pixel from all sides.
 
-A *stage* holds the pixels of one phase of 2 x 2 on a grid with some step; all of them are coded at once, from the pixels
-of the stages before. With depth 1 the pixels of phase (0, 0) come first, as a wavefront at half size, then (1, 1) from
-its diagonals, then (0, 1) and (1, 0) from all four sides; with depth d the first phase is cut again, d - 1 times.
+A *stage* holds the pixels of one phase of 2 x 2 on a grid with some step; all of them are coded at once, from the
+pixels of the stages before. With depth 1 the pixels of phase (0, 0) come first, as a wavefront at half size, then
+(1, 1) from its diagonals, then (0, 1) and (1, 0) from all four sides; with depth d the first phase is cut again, d - 1
+times.
 
 Both orders get networks of the same cost (22 taps, 11 of them with residuals, the slide profile's per-pixel network),
 the same pixels in the same order, equal steps, no lossy layer and no bank. Code length is that of the mixture (float);
@@ -272,7 +273,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs=2, default=(50, 80), help="of each source, each simulation")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    groups = build_blocks(args.images, args.out / "blocks", *args.blocks, 0)
+    per_source, per_simulation = args.blocks
+    groups = build_blocks(args.images, args.out / "blocks", per_source, per_simulation, 0)
     tiles = sample_tiles(args.dev, args.per_source)
     for depth in args.depth:
         result = args.out / f"depth-{depth}.json"
