@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
+from dlpr_wsi.stored.container import TiffSlide
 from dlpr_wsi.stored.placed import Place, PlacedLevel, chunk_size, one_grid, tiles_as_chunks
 from dlpr_wsi.stored.tiff import StoredTiles
 
@@ -59,14 +59,8 @@ class BifStore:
 
     Parameters
     ----------
-    path : Path
-        The slide.
-    tiff : tifffile.TiffFile
-        Open; `close` closes it.
-    pages : sequence of tifffile.TiffPage
-        All pages of the file.
-    dimensions : sequence of (int, int)
-        Width and height of each level as OpenSlide gives them.
+    slide : TiffSlide
+        The file; `close` closes it.
 
     Raises
     ------
@@ -74,8 +68,9 @@ class BifStore:
         Its description is of another kind than OpenSlide reads.
     """
 
-    def __init__(self, path: Path, tiff: Any, pages: Sequence[Any], dimensions: Sequence[tuple[int, int]]) -> None:
-        self.files, self._tiff = (path,), tiff
+    def __init__(self, slide: TiffSlide) -> None:
+        self.files, self._tiff = (slide.path,), slide.tiff
+        pages, dimensions = slide.pages, slide.dimensions
         named = sorted((level, page) for page in pages if (level := _level_of(page)) is not None)
         described = [page for _, page in named]
         if len(described) != len(dimensions):

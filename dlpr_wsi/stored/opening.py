@@ -28,16 +28,11 @@ def _pages(slide: TiffSlide) -> SlideStore:
     return SlidePages(slide.path, slide.tiff, slide.pages, slide.vendor, slide.dimensions)
 
 
-def _scn(slide: TiffSlide) -> SlideStore:
-    """Open an SCN."""
-    return ScnStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
-
-
 def _bif(slide: TiffSlide) -> SlideStore:
     """Open a BIF; or a TIFF of the same scanner, whose tiles lie edge to edge."""
     if not is_bif(slide.pages):
         return _pages(slide)
-    return BifStore(slide.path, slide.tiff, slide.pages, slide.dimensions)
+    return BifStore(slide)
 
 
 def _mirax(slide: SlideFile) -> SlideStore:
@@ -45,7 +40,7 @@ def _mirax(slide: SlideFile) -> SlideStore:
     return MiraxStore(slide.path, slide.dimensions)
 
 
-_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": _scn, "ventana": _bif}
+_TIFF: dict[str, Callable[[TiffSlide], SlideStore]] = {"hamamatsu": open_ndpi, "leica": ScnStore, "ventana": _bif}
 """By OpenSlide's name of the format, those whose levels are not the tiled pages of the same size."""
 _OTHER: dict[str, Callable[[SlideFile], SlideStore]] = {
     "dicom": DicomStore,

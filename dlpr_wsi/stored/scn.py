@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,6 +17,7 @@ from dlpr_wsi.sources import SourceTile
 from dlpr_wsi.sources.ome_xml import MAX_XML
 from dlpr_wsi.sources.photometric import CannotReadError
 from dlpr_wsi.stored import StoredLevel, StoredPart
+from dlpr_wsi.stored.container import TiffSlide
 from dlpr_wsi.stored.placed import Place, PlacedLevel, tiles_as_chunks
 from dlpr_wsi.stored.tiff import StoredTiles
 
@@ -99,14 +99,8 @@ class ScnStore:
 
     Parameters
     ----------
-    path : Path
-        The slide.
-    tiff : tifffile.TiffFile
-        Open; `close` closes it.
-    pages : sequence of tifffile.TiffPage
-        All pages of the file.
-    dimensions : sequence of (int, int)
-        Width and height of each level as OpenSlide gives them.
+    slide : TiffSlide
+        The file; `close` closes it.
 
     Raises
     ------
@@ -114,8 +108,9 @@ class ScnStore:
         Its description is of another kind than OpenSlide reads.
     """
 
-    def __init__(self, path: Path, tiff: Any, pages: Sequence[Any], dimensions: Sequence[tuple[int, int]]) -> None:
-        self.files, self._tiff = (path,), tiff
+    def __init__(self, slide: TiffSlide) -> None:
+        self.files, self._tiff = (slide.path,), slide.tiff
+        pages, dimensions = slide.pages, slide.dimensions
         size, images = _described(pages[0].description)
         if any(len(image.dimensions) != len(dimensions) for image in images):
             raise ValueError("images with different numbers of levels")
