@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dlpr_wsi.viewer.channels import mix, put
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoom, TooLargeError
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkError, ChunkKey
+from dlpr_wsi.viewer.preview import has_previews
 from dlpr_wsi.viewer.pyramid import Box, canvas, keys_of, paste, ring_of
 from dlpr_wsi.viewer.render import marked_tile, usable_profile
 from dlpr_wsi.viewer.stores import ChunkStore, open_store
@@ -42,12 +43,15 @@ class ViewedImage:
         Its tiles.
     profile : bytes or None
         Its ICC profile, if that can be used.
+    previews : bool
+        Whether it has chunks that are worth a preview.
     """
 
     id: str
     store: ChunkStore
     deepzoom: DeepZoom
     profile: bytes | None
+    previews: bool = False
 
 
 class ImageSet:
@@ -69,7 +73,7 @@ class ImageSet:
             profile = store.icc_profile if usable_profile(store.icc_profile) else None
             if store.icc_profile is not None and profile is None:
                 _log.warning("%s: its ICC profile cannot be used", store.name)
-            self.images[identifier] = ViewedImage(identifier, store, DeepZoom(store), profile)
+            self.images[identifier] = ViewedImage(identifier, store, DeepZoom(store), profile, has_previews(store))
 
     def close(self) -> None:
         """Release all files."""

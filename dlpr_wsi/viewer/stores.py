@@ -113,6 +113,12 @@ class ChunkStore(Protocol):
             It cannot be read.
         """
 
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> bytes | None:
+        """Return the first bytes of a chunk's stream, at most so many; None where chunks are no streams.
+
+        Raises as `fetch`.
+        """
+
     def close(self) -> None:
         """Release the file."""
 
@@ -155,7 +161,14 @@ class ArchiveStore:
 
     def fetch(self, level: int, row: int, column: int, channel: int = 0) -> bytes:
         """Return a chunk's stream."""
-        stream = self._archive.stream(level, row, column, channel)
+        return self._stored(level, row, column, channel, None)
+
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> bytes:
+        """Return the first bytes of a chunk's stream; no others are read."""
+        return self._stored(level, row, column, channel, most)
+
+    def _stored(self, level: int, row: int, column: int, channel: int, most: int | None) -> bytes:
+        stream = self._archive.stream(level, row, column, channel, most=most)
         if stream is None:
             raise ArchiveError("the archive has no chunk there")
         return stream
@@ -220,6 +233,9 @@ class SlideStore:
             except SourceError:
                 self._usable = False
                 raise
+
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> None:
+        """Return None: there are no streams."""
 
     def close(self) -> None:
         """Release the file."""
