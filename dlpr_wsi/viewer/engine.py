@@ -43,7 +43,8 @@ __all__ = ["BusyError", "Chunk", "ChunkEngine", "ChunkError", "ChunkKey", "as_pi
 
 _log = logging.getLogger("dlpr_wsi.viewer")
 _PREFETCH_WAITING = 64
-_LONGEST_PAUSE = 0.1  # s that a chunk is held back for previews: about four times what those of a view take
+_QUIET = 0.2  # s without a request before chunks are decoded ahead: a browser takes a moment from one tile to the next
+_LONGEST_PAUSE = 0.25  # s that a chunk is held back for previews: several times what those of a view take
 
 
 class ChunkError(WsiError):
@@ -143,6 +144,7 @@ class Lane:
         self._closed = False
         self._busy = 0
         self._ahead = 0
+        self._quiet_from = 0.0
         self.coalesced = self.dropped = self.chunks = self.failed = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"dlpr-{name}-{i}", daemon=True) for i in range(workers)
@@ -161,6 +163,7 @@ class Lane:
         with self._ready:
             if self._closed:
                 raise BusyError("the engine is closed")
+            self._quiet_from = time.monotonic() + _QUIET
             job = self._jobs.get(key)
             if job is None:
                 # Between the caller's look into the cache and this lock the chunk may have become ready.
@@ -229,6 +232,8 @@ class Lane:
         with self._ready:
             while True:
                 self._ready.wait_for(lambda: self._wanted or self._prefetch or self._closed)
+                while not self._wanted and not self._closed and (left := self._quiet_from - time.monotonic()) > 0:
+                    self._ready.wait(left)
                 if self._ahead and not self._closed:
                     self._ready.wait_for(lambda: not self._ahead or self._closed, _LONGEST_PAUSE)
                 if self._closed:
@@ -332,7 +337,7 @@ class ChunkEngine:
         self.cache.discard(lambda key: key.store is store)
 
     def ahead(self) -> AbstractContextManager[None]:
-        """Begin to decode no chunk while the block runs, for 0.1 s at most: previews come first."""
+        """Begin to decode no chunk while the block runs, for a quarter of a second at most: previews come first."""
         return self.decoding.pause()
 
     def close(self) -> None:

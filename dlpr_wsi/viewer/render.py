@@ -23,10 +23,10 @@ __all__ = [
 
 JPEG_QUALITY = 90
 WEBP_QUALITY = 90
-PREVIEW_QUALITY = 80
+PREVIEW_QUALITY = 60
 PREVIEW_COMMENT = "DLPR lossy layer: a preview without any bound on its error, not the pixels of the slide"
 """Stands in every file of a preview."""
-_STRIPES = 16  # px between two stripes of the mark, along a row
+_STRIPES = 32  # px between two stripes of the mark, along a row
 
 
 class ImageFormat(StrEnum):

@@ -2,15 +2,16 @@
 
     python tests/benchmarks/viewer_cold.py [ARCHIVE] [--rounds 3] [--no-browser]
 
-ARCHIVE has tiles of 256 px; without one the slide in examples/ is resampled (no JPEG is found in it then) and converted.
-Every round starts ``dlpr-wsi serve`` anew, decodes one tile of background (weights are read once a process) and looks at
-the 5 x 5 tiles that cost most bytes.
+ARCHIVE has tiles of 256 px; without one the slide in examples/ is resampled (no JPEG is found in it then) and
+converted. Every round starts ``dlpr-wsi serve`` anew, decodes one tile of background (weights are read once a process)
+and looks at the 5 x 5 tiles that cost most bytes.
 
 loopback: asks as the page does, for the preview at first, then tiles from the centre outwards, six requests at a time.
-browser:  opens the page in Chromium at a link to that place, its window 1280 x 1280 px of the slide. Times begin with
-          the page's first request for a tile or preview; "painted" and "exact" end with the frame that shows it.
-quality:  PSNR of what can be painted at first against the exact pixels, over all tiles of the view: the lossy layer, and
-          overviews 2 .. 16 times smaller, scaled up as a browser does.
+browser:  opens the page in Chromium at a link to that place, in a window that shows part of all 25 tiles. Times begin
+          with the page's first request for a tile or preview; "painted" and "exact" end with the frame that shows it.
+          Chromium draws without a GPU and shares the machine's cores with the server.
+quality:  PSNR of what can be painted at first against the exact pixels, over all tiles of the view: the lossy layer,
+          and overviews 2 .. 16 times smaller, scaled up as a browser does.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def loopback(port: int, process: int, previews: bool) -> dict[str, float]:
     with ThreadPoolExecutor(6) as pool:
         paint = pool.submit(first_paint) if previews else None
         urls = [f"/deepzoom/{facts['id']}_files/{top}/{c}_{r}.jpg" for c, r in view]
-        list(pool.map(lambda url: client.get(url), urls))
+        list(pool.map(client.get, urls))
         found["exact"] = 1e3 * (time.perf_counter() - start)
         if paint is not None:
             paint.result()
@@ -117,9 +118,11 @@ def browser(port: int, process: int, playwright: Any) -> dict[str, float]:
     side = facts["deepzoom_tile"]
     x, y = (side * (place + 0.5) for place in view[0])
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+    chromium = playwright.chromium.launch(
+        executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"), args=arguments
+    )
     try:
-        page = chromium.new_page(viewport={"width": SIDE * side, "height": SIDE * side})
+        page = chromium.new_page(viewport={"width": SIDE * side - 64, "height": SIDE * side - 64})
         page.add_init_script(WATCH)
         spent = cpu_ms(process)
         page.goto(f"http://127.0.0.1:{port}/view?image={facts['id']}#x={x}&y={y}&scale=1")

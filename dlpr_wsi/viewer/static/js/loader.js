@@ -17,8 +17,10 @@ export function target(item) {
   return item.viewport.getBounds(false).getBoundingBox();
 }
 
-function overlap(a, b) {
-  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+/** Whether rectangles share a point; OpenSeadragon waits also for tiles that only touch the view. */
+function touch(a, b) {
+  const slack = 1e-3 * b.width;
+  return a.x <= b.x + b.width + slack && b.x <= a.x + a.width + slack && a.y <= b.y + b.height + slack && b.y <= a.y + a.height + slack;
 }
 
 export class TileLoader {
@@ -64,7 +66,7 @@ export class TileLoader {
   rank(job) {
     const { tile } = job;
     const item = tile.tiledImage;
-    if (!item || !overlap(tile.bounds, target(item))) return null;
+    if (!item || !touch(target(item), tile.bounds)) return null;
     const best = bestLevel(item);
     const only = item.immediateRender && !this.broken.has(item);
     if (tile.level > best || (only && tile.level < best)) return null;

@@ -69,7 +69,7 @@ export class Previews {
   /** First and last column and row in view, those around the centre where they are too many. */
   corners(item, level, view) {
     const count = item.source.getNumTiles(level);
-    const side = item.source.tileSize / item.source.getLevelScale(level) / item.source.dimensions.x;
+    const side = item.source.getTileWidth(level) / item.source.getLevelScale(level) / item.source.dimensions.x;
     const range = (low, size, most) => {
       const first = Math.max(0, Math.floor(low / side));
       const last = Math.min(most - 1, Math.ceil((low + size) / side) - 1);
@@ -111,7 +111,7 @@ export class Previews {
 
   show(item, place, tiles, picture, keys) {
     this.clear(({ level }) => level !== place.level);
-    const side = item.source.tileSize;
+    const side = item.source.getTileWidth(place.level);
     const columns = place.lastX - place.x + 1;
     [...tiles].forEach((flag, number) => {
       const [column, row] = [number % columns, Math.floor(number / columns)];
