@@ -2,6 +2,7 @@
 
 const connections = 6; // a browser opens no more to one server
 const attempts = 4;
+const pace = 50; // ms between tiles that are handed over: each time all of the view is drawn anew
 const later = 1000; // ms until a server that is busy is asked again
 
 /** The finest level that OpenSeadragon shows at the zoom that a viewer goes to. */
@@ -31,6 +32,8 @@ export class TileLoader {
     this.reserved = 0; // connections for previews
     this.before = new Set(); // called before tiles are asked for
     this.due = false;
+    this.ready = [];
+    this.handed = -pace;
   }
 
   /** How OpenSeadragon asks; for a tile source. */
@@ -53,7 +56,7 @@ export class TileLoader {
 
   /** Forget what a viewer and its navigator, or one of its images, asked for. */
   forget(owner) {
-    for (const job of [...this.jobs.keys()]) {
+    for (const job of [...this.jobs.keys(), ...this.ready.map(([done]) => done)]) {
       const item = job.tile.tiledImage;
       if (![item, item?.viewer].includes(owner) && !(owner.navigator && item?.viewer === owner.navigator)) continue;
       clearTimeout(job.jobId); // nobody waits for it: it is to end in silence
@@ -98,6 +101,15 @@ export class TileLoader {
     for (const { job } of line.slice(0, Math.max(0, connections - this.reserved - this.running))) this.fetch(job);
   }
 
+  deliver(job, blob) {
+    this.ready.push([job, blob]);
+    if (this.ready.length > 1) return;
+    setTimeout(() => {
+      this.handed = performance.now();
+      for (const [done, data] of this.ready.splice(0)) done.finish(data, null, "rasterBlob");
+    }, Math.max(0, this.handed + pace - performance.now()));
+  }
+
   async fetch(job) {
     const request = new AbortController();
     this.jobs.set(job, request);
@@ -105,7 +117,7 @@ export class TileLoader {
       const answer = await fetch(job.src, { signal: request.signal });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`, { cause: answer.status });
       const blob = await answer.blob();
-      if (this.jobs.delete(job)) job.finish(blob, null, "rasterBlob");
+      if (this.jobs.delete(job)) this.deliver(job, blob);
     } catch (error) {
       if (request.signal.aborted || !this.jobs.has(job)) return;
       const tries = (this.tries.get(job) ?? 0) + 1;
