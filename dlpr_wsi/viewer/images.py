@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.viewer.channels import mix, put
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoom, TooLargeError
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkError, ChunkKey
@@ -81,8 +82,15 @@ class ImageSet:
             image.store.close()
 
 
-def open_images(paths: Iterable[Path]) -> ImageSet:
+def open_images(paths: Iterable[Path], selection: Selection | None = None) -> ImageSet:
     """Open archives and slides.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Archives and slides.
+    selection : Selection, optional
+        Which picture of slides that hold several.
 
     Raises
     ------
@@ -92,7 +100,7 @@ def open_images(paths: Iterable[Path]) -> ImageSet:
     stores: list[ChunkStore] = []
     try:
         for path in paths:
-            stores.append(open_store(path))
+            stores.append(open_store(path, selection))
     except BaseException:
         for store in stores:
             store.close()
