@@ -281,6 +281,7 @@ def _serve(options: argparse.Namespace) -> int:
             cache_mb=options.cache_mb,
             threads=options.threads,
             allow_origin=options.allow_origin,
+            selection=_selection(options),
         )
     except (KeyboardInterrupt, _Terminated) as stopped:  # the usual end of a server
         return 130 if isinstance(stopped, KeyboardInterrupt) else 143
@@ -384,6 +385,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="other sites whose pages may read tiles"
     )
+    _add_selection(serve)
     serve.set_defaults(run=_serve, parser=serve)
     for command in (convert, verify, serve):
         command.add_argument(

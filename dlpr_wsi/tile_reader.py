@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import MissingDependencyError, UsageError
-from dlpr_wsi.sources import Channel
+from dlpr_wsi.sources import Channel, Selection
 from dlpr_wsi.viewer.channels import chosen, mix, put
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkKey, shared_engine
 from dlpr_wsi.viewer.pyramid import Box, best_level, blend, canvas, keys_of, paste, sampling
@@ -50,6 +50,8 @@ class TileReader:
         A DLPR archive (OME-Zarr or TIFF) or anything that OpenSlide reads.
     engine : ChunkEngine, optional
         Where chunks are decoded and kept; by default one that all readers and the server of this process share.
+    selection : Selection, optional
+        Which picture of a slide that holds several; where a message names the option ``--page``, it is its ``page``.
 
     Raises
     ------
@@ -61,8 +63,10 @@ class TileReader:
     Every method may be called from many threads at once. `openslide.deepzoom.DeepZoomGenerator` takes a reader.
     """
 
-    def __init__(self, path: str | PathLike[str], *, engine: ChunkEngine | None = None) -> None:
-        self._store: ChunkStore = open_store(Path(path))
+    def __init__(
+        self, path: str | PathLike[str], *, engine: ChunkEngine | None = None, selection: Selection | None = None
+    ) -> None:
+        self._store: ChunkStore = open_store(Path(path), selection)
         self._engine = engine or shared_engine()
 
     def __enter__(self) -> TileReader:

@@ -200,8 +200,15 @@ class Archive:
     def __reduce__(self) -> tuple[Any, ...]:
         return open_zarr_archive, (self.path,)
 
-    def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
+    def stream(self, level: int, row: int, column: int, channel: int = 0, *, most: int | None = None) -> bytes | None:
         """Return a chunk as it is stored: a DLPR stream; None where there is none.
+
+        Parameters
+        ----------
+        level, row, column, channel : int
+            Which chunk.
+        most : int, optional
+            Read the stream's first bytes only, at most so many: enough for its lossy layer.
 
         Raises
         ------
@@ -214,15 +221,18 @@ class Archive:
         if not place.has(row, column, channel):
             raise ArchiveError(f"{self.path}: there is no chunk at {place.name(row, column, channel)}")
         file = place.file(row, column, channel)
+        buffering = -1 if most is None else 0  # a network's file system may have buffers of a megabyte
         try:
             if place.shard_rows is None or place.shard_columns is None:
-                return file.read_bytes()
+                with file.open("rb", buffering) as chunk:
+                    return chunk.read(-1 if most is None else most)
             index = self._index(file, place.stack * place.shard_rows, place.shard_columns)
             at = (channel * place.shard_rows + row % place.shard_rows, column % place.shard_columns)
             offset, size = (int(v) for v in index[at])
             if offset == MISSING and size == MISSING:
                 return None
-            with file.open("rb") as shard:
+            size = size if most is None else min(size, most)
+            with file.open("rb", buffering) as shard:
                 shard.seek(offset)
                 stream = shard.read(size)
         except FileNotFoundError:

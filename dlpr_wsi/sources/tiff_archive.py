@@ -74,8 +74,10 @@ class TiffArchive(Archive):
     def __reduce__(self) -> tuple[Any, ...]:
         return open_tiff_archive, (self.path,)
 
-    def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
+    def stream(self, level: int, row: int, column: int, channel: int = 0, *, most: int | None = None) -> bytes | None:
         """Return a tile as it is stored: a DLPR stream; None for a tile that the file leaves empty.
+
+        Of the parameters, see `Archive.stream`.
 
         Raises
         ------
@@ -91,11 +93,11 @@ class TiffArchive(Archive):
         offset, size = int(self.tiles[level].offsets[number]), int(self.tiles[level].sizes[number])
         if size == 0:
             return None
-        with self.path.open("rb") as file:
+        with self.path.open("rb", -1 if most is None else 0) as file:
             if offset + size > file.seek(0, 2):
                 raise ArchiveError(f"{self.path}: the file ends inside {place.name(row, column, channel)}")
             file.seek(offset)
-            return file.read(size)
+            return file.read(size if most is None else min(size, most))
 
     def hashes(self, level: int) -> NDArray[np.uint8] | None:
         """Return the SHA-256 of every tile's stream, as `Archive.hashes` does."""

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from PIL import Image
 
 from dlpr_wsi.errors import UsageError, WsiError
 from dlpr_wsi.reversible.catalogue import Catalogue
 from dlpr_wsi.reversible.originals import MakingCache
 from dlpr_wsi.viewer import compare, iiif
 from dlpr_wsi.viewer.channels import parse
-from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoomTile, NoSuchTileError, TooLargeError, shrink
+from dlpr_wsi.viewer.deepzoom import NoSuchTileError, TooLargeError
 from dlpr_wsi.viewer.engine import BusyError, ChunkEngine, ChunkKey
 from dlpr_wsi.viewer.facts import ChunkFacts, ImageFacts, chunk_facts, image_facts
 from dlpr_wsi.viewer.files import add_files
 from dlpr_wsi.viewer.guard import Guard
-from dlpr_wsi.viewer.images import ImageSet, PixelReader, ViewedImage
+from dlpr_wsi.viewer.images import ImageSet
 from dlpr_wsi.viewer.metrics import Metrics
-from dlpr_wsi.viewer.pyramid import Box, best_level, blend, sampling
-from dlpr_wsi.viewer.render import ImageFormat, encode_image, to_srgb
-from dlpr_wsi.viewer.responses import Rendered, ResponseCache, etag, matches
+from dlpr_wsi.viewer.preview import TileRange
+from dlpr_wsi.viewer.pyramid import Box
+from dlpr_wsi.viewer.render import ImageFormat
+from dlpr_wsi.viewer.responses import Rendered, etag, matches
+from dlpr_wsi.viewer.service import Service, Settings
 
 __all__ = ["Settings", "create_app"]
 
 STATIC = Path(__file__).parent / "static"
 _CACHE_CONTROL = "private, max-age=300"
-T = TypeVar("T")
 
 ImageId = Annotated[str, InPath(description="id of an image, from /api/images", pattern="^[a-z0-9-]{1,90}$")]
 Level = Annotated[int, InPath(ge=0, le=64)]
@@ -51,153 +47,6 @@ Channels = Annotated[
     str | None, Query(max_length=4096, description="channels to show, as in 0,2; all by default; none for RGB")
 ]
 Peak = Annotated[int, Query(ge=1, le=255, description="the error that gets the brightest colour")]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Bounds of a server.
-
-    Parameters
-    ----------
-    response_bytes : int
-        Bound on finished responses kept.
-    hosts : tuple of str or None
-        Names under which it may be asked; None for all.
-    origins : tuple of str
-        Origins whose pages may read its responses.
-    concurrency : int
-        Requests answered at the same time.
-    timeout : float
-        Seconds until a request is given up.
-    """
-
-    response_bytes: int = 64 << 20
-    hosts: tuple[str, ...] | None = None
-    origins: tuple[str, ...] = ()
-    concurrency: int = 800
-    timeout: float = 30.0
-
-
-class Service:
-    """Makes the bodies of responses; knows nothing of HTTP but status codes."""
-
-    def __init__(self, images: ImageSet, engine: ChunkEngine, settings: Settings) -> None:
-        self.images = images
-        self.reader = PixelReader(engine)
-        self.responses = ResponseCache(settings.response_bytes)
-        self.pool = ThreadPoolExecutor(engine.threads, thread_name_prefix="dlpr-render")
-
-    def image(self, identifier: str) -> ViewedImage:
-        """Return a named image, or raise 404."""
-        try:
-            return self.images.images[identifier]
-        except KeyError:
-            raise HTTPException(404, "no such image; /api/images lists all") from None
-
-    async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run work off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)
-
-    async def tile(
-        self, image: ViewedImage, at: DeepZoomTile, form: ImageFormat, icc: bool, shown: tuple[int, ...] | None
-    ) -> Rendered:
-        """Make a DeepZoom tile."""
-        async with self.reader.room(at.sampling.box.width * at.sampling.box.height):
-            pixels = await self.reader.read(image.store, at.level, at.sampling.box, True, shown)
-
-            def finish() -> bytes:
-                tile = shrink(Image.fromarray(blend(pixels.array, at.sampling)), at.width, at.height)
-                return self._encode(image, tile, form, icc)
-
-            return Rendered(await self.aside(finish), form.media_type, len(pixels.damaged))
-
-    async def region(
-        self, image: ViewedImage, at: iiif.IiifRequest, form: ImageFormat, icc: bool, shown: tuple[int, ...] | None
-    ) -> Rendered:
-        """Make an IIIF response."""
-        store = image.store
-        level = best_level(store, max(1.0, min(at.width / at.out_width, at.height / at.out_height)))
-        scale = store.levels[level].downsample
-        size = (max(1, round(at.width / scale)), max(1, round(at.height / scale)))
-        if size[0] * size[1] > MAX_SOURCE_PIXELS:
-            raise TooLargeError(
-                f"the region has {size[0]} x {size[1]} px on the level it would be made from; at most "
-                f"{MAX_SOURCE_PIXELS} px are read for one response: ask for a smaller region"
-            )
-        source = sampling(store, level, (at.x, at.y), size)
-        async with self.reader.room(source.box.width * source.box.height + at.out_width * at.out_height):
-            pixels = await self.reader.read(store, level, source.box, channels=shown)
-
-            def finish() -> bytes:
-                region = Image.fromarray(blend(pixels.array, source))
-                if region.size != (at.out_width, at.out_height):
-                    region = region.resize((at.out_width, at.out_height), Image.Resampling.LANCZOS)
-                return self._encode(image, region, form, icc, at)
-
-            return Rendered(await self.aside(finish), form.media_type, len(pixels.damaged))
-
-    @staticmethod
-    def _encode(
-        image: ViewedImage,
-        pixels: Image.Image,
-        form: ImageFormat,
-        icc: bool,
-        turned: iiif.IiifRequest | None = None,
-    ) -> bytes:
-        if icc and image.profile is not None:
-            pixels = to_srgb(pixels, image.profile)
-        if turned is not None:
-            pixels = iiif.turn(pixels, turned)
-        return encode_image(pixels, form)
-
-    async def difference(self, a: ViewedImage, b: ViewedImage, box: Box) -> compare.Difference:
-        """Compare a region of level 0."""
-        compare.shared_level(a.store, b.store, 1.0)
-        async with self.reader.room(2 * box.width * box.height):
-            counts = np.zeros(256, np.int64)
-            for part in _one_by_one(a):
-                left = await self.reader.samples(a.store, 0, box, part)
-                right = await self.reader.samples(b.store, 0, box, part)
-                if left.damaged or right.damaged:
-                    raise HTTPException(422, "a chunk of this region is damaged: there is nothing to compare")
-                counts += await self.aside(compare.error_counts, left.array, right.array)
-            return compare.summary(counts)
-
-    async def heat(self, a: ViewedImage, b: ViewedImage, level: int, column: int, row: int, peak: int) -> Rendered:
-        """Make a tile of the map of |error|."""
-        zoomed = float(1 << max(0, a.deepzoom.levels - 1 - level))
-        first, second = compare.shared_level(a.store, b.store, zoomed)
-        a.deepzoom.tile_at(level, column, row)  # refuses what does not exist
-        grid, side = a.store.levels[first], a.deepzoom.tile
-        factor = zoomed / grid.downsample
-        x, y = int(column * side * factor), int(row * side * factor)
-        width = min(max(1, int((column + 1) * side * factor)), grid.width) - x
-        height = min(max(1, int((row + 1) * side * factor)), grid.height) - y
-        if width <= 0 or height <= 0:
-            raise NoSuchTileError("no such tile")
-        out_width, out_height = min(width, max(1, round(width / factor))), min(height, max(1, round(height / factor)))
-        box = Box(x, y, width, height)
-        async with self.reader.room(2 * width * height):
-            worst = np.zeros((height, width), np.uint8)
-            damaged = 0
-            for part in _one_by_one(a):
-                left = await self.reader.samples(a.store, first, box, part)
-                right = await self.reader.samples(b.store, second, box, part)
-                damaged += len(left.damaged) + len(right.damaged)
-                error = await self.aside(compare.absolute_error, left.array, right.array)
-                np.maximum(worst, error.max(axis=2), out=worst)
-
-            def finish() -> bytes:
-                pooled = compare.pool_max(worst, out_height, out_width)
-                return encode_image(Image.fromarray(compare.heat(pooled, peak)), ImageFormat.PNG)
-
-            return Rendered(await self.aside(finish), ImageFormat.PNG.media_type, damaged)
-
-
-def _one_by_one(image: ViewedImage) -> list[tuple[int] | None]:
-    """Return the channels one at a time, so that memory does not grow with their number; [None] for RGB."""
-    channels = image.store.facts.channels
-    return [None] if channels is None else [(channel,) for channel in range(len(channels))]
 
 
 async def _answer(
@@ -251,6 +100,7 @@ def create_app(
     metrics.gauge("dlpr_response_cache_hits", "Responses found", lambda: responses.cache.hits)
     metrics.gauge("dlpr_response_coalesced", "Requests that joined another", lambda: responses.coalesced)
     metrics.gauge("dlpr_damaged_shown", "Damaged chunks that were marked", lambda: service.reader.damaged)
+    metrics.gauge("dlpr_previews", "Tiles of previews", lambda: service.previews)
     app.state.metrics, app.state.service = metrics, service
     app.add_middleware(
         Guard,
@@ -381,6 +231,35 @@ def _deepzoom(app: FastAPI, service: Service) -> None:
         shown = parse(channels, found.store)
         key = ("deepzoom", found.store.fingerprint, level, column, row, format.media_type, icc, shown)
         return await _answer(service, request, key, lambda: service.tile(found, at, format, icc, shown))
+
+    @app.get(
+        "/preview/{image}_files/{level}/{column}_{row}_{last_column}_{last_row}.{format}",
+        response_class=Response,
+        responses={**_IMAGE, 204: {"description": "the exact tiles are as quick"}},
+    )
+    async def preview(
+        image: ImageId,
+        level: Level,
+        column: Index,
+        row: Index,
+        last_column: Index,
+        last_row: Index,
+        format: ImageFormat,
+        icc: Icc = False,
+        channels: Channels = None,
+    ) -> Response:
+        """DeepZoom tiles from the lossy layer in one picture, marked: a first paint, never the pixels of the slide.
+
+        ``X-DLPR-Layer: lossy`` says so too; ``X-DLPR-Tiles`` has a 1 for each tile that it shows, row by row, and a
+        0 for each whose exact pixels are as quick.
+        """
+        found = service.image(image)
+        tiles = TileRange(level, column, row, last_column, last_row)
+        made = await service.preview(found, tiles, format, icc, parse(channels, found.store))
+        headers = {"Cache-Control": "no-store"}
+        if made is None:
+            return Response(status_code=204, headers=headers)
+        return Response(made.body, media_type=made.media_type, headers={**headers, **made.headers})
 
 
 def _compare(app: FastAPI, service: Service) -> None:

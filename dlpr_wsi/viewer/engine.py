@@ -6,11 +6,14 @@ Whoever needs a chunk calls `ChunkEngine.request` and gets a future. Behind it::
        |--already asked for--> joins that job (coalesced)
        '--> queue of the lane: wanted, then prefetch
                                    |
-              one thread a lane takes what waits, a batch at a time, and skips
+              threads of the lane take what waits, one chunk each, and skip
               jobs whose futures were all cancelled
 
-DLPR streams and pixels of slides have a lane each: a slow file does not hold up decoding. While a batch is
-being decoded the next one gathers, so a lone request never waits for company and a burst is decoded together.
+DLPR streams and pixels of slides have a lane each: a slow file does not hold up decoding. A chunk that is decoded alone
+gets all threads; where more wait, each gets its share. No chunk waits for another: as a batch, four would end when the
+slowest does.
+
+Previews (`viewer/preview.py`) have threads of their own; while some are made, no other chunk is begun (`ahead`).
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -35,10 +39,12 @@ from dlpr_wsi.errors import WsiError
 from dlpr_wsi.viewer.cache import ByteCache
 from dlpr_wsi.viewer.stores import ChunkStore
 
-__all__ = ["BusyError", "Chunk", "ChunkEngine", "ChunkError", "ChunkKey", "shared_engine"]
+__all__ = ["BusyError", "Chunk", "ChunkEngine", "ChunkError", "ChunkKey", "as_pixels", "shared_engine"]
 
 _log = logging.getLogger("dlpr_wsi.viewer")
 _PREFETCH_WAITING = 64
+_QUIET = 0.2  # s without a request before chunks are decoded ahead: a browser takes a moment from one tile to the next
+_LONGEST_PAUSE = 0.25  # s that a chunk is held back for previews: several times what those of a view take
 
 
 class ChunkError(WsiError):
@@ -86,14 +92,11 @@ class Chunk:
     pixels : ndarray of uint8, (h, w, samples)
         RGB, one channel, or all channels of a slide; read-only; may reach beyond the edge of the level.
     milliseconds : float
-        Time to decode it; its share of a batch.
-    batch : int
-        Chunks in that batch.
+        Time to decode it.
     """
 
     pixels: NDArray[np.uint8]
     milliseconds: float
-    batch: int
 
 
 @dataclass(eq=False)
@@ -106,25 +109,48 @@ class _Job:
 
 
 class Lane:
-    """One thread and what waits for it; counts what it does."""
+    """Threads and what waits for them; counts what they do.
+
+    Parameters
+    ----------
+    name : str
+        Of the threads.
+    work : callable
+        Makes a chunk, with a number of threads; raises what is wrong with it.
+    workers : int
+        Chunks that are made at the same time.
+    threads : int
+        Threads that all of them share.
+    limit : int
+        Chunks that may wait.
+    cache : ByteCache
+        Gets what was made.
+    """
 
     def __init__(
         self,
         name: str,
-        work: Callable[[Sequence[ChunkKey]], list[Chunk | Exception]],
-        batch: int,
+        work: Callable[[ChunkKey, int], Chunk],
+        workers: int,
+        threads: int,
         limit: int,
         cache: ByteCache[ChunkKey, Chunk],
     ) -> None:
-        self._work, self._batch, self._limit, self._cache = work, batch, limit, cache
+        self._work, self._shared, self._limit, self._cache = work, threads, limit, cache
         self._wanted: deque[_Job] = deque()
         self._prefetch: deque[_Job] = deque()
         self._jobs: dict[ChunkKey, _Job] = {}
         self._ready = threading.Condition()
         self._closed = False
-        self.coalesced = self.dropped = self.batches = self.chunks = self.failed = 0
-        self._thread = threading.Thread(target=self._run, name=f"dlpr-{name}", daemon=True)
-        self._thread.start()
+        self._busy = 0
+        self._ahead = 0
+        self._quiet_from = 0.0
+        self.coalesced = self.dropped = self.chunks = self.failed = 0
+        self._threads = [
+            threading.Thread(target=self._run, name=f"dlpr-{name}-{i}", daemon=True) for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -137,6 +163,7 @@ class Lane:
         with self._ready:
             if self._closed:
                 raise BusyError("the engine is closed")
+            self._quiet_from = time.monotonic() + _QUIET
             job = self._jobs.get(key)
             if job is None:
                 # Between the caller's look into the cache and this lock the chunk may have become ready.
@@ -147,7 +174,7 @@ class Lane:
                     raise BusyError(f"{len(self._wanted)} chunks wait already; try again in a moment")
                 job = self._jobs[key] = _Job(key, prefetch=False)
                 self._wanted.append(job)
-                self._ready.notify()
+                self._ready.notify_all()
             else:
                 self.coalesced += 1
                 if job.prefetch:  # somebody wants it now; its place among the prefetches is skipped later
@@ -168,10 +195,22 @@ class Lane:
                     del self._jobs[self._prefetch.popleft().key]
                 job = self._jobs[key] = _Job(key, prefetch=True)
                 self._prefetch.append(job)
-                self._ready.notify()
+                self._ready.notify_all()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Begin no chunk while the block runs, unless it takes long."""
+        with self._ready:
+            self._ahead += 1
+        try:
+            yield
+        finally:
+            with self._ready:
+                self._ahead -= 1
+                self._ready.notify_all()
 
     def close(self) -> None:
-        """End the thread; what waits is cancelled."""
+        """End the threads; what waits is cancelled."""
         with self._ready:
             self._closed = True
             for job in (*self._wanted, *self._prefetch):
@@ -180,57 +219,67 @@ class Lane:
             self._wanted.clear()
             self._prefetch.clear()
             self._jobs.clear()
-            self._ready.notify()
-        self._thread.join()
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
-        while True:
-            jobs = self._take()
-            if jobs is None:
-                return
-            if jobs:
-                self._do(jobs)
+        while (taken := self._take()) is not None:
+            self._do(*taken)
 
-    def _take(self) -> list[_Job] | None:
-        """Wait for jobs and return a batch of those that somebody still wants; None at the end."""
+    def _take(self) -> tuple[_Job, int] | None:
+        """Wait for a job that somebody still wants; return it and its share of the threads, None at the end."""
         with self._ready:
-            self._ready.wait_for(lambda: self._wanted or self._prefetch or self._closed)
-            if self._closed:
-                return None
-            taken: list[_Job] = []
-            while self._wanted and len(taken) < self._batch:
-                job = self._wanted.popleft()
-                if all(future.cancelled() for future in job.waiting):
+            while True:
+                self._ready.wait_for(lambda: self._wanted or self._prefetch or self._closed)
+                while not self._wanted and not self._closed and (left := self._quiet_from - time.monotonic()) > 0:
+                    self._ready.wait(left)
+                if self._ahead and not self._closed:
+                    self._ready.wait_for(lambda: not self._ahead or self._closed, _LONGEST_PAUSE)
+                if self._closed:
+                    return None
+                while self._wanted:
+                    job = self._wanted.popleft()
+                    if not all(future.cancelled() for future in job.waiting):
+                        return self._begin(job)
                     self.dropped += 1
                     del self._jobs[job.key]
-                else:
-                    taken.append(job)
-            if not taken and not self._wanted and self._prefetch:
-                taken.append(self._prefetch.popleft())  # one at a time: what is wanted must not wait long
-            return taken
+                if self._prefetch and not self._busy:  # one at a time: what is wanted must not wait long
+                    return self._begin(self._prefetch.popleft())
+                if self._prefetch:
+                    self._ready.wait()
 
-    def _do(self, jobs: list[_Job]) -> None:
+    def _begin(self, job: _Job) -> tuple[_Job, int]:
+        self._busy += 1
+        rivals = min(len(self._threads), self._busy + len(self._wanted))
+        return job, max(1, self._shared // rivals)
+
+    def _do(self, job: _Job, threads: int) -> None:
+        result: Chunk | Exception
         try:
-            results = self._work([job.key for job in jobs])
+            result = self._work(job.key, threads)
+        except ChunkError as error:
+            result = error
         except Exception as error:  # a bug must not end the thread; everyone who waits gets to see it
-            _log.exception("decoding a batch failed")
-            results = [error] * len(jobs)
-        for job, result in zip(jobs, results, strict=True):
+            _log.exception("decoding a chunk failed")
+            result = error
+        if isinstance(result, Chunk):
+            self._cache.put(job.key, result)
+        with self._ready:
+            self._jobs.pop(job.key, None)
+            waiting = list(job.waiting)
+            self._busy -= 1
+            self.chunks += 1
+            self.failed += not isinstance(result, Chunk)
+            if self._prefetch:
+                self._ready.notify_all()
+        for future in waiting:
+            if not future.set_running_or_notify_cancel():
+                continue
             if isinstance(result, Chunk):
-                self._cache.put(job.key, result)
-            with self._ready:
-                self._jobs.pop(job.key, None)
-                waiting = list(job.waiting)
-            for future in waiting:
-                if not future.set_running_or_notify_cancel():
-                    continue
-                if isinstance(result, Chunk):
-                    future.set_result(result)
-                else:
-                    future.set_exception(result)
-        self.batches += 1
-        self.chunks += len(jobs)
-        self.failed += sum(not isinstance(result, Chunk) for result in results)
+                future.set_result(result)
+            else:
+                future.set_exception(result)
 
 
 class ChunkEngine:
@@ -253,9 +302,10 @@ class ChunkEngine:
     def __init__(self, cache_bytes: int = 256 << 20, threads: int | None = None, queue: int = 4096) -> None:
         self.threads = usable_threads(threads)
         self.cache: ByteCache[ChunkKey, Chunk] = ByteCache(cache_bytes, lambda chunk: chunk.pixels.nbytes)
-        # Twice the threads: enough to keep all of them busy, small enough that the first results come soon.
-        self.decoding = Lane("decode", self._decode, 2 * self.threads, queue, self.cache)
-        self.reading = Lane("read", self._read, 1, queue, self.cache)
+        self.decoding = Lane("decode", self._decode, self.threads, self.threads, queue, self.cache)
+        self.reading = Lane("read", self._read, 1, 1, queue, self.cache)
+        self.previews = ThreadPoolExecutor(self.threads, thread_name_prefix="dlpr-preview")
+        """Threads for `viewer/preview.py`; use them within `ahead`."""
 
     def request(self, key: ChunkKey) -> Future[Chunk]:
         """Ask for a chunk.
@@ -286,68 +336,45 @@ class ChunkEngine:
         """Drop the chunks of a store from the cache."""
         self.cache.discard(lambda key: key.store is store)
 
+    def ahead(self) -> AbstractContextManager[None]:
+        """Begin to decode no chunk while the block runs, for a quarter of a second at most: previews come first."""
+        return self.decoding.pause()
+
     def close(self) -> None:
         """End the threads; futures that wait are cancelled."""
+        self.previews.shutdown(wait=False, cancel_futures=True)
         self.decoding.close()
         self.reading.close()
+        self.previews.shutdown()
 
     def _lane(self, store: ChunkStore) -> Lane:
         return self.decoding if store.coded else self.reading
 
-    def _read(self, keys: Sequence[ChunkKey]) -> list[Chunk | Exception]:
-        results: list[Chunk | Exception] = []
-        for key in keys:
-            start = time.perf_counter()
-            try:
-                pixels = _frozen(key.store.fetch(key.level, key.row, key.column, key.channel))
-                results.append(Chunk(pixels, 1e3 * (time.perf_counter() - start), 1))
-            except (WsiError, DlprError, OSError) as error:
-                results.append(ChunkError(key, str(error)))
-        return results
-
-    def _decode(self, keys: Sequence[ChunkKey]) -> list[Chunk | Exception]:
+    @staticmethod
+    def _read(key: ChunkKey, _threads: int) -> Chunk:
         start = time.perf_counter()
-        results: list[Chunk | Exception] = []
-        streams: dict[int, bytes] = {}
-        for i, key in enumerate(keys):
-            try:
-                found = key.store.fetch(key.level, key.row, key.column, key.channel)
-            except (WsiError, DlprError, OSError) as error:
-                results.append(ChunkError(key, str(error)))
-                continue
-            if isinstance(found, bytes):
-                streams[i] = found
-                results.append(ChunkError(key, "not decoded"))
-            else:
-                results.append(Chunk(_frozen(found), 0.0, 1))
-        decoded = self._decode_streams(list(streams.values()))
-        each = 1e3 * (time.perf_counter() - start) / max(1, len(streams))
-        for i, value in zip(streams, decoded, strict=True):
-            if isinstance(value, Exception):
-                results[i] = ChunkError(keys[i], str(value))
-                continue
-            try:
-                results[i] = Chunk(_frozen(_as_pixels(value, keys[i])), each, len(streams))
-            except ChunkError as error:
-                results[i] = error
-        return results
-
-    def _decode_streams(self, streams: list[bytes]) -> list[NDArray[np.uint8] | Exception]:
-        """Decode a batch; where it fails, each stream alone, so that one damaged stream spoils no other."""
-        if not streams:
-            return []
         try:
-            return list(dlpr.decode_batch(streams, threads=self.threads))
-        except DlprError as error:
-            if len(streams) == 1:
-                return [error]
-        results: list[NDArray[np.uint8] | Exception] = []
-        for stream in streams:
-            results += self._decode_streams([stream])
-        return results
+            pixels = _frozen(key.store.fetch(key.level, key.row, key.column, key.channel))
+        except (WsiError, DlprError, OSError) as error:
+            raise ChunkError(key, str(error)) from error
+        return Chunk(pixels, 1e3 * (time.perf_counter() - start))
+
+    @staticmethod
+    def _decode(key: ChunkKey, threads: int) -> Chunk:
+        start = time.perf_counter()
+        try:
+            found = key.store.fetch(key.level, key.row, key.column, key.channel)
+            if not isinstance(found, bytes):
+                return Chunk(_frozen(found), 0.0)
+            pixels = as_pixels(dlpr.decode(found, threads=threads), key)
+        except ChunkError:
+            raise
+        except (WsiError, DlprError, OSError) as error:
+            raise ChunkError(key, str(error)) from error
+        return Chunk(_frozen(pixels), 1e3 * (time.perf_counter() - start))
 
 
-def _as_pixels(array: NDArray[np.uint8], key: ChunkKey) -> NDArray[np.uint8]:
+def as_pixels(array: NDArray[np.uint8], key: ChunkKey) -> NDArray[np.uint8]:
     """Return a decoded chunk as (h, w, 3) or (h, w, 1); refuse one that is not of the size that its level has."""
     array = array.reshape(array.shape[-3:]) if array.ndim > 3 else array
     grid = key.store.levels[key.level]

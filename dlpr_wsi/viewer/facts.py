@@ -69,6 +69,8 @@ class ImageFacts:
         How that slide, or this one, is compressed.
     icc : bool
         Whether ``icc=1`` changes anything.
+    previews : bool
+        Whether it has chunks that the networks coded: worth to ask for previews.
     channels : list of ChannelFacts or None
         Channels, shown in their colours, in the order of ``channels=``; None for an RGB picture.
     """
@@ -93,6 +95,7 @@ class ImageFacts:
     source_bytes: int | None
     source_codec: str | None
     icc: bool
+    previews: bool
     channels: list[ChannelFacts] | None
 
 
@@ -120,9 +123,7 @@ class ChunkFacts:
     weights : str or None
         Id of the weights.
     milliseconds : float or None
-        Time to decode it, its share of the batch; None if it is not in the cache.
-    batch : int or None
-        Chunks in that batch.
+        Time to decode it; None if it is not in the cache.
     message : str or None
         What is wrong with it.
     channel : str or None
@@ -145,7 +146,6 @@ class ChunkFacts:
     parts: Mapping[str, int] | None = None
     weights: str | None = None
     milliseconds: float | None = None
-    batch: int | None = None
     message: str | None = None
     channel: str | None = None
     samples: int = 3
@@ -180,6 +180,7 @@ def image_facts(image: ViewedImage) -> ImageFacts:
         source_bytes=facts.source_bytes,
         source_codec=facts.source_codec,
         icc=image.profile is not None,
+        previews=image.previews,
         channels=None
         if facts.channels is None
         else [ChannelFacts(channel.name, f"#{channel.hexadecimal}") for channel in facts.channels],
@@ -193,9 +194,9 @@ def chunk_facts(engine: ChunkEngine, key: ChunkKey) -> ChunkFacts:
     width, height = min(grid.tile_width, grid.width - x), min(grid.tile_height, grid.height - y)
     place = (key.level, key.row, key.column, x, y, width, height)
     decoded = engine.cache.peek(key)
-    milliseconds, batch = (decoded.milliseconds, decoded.batch) if decoded else (None, None)
+    milliseconds = decoded.milliseconds if decoded else None
     if not key.store.coded:
-        return ChunkFacts(*place, mode="slide", milliseconds=milliseconds, batch=batch, samples=grid.samples)
+        return ChunkFacts(*place, mode="slide", milliseconds=milliseconds, samples=grid.samples)
     channels = key.store.facts.channels
     name = None if channels is None else channels[key.channel].name
     try:
@@ -214,7 +215,6 @@ def chunk_facts(engine: ChunkEngine, key: ChunkKey) -> ChunkFacts:
         parts=info.bytes_by_part,
         weights=info.weights_id,
         milliseconds=milliseconds,
-        batch=batch,
         channel=name,
         samples=grid.chunk_samples,
     )

@@ -41,7 +41,10 @@ _HEADERS = [
 HEAD = "dlpr_wsi.head"
 """Key of a scope that tells a route that only the headers of its answer are wanted."""
 _SHARED = (
-    (b"access-control-expose-headers", b"Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest"),
+    (
+        b"access-control-expose-headers",
+        b"Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, X-DLPR-Damaged, X-DLPR-Layer, X-DLPR-Tiles",
+    ),
     (b"access-control-allow-methods", b"GET, HEAD"),
     (b"access-control-allow-headers", b"Range, If-Range, If-None-Match, If-Match"),
 )

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.viewer.channels import mix, put
 from dlpr_wsi.viewer.deepzoom import MAX_SOURCE_PIXELS, DeepZoom, TooLargeError
 from dlpr_wsi.viewer.engine import ChunkEngine, ChunkError, ChunkKey
+from dlpr_wsi.viewer.preview import has_previews
 from dlpr_wsi.viewer.pyramid import Box, canvas, keys_of, paste, ring_of
 from dlpr_wsi.viewer.render import marked_tile, usable_profile
 from dlpr_wsi.viewer.stores import ChunkStore, open_store
@@ -42,12 +44,15 @@ class ViewedImage:
         Its tiles.
     profile : bytes or None
         Its ICC profile, if that can be used.
+    previews : bool
+        Whether it has chunks that are worth a preview.
     """
 
     id: str
     store: ChunkStore
     deepzoom: DeepZoom
     profile: bytes | None
+    previews: bool = False
 
 
 class ImageSet:
@@ -69,7 +74,7 @@ class ImageSet:
             profile = store.icc_profile if usable_profile(store.icc_profile) else None
             if store.icc_profile is not None and profile is None:
                 _log.warning("%s: its ICC profile cannot be used", store.name)
-            self.images[identifier] = ViewedImage(identifier, store, DeepZoom(store), profile)
+            self.images[identifier] = ViewedImage(identifier, store, DeepZoom(store), profile, has_previews(store))
 
     def close(self) -> None:
         """Release all files."""
@@ -77,8 +82,15 @@ class ImageSet:
             image.store.close()
 
 
-def open_images(paths: Iterable[Path]) -> ImageSet:
+def open_images(paths: Iterable[Path], selection: Selection | None = None) -> ImageSet:
     """Open archives and slides.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Archives and slides.
+    selection : Selection, optional
+        Which picture of slides that hold several.
 
     Raises
     ------
@@ -88,7 +100,7 @@ def open_images(paths: Iterable[Path]) -> ImageSet:
     stores: list[ChunkStore] = []
     try:
         for path in paths:
-            stores.append(open_store(path))
+            stores.append(open_store(path, selection))
     except BaseException:
         for store in stores:
             store.close()

@@ -42,7 +42,6 @@ class Metrics:
     def _lane(self, name: str, lane: Lane) -> None:
         self.gauge(f"dlpr_{name}_waiting", "Chunks that wait", lambda: lane.waiting)
         self.gauge(f"dlpr_{name}_chunks", "Chunks done", lambda: lane.chunks)
-        self.gauge(f"dlpr_{name}_batches", "Batches done", lambda: lane.batches)
         self.gauge(f"dlpr_{name}_failed", "Chunks that could not be done", lambda: lane.failed)
         self.gauge(f"dlpr_{name}_coalesced", "Requests that joined another", lambda: lane.coalesced)
         self.gauge(f"dlpr_{name}_dropped", "Chunks given up before they began", lambda: lane.dropped)

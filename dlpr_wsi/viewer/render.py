@@ -1,4 +1,4 @@
-"""From pixels to the bytes of a response: formats, colour management, and how damage looks."""
+"""From pixels to the bytes of a response: formats, colour management, and how damage and previews look."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
-__all__ = ["ImageFormat", "encode_image", "marked_tile", "to_srgb", "usable_profile"]
+__all__ = [
+    "PREVIEW_COMMENT",
+    "ImageFormat",
+    "encode_image",
+    "encode_preview",
+    "marked_tile",
+    "preview_mark",
+    "to_srgb",
+    "usable_profile",
+]
 
 JPEG_QUALITY = 90
 WEBP_QUALITY = 90
+PREVIEW_QUALITY = 60
+PREVIEW_COMMENT = "DLPR lossy layer: a preview without any bound on its error, not the pixels of the slide"
+"""Stands in every file of a preview."""
+_STRIPES = 32  # px between two stripes of the mark, along a row
 
 
 class ImageFormat(StrEnum):
@@ -48,6 +61,43 @@ def encode_image(image: Image.Image, form: ImageFormat) -> bytes:
     else:
         image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return out.getvalue()
+
+
+def encode_preview(image: Image.Image, form: ImageFormat) -> bytes:
+    """Return pixels of the lossy layer as a file that says so in its comment (JPEG, PNG) or XMP packet (WebP).
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, with `preview_mark`.
+    form : ImageFormat
+        Format. It is compressed more than `encode_image` does: what is not exact need not be kept with care.
+    """
+    out = io.BytesIO()
+    if form is ImageFormat.PNG:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("Comment", PREVIEW_COMMENT)
+        image.save(out, "PNG", compress_level=1, pnginfo=text)
+    elif form is ImageFormat.WEBP:
+        image.save(out, "WEBP", quality=PREVIEW_QUALITY, method=0, xmp=PREVIEW_COMMENT.encode())
+    else:
+        image.save(out, "JPEG", quality=PREVIEW_QUALITY, subsampling=2, comment=PREVIEW_COMMENT.encode())
+    return out.getvalue()
+
+
+@lru_cache(maxsize=8)
+def _stripes(width: int, height: int) -> tuple[Image.Image, Image.Image]:
+    """Return what the mark adds to pixels, and how much of it (0..255)."""
+    y, x = np.mgrid[:height, :width]
+    at = (x + y) % _STRIPES
+    colour = np.where((at == 0)[..., None], np.array([0, 40, 90], np.uint8), np.array([255, 255, 255], np.uint8))
+    return Image.fromarray(colour.astype(np.uint8)), Image.fromarray(((at < 2) * 140).astype(np.uint8))
+
+
+def preview_mark(image: Image.Image) -> Image.Image:
+    """Return an RGB image with thin diagonal lines, dark beside light: they show on any tissue, and hide little."""
+    colour, share = _stripes(*image.size)
+    return Image.composite(colour, image, share)
 
 
 @lru_cache(maxsize=16)

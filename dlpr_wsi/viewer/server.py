@@ -28,6 +28,7 @@ except ImportError as error:
 
 from dlpr_wsi.reversible.catalogue import Catalogue, reversible_among
 from dlpr_wsi.reversible.originals import MakingCache
+from dlpr_wsi.sources import Selection
 from dlpr_wsi.viewer.engine import ChunkEngine
 from dlpr_wsi.viewer.images import open_images
 
@@ -43,6 +44,7 @@ def serve(
     cache_mb: int = 512,
     threads: int | None = None,
     allow_origin: Sequence[str] = (),
+    selection: Selection | None = None,
 ) -> None:
     """Show archives and slides in a browser until interrupted.
 
@@ -62,6 +64,8 @@ def serve(
         Threads to decode with; by default one for each CPU.
     allow_origin : sequence of str
         Origins of other sites whose pages may read tiles (CORS).
+    selection : Selection, optional
+        Which picture of slides that hold several.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def serve(
     """
     listener = _listen(host, port)
     try:
-        images = open_images(paths)
+        images = open_images(paths, selection)
         engine = ChunkEngine(cache_mb * 1_000_000, threads)
         originals = Catalogue(reversible_among(paths), MakingCache(cache_mb * 250_000), threads, strict=False)
         try:

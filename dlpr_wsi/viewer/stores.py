@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlpr_wsi.errors import ArchiveError, SourceError, WsiError
-from dlpr_wsi.sources import Channel, Chunked, PixelSource
+from dlpr_wsi.sources import Channel, Chunked, PixelSource, Selection
 from dlpr_wsi.sources.archive import Archive, directory_bytes, is_zarr
 from dlpr_wsi.sources.opening import open_archive, open_source
 from dlpr_wsi.sources.tiff_archive import is_dlpr_tiff
@@ -113,6 +113,12 @@ class ChunkStore(Protocol):
             It cannot be read.
         """
 
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> bytes | None:
+        """Return the first bytes of a chunk's stream, at most so many; None where chunks are no streams.
+
+        Raises as `fetch`.
+        """
+
     def close(self) -> None:
         """Release the file."""
 
@@ -155,7 +161,14 @@ class ArchiveStore:
 
     def fetch(self, level: int, row: int, column: int, channel: int = 0) -> bytes:
         """Return a chunk's stream."""
-        stream = self._archive.stream(level, row, column, channel)
+        return self._stored(level, row, column, channel, None)
+
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> bytes:
+        """Return the first bytes of a chunk's stream; no others are read."""
+        return self._stored(level, row, column, channel, most)
+
+    def _stored(self, level: int, row: int, column: int, channel: int, most: int | None) -> bytes:
+        stream = self._archive.stream(level, row, column, channel, most=most)
         if stream is None:
             raise ArchiveError("the archive has no chunk there")
         return stream
@@ -173,12 +186,14 @@ class SlideStore:
         An open slide; it is closed with the store.
     path : Path
         Its file.
+    selection : Selection, optional
+        Which picture of it, where it holds several.
     """
 
     coded = False
 
-    def __init__(self, source: PixelSource, path: Path) -> None:
-        self._source, self._path = source, path
+    def __init__(self, source: PixelSource, path: Path, selection: Selection | None = None) -> None:
+        self._source, self._path, self._selection = source, path, selection
         self._usable = True
         self._lock = threading.Lock()  # one thread at a time uses one source
         facts = source.facts
@@ -202,7 +217,7 @@ class SlideStore:
             source_codec=_codec_name(facts.codec.name, facts.codec.quality),
             channels=facts.channels,
         )
-        self.fingerprint = _fingerprint(path, self.facts)
+        self.fingerprint = _fingerprint(path, (self.facts, selection))
 
     def fetch(self, level: int, row: int, column: int, channel: int = 0) -> NDArray[np.uint8]:
         """Return a chunk's pixels, all channels, cut at the edge of the level."""
@@ -213,7 +228,7 @@ class SlideStore:
         with self._lock:
             if not self._usable:  # after an error a source may be of no use: a new one reads the rest
                 self._source.close()
-                self._source = open_source(self._path)
+                self._source = open_source(self._path, self._selection)
                 self._usable = True
             try:
                 return self._source.read(x, y, width, height, level)
@@ -221,14 +236,24 @@ class SlideStore:
                 self._usable = False
                 raise
 
+    def beginning(self, level: int, row: int, column: int, channel: int, most: int) -> None:
+        """Return None: there are no streams."""
+
     def close(self) -> None:
         """Release the file."""
         with self._lock:
             self._source.close()
 
 
-def open_store(path: Path) -> ChunkStore:
+def open_store(path: Path, selection: Selection | None = None) -> ChunkStore:
     """Open an archive or a slide.
+
+    Parameters
+    ----------
+    path : Path
+        The archive or slide.
+    selection : Selection, optional
+        Which picture of a slide that holds several; an archive holds one.
 
     Raises
     ------
@@ -242,10 +267,10 @@ def open_store(path: Path) -> ChunkStore:
             return ArchiveStore(open_archive(path))
         except ArchiveError as refused:
             try:  # a Zarr with other codecs is shown too, as pixels
-                return SlideStore(open_source(path), path)
+                return SlideStore(open_source(path, selection), path, selection)
             except WsiError:
                 raise refused from None
-    return SlideStore(open_source(path), path)
+    return SlideStore(open_source(path, selection), path, selection)
 
 
 def _codec_name(name: object, quality: object) -> str | None:
@@ -273,7 +298,7 @@ def _size(path: Path) -> int:
     return directory_bytes(path) if path.is_dir() else path.stat().st_size
 
 
-def _fingerprint(path: Path, facts: StoreFacts) -> str:
+def _fingerprint(path: Path, facts: object) -> str:
     """Return a short hash that changes when the file does."""
     status = path.stat()
     parts = (str(path.resolve()), status.st_mtime_ns, status.st_size, facts)

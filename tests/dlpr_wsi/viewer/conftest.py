@@ -14,7 +14,7 @@ pytest.importorskip("openslide")
 EXAMPLE = Path(__file__).parents[3] / "examples" / "CMU-1-Small-Region.svs"
 
 
-def write_archive(path, levels, tau=0, tile=64, mpp=0.5, icc=None, **facts):
+def write_archive(path, levels, tau=0, tile=64, mpp=0.5, icc=None, encoding=None, **facts):
     """Write an OME-Zarr 0.5 archive of levels (H, W, 3) without shards; return the pixels it decodes to."""
     import base64
 
@@ -50,7 +50,7 @@ def write_archive(path, levels, tau=0, tile=64, mpp=0.5, icc=None, **facts):
         chunks = [
             padded[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile].transpose(2, 0, 1).copy() for r, c in places
         ]
-        streams = dlpr.encode_batch(chunks, tau=tau, search=False)
+        streams = dlpr.encode_batch(chunks, tau=tau, search=False, **(encoding or {}))
         out = np.empty_like(padded)
         for (row, column), stream, pixels in zip(places, streams, dlpr.decode_batch(streams), strict=True):
             file = folder / "c" / "0" / str(row) / str(column)
@@ -92,6 +92,13 @@ def archives(tmp_path_factory, slide_pixels):
         path = folder / f"slide tau{tau}.zarr"
         found[tau] = path, write_archive(path, slide_pixels, tau=tau, source_bytes=100_000)
     return found
+
+
+@pytest.fixture(scope="session")
+def coded_archive(tmp_path_factory, slide_pixels):
+    """The same slide, every chunk coded by the networks: (path, pixels of each level)."""
+    path = tmp_path_factory.mktemp("coded") / "coded.zarr"
+    return path, write_archive(path, slide_pixels, encoding={"jpeg": "never", "colour": "never"})
 
 
 @pytest.fixture

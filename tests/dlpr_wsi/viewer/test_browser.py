@@ -6,6 +6,7 @@ Skipped only where no Chromium is found; with CI=true that is a failure. CHROMIU
 import base64
 import os
 import shutil
+import threading
 import time
 from urllib.parse import parse_qs, urlparse
 
@@ -314,6 +315,114 @@ def test_a_damaged_chunk_is_marked_on_the_page(browser, run_server, archives, tm
     page.page.mouse.move(641, 421)
     page.wait("() => document.querySelector('#tile dd.bad') !== null", "the panel says so")
     page.done()
+
+
+class Gate:
+    """Holds up the engine's decoding until it is opened; previews pass."""
+
+    def __init__(self, engine, monkeypatch):
+        self.opened = threading.Event()
+        work = engine.decoding._work
+        monkeypatch.setattr(engine.decoding, "_work", lambda *given: self.opened.wait(30) and work(*given))
+
+
+@pytest.fixture
+def slow(engine, monkeypatch):
+    gate = Gate(engine, monkeypatch)
+    yield gate
+    gate.opened.set()
+
+
+# What is drawn in the middle of a tile at the moment when its preview is taken away.
+WATCH = """() => {
+  window.uncovered = [];
+  const middle = (key) => {
+    const [level, x, y] = key.split(/[/_]/).map(Number);
+    const item = dlprViewer.world.getItemAt(0);
+    const at = dlprViewer.viewport.pixelFromPoint(item.source.getTileBounds(level, x, y).getCenter(), true);
+    const canvas = document.querySelector('#left .openseadragon-canvas canvas');
+    const ratio = canvas.width / canvas.clientWidth;
+    const data = canvas.getContext('2d').getImageData(Math.floor(at.x * ratio), Math.floor(at.y * ratio), 1, 1).data;
+    return [x, y, ...data];
+  };
+  new MutationObserver((records) => {
+    for (const record of records) for (const node of record.removedNodes) {
+      const tile = node.matches?.('.preview-tile') ? node : node.querySelector?.('.preview-tile');
+      if (tile) window.uncovered.push(middle(tile.dataset.tile));
+    }
+  }).observe(document.querySelector('#left'), { childList: true, subtree: true });
+}"""
+PREVIEWS = "document.querySelectorAll('#left .preview-tile')"
+
+
+def test_a_slow_view_is_marked_until_its_exact_pixels_are_drawn(browser, run_server, slow, coded_archive):
+    path, levels = coded_archive
+    images = ImageSet([open_store(path)])
+    page = Page(browser, run_server(images))
+    page.open("/view?image=coded-zarr#x=192&y=160&scale=2&format=png")
+    page.wait(f"() => {PREVIEWS}.length === 30", "previews of all tiles")
+    assert page.js(f"() => [...{PREVIEWS}].every((tile) => tile.dataset.layer === 'lossy')")
+    assert page.js("() => document.getElementById('stage').dataset.previews") == "30"
+    assert page.page.locator("#preview").is_visible()
+    assert "not exact" in page.text("#preview")
+    # The mark: one line of 32 is dark in tissue and background alike, the next one light.
+    dark, light, between = page.js(
+        f"""() => {{
+          const sums = [0, 0, 0];
+          for (const tile of {PREVIEWS}) {{
+            const {{ data }} = tile.getContext('2d').getImageData(0, 0, 64, 64);
+            for (let y = 0; y < 64; y += 1) for (let x = 0; x < 64; x += 1) {{
+              const line = [0, 1, 17].indexOf((x + y) % 32);
+              if (line >= 0) sums[line] += data[4 * (64 * y + x) + 1];
+            }}
+          }}
+          return sums;
+        }}"""
+    )
+    assert dark < 0.85 * between < 0.95 * light
+    asked = [url.split("_files/")[1] for url in page.requests if "_files/" in url]
+    assert asked[0].startswith("9/0_0_5_4.jpg")
+    assert {place.split(".")[0] for place in asked[1:3]} <= {"9/2_2", "9/3_2"}  # the centre comes first
+    page.js(WATCH)
+    slow.opened.set()
+    page.wait(f"() => {PREVIEWS}.length === 0", "the exact pixels")
+    page.loaded()
+    uncovered = page.js("() => window.uncovered")
+    assert len(uncovered) == 30
+    for x, y, *colour in uncovered:
+        around = levels[0][64 * y + 31 : 64 * y + 34, 64 * x + 31 : 64 * x + 34].reshape(-1, 3).tolist()
+        assert colour[:3] in around, (x, y)
+    assert not page.page.locator("#preview").is_visible()
+    assert page.js("() => document.getElementById('stage').dataset.previews") == "0"
+    page.done()
+    images.close()
+
+
+def test_tiles_that_left_the_view_are_given_up_and_come_when_it_is_back(
+    browser, run_server, engine, slow, coded_archive
+):
+    images = ImageSet([open_store(coded_archive[0])])
+    page = Page(browser, run_server(images))
+    page.open("/view?image=coded-zarr#x=80&y=60&scale=8&format=png")
+    page.wait(f"() => {PREVIEWS}.length > 4", "previews")
+    deadline = time.monotonic() + 20
+    while engine.decoding.waiting < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    move = "() => dlprViewer.viewport.panTo(dlprViewer.world.getItemAt(0).imageToViewportCoordinates({}, {}), true)"
+    page.js(move.format(300, 260))
+    page.wait(
+        f"() => {PREVIEWS}.length > 4 && [...{PREVIEWS}].every((tile) => tile.dataset.tile >= '9/2')", "other previews"
+    )
+    slow.opened.set()
+    page.loaded()
+    assert engine.decoding.dropped >= 2
+    assert not any("9/0_0.png" in url for url in page.requests[-8:])
+    page.js(move.format(80, 60))
+    page.wait(f"() => {PREVIEWS}.length === 0", "the first place")
+    page.loaded()
+    page.done()
+    images.close()
 
 
 def test_help_and_keyboard(page):

@@ -1,7 +1,8 @@
-"""The engine: coalescing, batches, priorities, cancellation, bounds, damage."""
+"""The engine: coalescing, threads, priorities, cancellation, bounds, damage."""
 
 import shutil
 import threading
+import time
 from concurrent.futures import CancelledError, wait
 
 import numpy as np
@@ -67,21 +68,42 @@ def test_the_same_chunk_is_read_once_for_all_who_ask(engine):
     assert store.order == [7]  # kept
 
 
-def test_requests_that_wait_are_decoded_as_a_batch(engine):
+def test_threads_are_shared_among_the_chunks_that_wait(monkeypatch):
     import dlpr
 
     rng = np.random.default_rng(0)
     tiles = [rng.integers(100, 140, (3, 64, 64), dtype=np.uint8) for _ in range(9)]
     store = GatedStore(coded=True, streams=dlpr.encode_batch(tiles, search=False))
-    first = engine.request(key(store, 0))
+    used = []
+    decode = dlpr.decode
+    monkeypatch.setattr(dlpr, "decode", lambda stream, threads: used.append(threads) or decode(stream, threads=threads))
+    engine = ChunkEngine(64 << 20, threads=4)
+    first = engine.request(key(store, 0))  # alone: all of them
     assert store.reading.wait(20)
     others = [engine.request(key(store, column)) for column in range(1, 9)]
     store.gate.set()
     wait([first, *others], 20)
-    assert [future.result().batch for future in others] == [4] * 8  # twice the threads
-    assert engine.decoding.batches == 3
     for column, future in enumerate([first, *others]):
         np.testing.assert_array_equal(future.result().pixels, tiles[column].transpose(1, 2, 0))
+    engine.close()
+    assert used.count(4) >= 1
+    assert used.count(1) >= 4  # four rivals at least, until few are left
+    assert engine.decoding.chunks == 9
+
+
+def test_no_chunk_is_begun_while_previews_are_made(engine):
+    store = GatedStore(coded=True)
+    store.gate.set()
+    start = time.monotonic()
+    with engine.ahead():
+        future = engine.request(key(store, 0))
+        time.sleep(0.03)
+        assert store.order == []
+    future.result(20)
+    with engine.ahead():  # but previews that go on for ever do not hold it back for ever
+        engine.request(key(store, 1)).result(20)
+    assert store.order == [0, 1]
+    assert time.monotonic() - start < 10
 
 
 def test_one_damaged_stream_spoils_no_other_of_its_batch(engine):

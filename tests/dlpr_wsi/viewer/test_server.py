@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from dlpr_wsi.sources import Selection
+from dlpr_wsi.tile_reader import TileReader
 from dlpr_wsi.viewer.app import Settings
 from dlpr_wsi.viewer.images import ImageSet
 from dlpr_wsi.viewer.server import is_loopback
@@ -249,6 +252,18 @@ def url_of(process):
     raise AssertionError(process.stderr.read())
 
 
+def test_a_picture_of_several_can_be_chosen(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as writer:
+        for side in (96, 128):
+            writer.write(np.full((side, 200, 3), side, np.uint8), photometric="rgb", tile=(64, 64), metadata=None)
+    for page, side in ((0, 96), (1, 128)):
+        store = open_store(tmp_path / "pages.tif", Selection(page=page))
+        assert (store.levels[0].height, store.fetch(0, 0, 0).max()) == (side, side)
+        store.close()
+        with TileReader(tmp_path / "pages.tif", selection=Selection(page=page)) as reader:
+            assert reader.dimensions == (200, side)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_serves_until_it_is_interrupted(archives, number, status):
     process = start(archives[0][0], archives[3][0], "--port", "0")
@@ -288,6 +303,14 @@ def test_mistakes_on_the_command_line(archives, tmp_path):
         busy = run(archives[0][0], "--port", taken.getsockname()[1])
     assert (busy.returncode, "cannot listen" in busy.stderr) == (2, True)
     assert run(archives[0][0], "--port", "70000").returncode == 2
+    pages = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(pages) as writer:
+        for side in (96, 128):
+            writer.write(np.zeros((side, 200, 3), np.uint8), photometric="rgb", tile=(64, 64), metadata=None)
+    several = run(pages)
+    assert (several.returncode, "--page N" in several.stderr) == (1, True)
+    beyond = run(pages, "--page", "2")
+    assert (beyond.returncode, "--page 2" in beyond.stderr) == (1, True)
     assert run().returncode == 2
     for result in (missing, wrong, busy):
         assert "Traceback" not in result.stderr

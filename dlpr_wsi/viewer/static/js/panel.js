@@ -63,8 +63,7 @@ export class TilePanel {
       rows.push(["Of raw pixels", `${(100 * chunk.bytes / (chunk.samples * chunk.width * chunk.height)).toPrecision(3)} %`]);
     }
     if (chunk.milliseconds !== null) {
-      const batch = chunk.batch > 1 ? `, batch of ${chunk.batch}` : "";
-      rows.push([chunk.mode === "slide" ? "Read in" : "Decoded in", `${chunk.milliseconds.toFixed(1)} ms${batch}`]);
+      rows.push([chunk.mode === "slide" ? "Read in" : "Decoded in", `${chunk.milliseconds.toFixed(1)} ms`]);
     }
     if (chunk.weights) rows.push(["Weights", chunk.weights.slice(0, 8)]);
     if (chunk.message) rows.push(["Problem", chunk.message, "bad"]);

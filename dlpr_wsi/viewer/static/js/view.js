@@ -1,9 +1,11 @@
 import { channelSwitches, shownChannels } from "./channels.js";
 import { Edge, copyView, link } from "./compare.js";
 import { badge, fill, integer, label, length, promise } from "./format.js";
+import { TileLoader } from "./loader.js";
 import { TilePanel } from "./panel.js";
+import { Previews } from "./preview.js";
 import { drawScale } from "./scale.js";
-import { bound, errorSource, source } from "./tiles.js";
+import { bound, errorSource, previewUrl, source } from "./tiles.js";
 
 const mostCounted = 4e6; // px of level 0 whose errors are counted: all of them have to be decoded
 const byId = (id) => document.getElementById(id);
@@ -48,7 +50,10 @@ async function getJson(url) {
   return answer.json();
 }
 
-function makeViewer(element, navigator) {
+const loader = new TileLoader();
+
+/** A viewer; tiles of `archive` come at the level that is shown alone, as their lossy layer is there sooner than an overview. */
+function makeViewer(element, navigator, archive) {
   const viewer = OpenSeadragon({
     element,
     drawer: "canvas",
@@ -59,10 +64,13 @@ function makeViewer(element, navigator) {
     navigatorAutoFade: false,
     animationTime: 0.4,
     springStiffness: 9,
-    blendTime: 0.12,
-    imageLoaderLimit: 8,
+    blendTime: 0, // no pixel is shown that is a mixture of what came and what was there before
+    imageLoaderLimit: 0, // TileLoader knows how many, and how long they may take
+    maxTilesPerFrame: 64,
+    timeout: 2 ** 31 - 1,
+    immediateRender: archive,
+    overlayPreserveContentDirection: false,
     maxImageCacheCount: 400,
-    timeout: 60000,
     maxZoomPixelRatio: 24,
     minZoomImageRatio: 0.6,
     visibilityRatio: 0.35,
@@ -71,6 +79,10 @@ function makeViewer(element, navigator) {
     crossOriginPolicy: false,
   });
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys() below has them all
+  viewer.addHandler("viewport-change", () => loader.schedule());
+  viewer.addHandler("resize", () => loader.schedule());
+  viewer.addHandler("close", () => loader.forget(viewer));
+  viewer.addHandler("before-destroy", () => loader.forget(viewer));
   viewer.addHandler("animation-start", () => setPadding(viewer, true));
   viewer.addHandler("animation-finish", () => settle(viewer));
   let smooth = true;
@@ -149,7 +161,7 @@ function start() {
   if (!["jpg", "png"].includes(state.format)) state.format = "jpg";
   controls.icc.hidden = !images.some((one) => one.icc);
 
-  const left = makeViewer(stage.querySelector("#left .osd"), true);
+  const left = makeViewer(stage.querySelector("#left .osd"), true, image.kind === "archive");
   const panel = new TilePanel(byId("tile"), left, image);
   const edge = new Edge(stage, byId("handle"), byId("right"));
   edge.set(state.edge);
@@ -163,7 +175,20 @@ function start() {
     format: state.format,
     icc: state.icc === 1,
     channels: one.channels?.length === image.channels?.length ? shownChannels(one, state.channels) : null,
+    loader,
   });
+  const counts = new Map(); // previews on the screen, by viewer
+  const addPreviews = (viewer, one) => {
+    if (!one.previews) return;
+    const told = (count) => {
+      counts.set(viewer, count);
+      const sum = [...counts.values()].reduce((a, b) => a + b, 0);
+      stage.dataset.previews = String(sum);
+      byId("preview").hidden = sum === 0;
+    };
+    new Previews(viewer, loader, (...place) => previewUrl(one, options(one), ...place), told);
+  };
+  addPreviews(left, image);
   const partner = () => partners.find((one) => one.id === state.other);
 
   async function show() {
@@ -186,6 +211,7 @@ function start() {
       right = null;
     }
     if (heat) {
+      loader.forget(heat);
       left.world.removeItem(heat);
       heat = null;
     }
@@ -200,7 +226,8 @@ function start() {
     left.forceResize();
     if (mode === "side" || mode === "slider") {
       stage.querySelector("#right .tag").textContent = label(other);
-      right = makeViewer(stage.querySelector("#right .osd"), false);
+      right = makeViewer(stage.querySelector("#right .osd"), false, other.kind === "archive");
+      addPreviews(right, other);
       const ready = opened(right);
       right.open(source(other, options(other)));
       await ready.catch((error) => fail(`The other image could not be opened: ${error.message}.`));
@@ -210,7 +237,7 @@ function start() {
     }
     if (mode === "error") {
       left.addTiledImage({
-        tileSource: errorSource(image, other, bound(image, other)),
+        tileSource: errorSource(image, other, bound(image, other), loader),
         opacity: byId("opacity").value / 100,
         success: (event) => { heat = event.item; },
       });
@@ -302,8 +329,7 @@ function start() {
   for (const name of ["rotate", "flip"]) left.addHandler(name, () => setTimeout(place, 500));
   const loading = byId("loading");
   setInterval(() => {
-    const busy = [left, right].some((viewer) => viewer && viewer.imageLoader.jobsInProgress > 0);
-    const text = busy ? "loading tiles…" : "";
+    const text = loader.running > 0 ? "loading tiles…" : "";
     if (loading.textContent !== text) loading.textContent = text;
   }, 200);
 
