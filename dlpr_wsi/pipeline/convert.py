@@ -107,7 +107,9 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
 
 def _kept(source: PixelSource, plan: Plan, options: ConvertOptions) -> tuple[LevelKept, ...]:
     """Say what is kept of each level."""
-    return kept_levels(source, plan, tile=options.tile, source_tiles=options.source_tiles)
+    return kept_levels(
+        source, plan, tile=options.tile, source_tiles=options.source_tiles, keep_source=options.keep_source
+    )
 
 
 def _look(
