@@ -289,5 +289,6 @@ def _whole(image: J2kImage | None, level: ArchiveLevel) -> J2kImage | None:
     """Return an image that is a whole tile in colour, None for any other."""
     if image is None or len(image.fields.components) != 3:
         return None
+    top, left, bottom, right = image.fields.area
     size = (level.tile_height, level.tile_width)
-    return image if (image.fields.height, image.fields.width) == size else None
+    return image if (image.fields.height, image.fields.width) == size == (bottom - top, right - left) else None

@@ -113,7 +113,7 @@ def write(image: J2kImage, *, check: bool = True) -> bytes:
     Raises
     ------
     UnsupportedInputError
-        The image holds numbers that no codestream has: code blocks of sizes that do not go together, bits of
+        The image is a window of a larger one, or holds numbers that no codestream has: code blocks of sizes that do not go together, bits of
         coefficients beyond the planes or passes of their block.
 
     Examples
@@ -128,6 +128,11 @@ def write(image: J2kImage, *, check: bool = True) -> bytes:
     >>> parse(data).coefficients[0].tolist()
     [[8, -4], [0, 24]]
     """
+    top, left, bottom, right = image.fields.area
+    if (image.fields.height, image.fields.width) != (bottom - top, right - left):
+        raise UnsupportedInputError(
+            "the JPEG 2000 image cannot be written: a window of an image is no whole codestream"
+        )
     error, data = j2k_write(native_fields(image.fields), _arrays(image))
     if error:
         raise UnsupportedInputError(f"the JPEG 2000 image cannot be written: {error}")
