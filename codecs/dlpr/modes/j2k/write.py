@@ -113,8 +113,8 @@ def write(image: J2kImage, *, check: bool = True) -> bytes:
     Raises
     ------
     UnsupportedInputError
-        The image is a window of a larger one, or holds numbers that no codestream has: code blocks of sizes that do not go together, bits of
-        coefficients beyond the planes or passes of their block.
+        The image is a window of a larger one, or holds numbers that no codestream has: code blocks of sizes that do
+        not go together, bits of coefficients beyond the planes or passes of their block.
 
     Examples
     --------
