@@ -23,9 +23,9 @@ def add_export(commands: Any) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="the file or folder; appears when it is complete")
     parser.add_argument(
         "--codec",
-        choices=["deflate", "lzw", "zstd", "jpegxl", "jpeg2000", "jpeg", "source-jpeg", "blosc"],
+        choices=["deflate", "lzw", "zstd", "jpegxl", "jpeg2000", "jpeg", "source-jpeg", "source-j2k", "blosc"],
         help="compression (default: deflate for TIFF, zstd for Zarr), lossless but for jpeg; source-jpeg: the slide's "
-        "own JPEG tiles where the archive keeps them",
+        "own JPEG tiles where the archive keeps them; source-j2k: its JPEG 2000 tiles",
     )
     parser.add_argument("--quality", type=int, metavar="N", help="1 to 100, for jpeg (default 90); makes jpegxl lossy")
     parser.add_argument(

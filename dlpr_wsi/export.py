@@ -29,6 +29,7 @@ from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, partial_file, write_pyramid
 from dlpr_wsi.sinks.omezarr import OmeVersion, fill_value, ome_attributes
 from dlpr_wsi.sinks.place import check_destination, move_into_place
+from dlpr_wsi.sinks.sourcej2k import J2kCounts, write_source_j2k
 from dlpr_wsi.sinks.sourcejpeg import JpegCounts, write_source_jpeg
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel, directory_bytes
 from dlpr_wsi.sources.opening import open_archive
@@ -57,7 +58,8 @@ class ExportCodec(StrEnum):
     """How an export is compressed. TIFF takes all but blosc; Zarr takes zstd and blosc.
 
     source-jpeg writes the slide's own JPEG tiles where the archive keeps them: the same coefficients, in a new file. An
-    archive with tau > 0 may hold other coefficients, whose samples are within tau.
+    archive with tau > 0 may hold other coefficients, whose samples are within tau. source-j2k does the same with
+    JPEG 2000 tiles, whatever tau is; what it has to code anew is lossless.
     """
 
     DEFLATE = "deflate"
@@ -67,6 +69,7 @@ class ExportCodec(StrEnum):
     JPEG2000 = "jpeg2000"
     JPEG = "jpeg"
     SOURCE_JPEG = "source-jpeg"
+    SOURCE_J2K = "source-j2k"
     BLOSC = "blosc"
 
 
@@ -100,6 +103,8 @@ class ExportReport:
         Samples of a px: 3 for RGB, else the number of channels.
     source_jpeg : JpegCounts or None
         For source-jpeg, what became of the tiles.
+    source_j2k : J2kCounts or None
+        For source-j2k, the same.
     """
 
     path: str
@@ -116,6 +121,7 @@ class ExportReport:
     seconds: float
     samples: int = 3
     source_jpeg: JpegCounts | None = None
+    source_j2k: J2kCounts | None = None
     level_tau: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -189,7 +195,8 @@ def export(
     progress = progress or NoProgress()
     tiles = sum(level.rows * level.columns * level.stack for level in opened.levels)
     progress.start(tiles)
-    counts = None
+    counts: JpegCounts | None = None
+    j2k: J2kCounts | None = None
     try:
         if to_zarr:
             out_bytes = _export_zarr(opened, out, codec, version, threads, progress, overwrite=overwrite)
@@ -200,6 +207,8 @@ def export(
                     counts = write_source_jpeg(
                         partial, opened, quality or _JPEG_QUALITY, progress, _facts(opened), subifds=subifds
                     )
+                elif codec is ExportCodec.SOURCE_J2K:
+                    j2k = write_source_j2k(partial, opened, progress, _facts(opened), threads, subifds=subifds)
                 else:
                     options = _tiff_options(codec, quality, threads)
                     _write_tiff(partial, opened, options, quality, progress, subifds=subifds)
@@ -218,9 +227,10 @@ def export(
         out_bytes=out_bytes,
         raw_bytes=sum(level.samples * level.width * level.height for level in opened.levels),
         samples=opened.samples,
-        compared=quality is None,
+        compared=quality is None and (j2k is None or j2k.equal == tiles),
         seconds=time.perf_counter() - begin,
         source_jpeg=counts,
+        source_j2k=j2k,
         level_tau=opened.level_tau,
     )
 
@@ -239,6 +249,8 @@ def export_lines(report: ExportReport) -> list[str]:
             f"{counts.kept} tiles are {kept} ({counts.corrected} of them decode "
             f"to other samples than the archive, which corrects them); {counts.recoded} tiles are coded anew and lossy"
         )
+    elif report.source_j2k is not None:
+        note = _j2k_note(report.source_j2k)
     elif report.compared:
         note = f"every sample read back, equal to the archive's ({kept})"
     else:
@@ -253,13 +265,25 @@ def export_lines(report: ExportReport) -> list[str]:
     ]
 
 
+def _j2k_note(counts: J2kCounts) -> str:
+    """Say what became of the tiles of source-j2k."""
+    anew = f"{counts.recoded} tiles are coded anew, lossless"
+    if counts.nearest:
+        anew += f" but for {counts.nearest} with colours that Y, Cb, Cr cannot give"
+    return (
+        f"{counts.kept} tiles are the slide's JPEG 2000, coefficient by coefficient; {anew}; {counts.equal} of all are "
+        "decoded by OpenJPEG to the archive's very samples"
+    )
+
+
 def _checked_quality(codec: ExportCodec, quality: int | None, *, to_zarr: bool) -> int | None:
     """Return the quality to use; None is lossless."""
     if to_zarr and codec not in (ExportCodec.ZSTD, ExportCodec.BLOSC):
         raise UsageError("--codec", f"Zarr exports are zstd or blosc, not {codec.value}")
     if not to_zarr and codec is ExportCodec.BLOSC:
         raise UsageError(
-            "--codec", "blosc is for Zarr; TIFF takes deflate, lzw, zstd, jpegxl, jpeg2000, jpeg or source-jpeg"
+            "--codec",
+            "blosc is for Zarr; TIFF takes deflate, lzw, zstd, jpegxl, jpeg2000, jpeg, source-jpeg or source-j2k",
         )
     if quality is None:
         return _JPEG_QUALITY if codec in (ExportCodec.JPEG, ExportCodec.SOURCE_JPEG) else None

@@ -46,6 +46,7 @@ def preview_lines(preview: Preview) -> list[str]:
         f"estimate      {guess.archive_bytes:,} bytes, +- {guess.margin:,}, from {guess.tiles} tiles "
         f"({_modes(guess.modes)}): {_share(guess.archive_bytes, source.file_bytes)} of the source file; about "
         f"{_duration(guess.seconds)}",
+        *([f"              {guess.map_bytes:,} of it give the slide's files back"] if guess.map_bytes else []),
     ]
 
 

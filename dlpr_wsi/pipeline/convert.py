@@ -26,7 +26,7 @@ from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.results import ConvertOptions, ConvertReport, Preview
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
-from dlpr_wsi.reversible.attach import add_source_map, check_reversible, prove
+from dlpr_wsi.reversible.attach import add_source_map, check_reversible, known_files, prove
 from dlpr_wsi.sinks.omezarr import bytes_beside, chunk_files, write_hashes, write_metadata
 from dlpr_wsi.sinks.place import check_destination, move_into_place
 from dlpr_wsi.sources import PixelSource, SlideFacts
@@ -107,15 +107,28 @@ def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
 
 def _kept(source: PixelSource, plan: Plan, options: ConvertOptions) -> tuple[LevelKept, ...]:
     """Say what is kept of each level."""
-    return kept_levels(source, plan, tile=options.tile, source_tiles=options.source_tiles)
+    return kept_levels(
+        source, plan, tile=options.tile, source_tiles=options.source_tiles, keep_source=options.keep_source
+    )
 
 
-def _look(source: PixelSource, plan: Plan, options: ConvertOptions, threads: int, prior: dlpr.Prior | None) -> Preview:
+def _look(
+    slide: Path, source: PixelSource, plan: Plan, options: ConvertOptions, threads: int, prior: dlpr.Prior | None
+) -> Preview:
     """Return what a conversion would do."""
     facts = _facts(source, plan, options, "0" * 64, options.keep, [])
     beside = bytes_beside(plan, options.version, facts=facts, channels=source.facts.channels, prior=prior)
     keep = options.keep_source
-    guess = estimate(source, plan, options.source_tiles, threads, prior=prior, beside=beside, keep_source=keep)
+    guess = estimate(
+        source,
+        plan,
+        options.source_tiles,
+        threads,
+        prior=prior,
+        beside=beside,
+        keep_source=keep,
+        files=known_files(slide, source) if options.reversible else None,
+    )
     return Preview(source.facts, plan, guess, _kept(source, plan, options))
 
 
@@ -126,7 +139,7 @@ def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int 
     try:
         threads = LocalExecutor(threads).threads
         prior = slide_prior(source, plan, options.source_tiles)
-        return _look(source, plan, options, threads, prior)
+        return _look(slide, source, plan, options, threads, prior)
     finally:
         source.close()
 
@@ -223,7 +236,7 @@ def convert(
             guess = None
             if on_preview is not None or no_growth:
                 try:
-                    guess = _look(source, plan, options, executor.threads, prior)
+                    guess = _look(slide, source, plan, options, executor.threads, prior)
                 except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
                     source.close()
                     source, plan = _open(slide, options)

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ from dlpr_wsi.errors import SourceError
 from dlpr_wsi.pipeline.encode import mode_name
 from dlpr_wsi.pipeline.places import encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
+from dlpr_wsi.reversible.build import SlideFiles
+from dlpr_wsi.reversible.guess import MapGuess, SampledLevel, guess_source_map
 from dlpr_wsi.sources import PixelSource, SourceTile
+from dlpr_wsi.sources.archive import ArchiveLevel
 from dlpr_wsi.stored import SlideStore
 
 __all__ = ["Estimate", "LevelEstimate", "estimate"]
@@ -82,6 +86,8 @@ class Estimate:
         How many bytes ``archive_bytes`` may be off.
     levels : tuple of LevelEstimate
         Level by level.
+    map_bytes : int
+        Of ``archive_bytes``, what a reversible archive keeps beside its chunks to give the slide's files back.
     """
 
     tiles: int
@@ -90,6 +96,7 @@ class Estimate:
     modes: Mapping[str, int] = field(default_factory=dict)
     margin: int = 0
     levels: tuple[LevelEstimate, ...] = ()
+    map_bytes: int = 0
 
     @property
     def least(self) -> int:
@@ -106,6 +113,7 @@ def estimate(
     prior: dlpr.Prior | None = None,
     beside: int = 0,
     keep_source: bool = False,
+    files: SlideFiles | None = None,
 ) -> Estimate:
     """Encode chunks spread evenly over each level and scale up.
 
@@ -125,28 +133,54 @@ def estimate(
         Bytes of the archive that are no chunks: metadata, hashes, indexes of shards.
     keep_source : bool
         Whether the slide's tiles are kept even where their pixels alone take less.
+    files : SlideFiles, optional
+        The slide's files, where the archive shall be reversible.
 
     Raises
     ------
     dlpr_wsi.errors.SourceError
-        A chunk of the sample cannot be read.
+        A chunk of the sample, or one of the files, cannot be read.
     """
     levels: list[LevelEstimate] = []
+    sampled: list[SampledLevel] = []
     for index, level in enumerate(plan.levels):
+        streams: dict[tuple[int, int], bytes] = {}
         if index >= plan.first_made + _MADE:
             levels.append(_like(levels[-1], plan.levels[index - 1], level))
         else:
-            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source))
+            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source, streams))
+        sampled.append(SampledLevel(_as_archived(level, index, prior), streams))
+    beside_chunks = MapGuess(0, 0) if files is None else guess_source_map(files, sampled)
     modes: Counter[str] = Counter()
     for one in levels:
         modes.update(one.modes)
     return Estimate(
         tiles=sum(one.chunks for one in levels),
-        archive_bytes=sum(one.bytes for one in levels) + beside,
+        archive_bytes=sum(one.bytes for one in levels) + beside + beside_chunks.bytes,
         seconds=_CHECKED * sum(one.seconds for one in levels),
         modes=dict(modes),
-        margin=round(math.hypot(*(one.margin for one in levels))),
+        margin=round(math.hypot(*(one.margin for one in levels), beside_chunks.margin)),
         levels=tuple(levels),
+        map_bytes=beside_chunks.bytes,
+    )
+
+
+def _as_archived(level: LevelPlan, index: int, prior: dlpr.Prior | None) -> ArchiveLevel:
+    """Return a level as the archive will have it, as far as its chunks' places go."""
+    return ArchiveLevel(
+        path=Path(str(index)),
+        index=index,
+        width=level.width,
+        height=level.height,
+        tile_width=level.tile_width,
+        tile_height=level.tile_height,
+        downsample=1.0,
+        tau=level.tau,
+        zarr_format=3,
+        shard_rows=level.shard_rows,
+        shard_columns=level.shard_columns,
+        channels=level.channels,
+        prior=prior,
     )
 
 
@@ -164,8 +198,9 @@ def _sample(
     threads: int,
     prior: dlpr.Prior | None,
     keep_source: bool,
+    kept: dict[tuple[int, int], bytes],
 ) -> LevelEstimate:
-    """Encode some chunks of a level."""
+    """Encode some chunks of a level; those of RGB go to ``kept``."""
     places = level.rows * level.columns
     least, most = (max(2, number // level.stack) for number in (_LOWER if index else _FIRST))
     count = min(places, max(least, min(most, places // _SHARE)))
@@ -181,6 +216,8 @@ def _sample(
     begin = time.perf_counter()
     streams = encode_places(images, stored, level, threads, prior, keep_source)
     seconds = (time.perf_counter() - begin) * places / count
+    if level.stack == 1:
+        kept.update(zip(chosen, streams, strict=True))
     sizes = np.array([sum(map(len, streams[i : i + level.stack])) for i in range(0, len(streams), level.stack)], float)
     modes = dict(Counter(mode_name(stream) for stream in streams))
     if count == places:

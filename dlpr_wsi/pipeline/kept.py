@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dlpr.errors import DlprError
+from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.parse import parse as parse_j2k
 from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.parse import parse
@@ -45,7 +46,12 @@ class LevelKept:
 
 
 def kept_levels(
-    source: PixelSource, plan: Plan, *, tile: int | None = None, source_tiles: SourceTiles = SourceTiles.AUTO
+    source: PixelSource,
+    plan: Plan,
+    *,
+    tile: int | None = None,
+    source_tiles: SourceTiles = SourceTiles.AUTO,
+    keep_source: bool = False,
 ) -> tuple[LevelKept, ...]:
     """Say of each level what is kept of it.
 
@@ -57,6 +63,8 @@ def kept_levels(
         Its levels.
     tile, source_tiles
         As of `dlpr_wsi.pipeline.plan.make_plan`.
+    keep_source : bool
+        Whether tiles are kept even where their pixels alone take less.
     """
     found = []
     for index, level in enumerate(plan.levels):
@@ -66,11 +74,31 @@ def kept_levels(
             continue
         why = _why_not(source, index, level, tile, source_tiles)
         if not why:
-            coding = next((stored.coding for stored in _some(source, index, level)), Coding.JPEG)
-            how = f"within tau {level.tau}" if level.tau else "as they are"
-            what = f"the slide's own {_NAMES[coding]} tiles, kept {how}"
+            stored = list(_some(source, index, level))
+            what = _what(stored, level.tau, keep_source=keep_source)
         found.append(LevelKept(index, not why, why or what))
     return tuple(found)
+
+
+def _what(stored: list[SourceTile], tau: int, *, keep_source: bool) -> str:
+    """Say what is kept of a level whose stored tiles can be; some of them are at hand."""
+    coding = stored[0].coding if stored else Coding.JPEG
+    within = f" within tau {tau}" if tau else ""
+    if coding is Coding.JPEG2000 and not keep_source and any(_is_lossless(tile) for tile in stored):
+        return (
+            f"the slide's own lossless JPEG 2000 tiles, each kept{within or ' as it is'} or coded as pixels, whichever "
+            "is smaller (--source-tiles only keeps them all, and is quicker)"
+        )
+    return f"the slide's own {_NAMES[coding]} tiles, kept{within or ' as they are'}"
+
+
+def _is_lossless(tile: SourceTile) -> bool:
+    """Whether a stored tile is a codestream of the reversible wavelet, which may lose nothing."""
+    try:
+        found = parse_j2k(*source_j2k(tile))
+    except DlprError:
+        return False
+    return found.fields.components[0].wavelet is Wavelet.REVERSIBLE
 
 
 def _why_not(source: PixelSource, index: int, level: LevelPlan, tile: int | None, source_tiles: SourceTiles) -> str:

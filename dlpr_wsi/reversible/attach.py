@@ -18,7 +18,7 @@ from dlpr_wsi.sources.archive import Archive
 from dlpr_wsi.sources.files import slide_files
 from dlpr_wsi.sources.pyramid import PyramidSource
 
-__all__ = ["add_source_map", "bad_originals", "check_reversible", "prove", "slide_file_names"]
+__all__ = ["add_source_map", "bad_originals", "check_reversible", "known_files", "prove", "slide_file_names"]
 
 
 def check_reversible(tau: int, *, deidentify: bool = False) -> None:
@@ -87,7 +87,7 @@ def add_source_map(
     file = source_map_file(archive.path, version)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")
-    known = _slide_files(slide, source)
+    known = known_files(slide, source)
     found = build_source_map(known, archive, partial, threads=threads, progress=progress)
     partial.replace(file)
     sync_folder(file.parent)
@@ -103,8 +103,21 @@ def add_source_map(
     }
 
 
-def _slide_files(slide: Path, source: PixelSource) -> SlideFiles:
-    """Return a slide's files with what its reader knows of them."""
+def known_files(slide: Path, source: PixelSource) -> SlideFiles:
+    """Return a slide's files with what its reader knows of them.
+
+    Parameters
+    ----------
+    slide : Path
+        The slide.
+    source : PixelSource
+        The same, open.
+
+    Raises
+    ------
+    dlpr_wsi.errors.SourceError
+        A file cannot be read or given back.
+    """
     names = slide_file_names(slide)
     reader: Any = source
     if isinstance(source, PyramidSource):

@@ -44,7 +44,7 @@ from dlpr_wsi.reversible.ordered import ordered
 from dlpr_wsi.sources.archive import Archive
 from dlpr_wsi.stored import PartKind, StoredLevel
 
-__all__ = ["SlideFiles", "build_source_map"]
+__all__ = ["Listed", "Made", "OpenFiles", "SlideFiles", "build_source_map", "list_parts", "try_part"]
 
 _GROUP = 16  # parts that a thread takes at a time
 _READ = 1 << 20
@@ -76,7 +76,7 @@ class SlideFiles:
 
 
 @dataclass
-class _Listed:
+class Listed:
     """All parts of a slide as numbers, for there may be a million of them."""
 
     kind: array[int] = field(default_factory=lambda: array("b"))
@@ -102,7 +102,7 @@ class _Listed:
 
 
 @dataclass(frozen=True)
-class _Made:
+class Made:
     """A part that can be made."""
 
     template: Template
@@ -120,7 +120,7 @@ class _Found:
         self.hints: dict[int, bytes] = {}
         self._short = self._common = 0
 
-    def add(self, part: int, made: _Made, kept: KeptWriter) -> None:
+    def add(self, part: int, made: Made, kept: KeptWriter) -> None:
         """Take a part, unless hints or templates have become too many for an index."""
         if made.template not in self.templates:
             if self._common + len(made.template.data) > _MAX_TEMPLATES:
@@ -138,7 +138,7 @@ class _Found:
         self.rows[part] = (template, made.size, made.crc, size, at)
 
 
-class _Files:
+class OpenFiles:
     """The slide's files by number."""
 
     def __init__(self, slide: SlideFiles) -> None:
@@ -195,8 +195,8 @@ def build_source_map(
     """
     progress = progress or NoProgress()
     _check_names(slide)
-    files = _Files(slide)
-    listed = _list_parts(slide, files) if archive.channels is None else _Listed()
+    files = OpenFiles(slide)
+    listed = list_parts(slide, files) if archive.channels is None else Listed()
     progress.start(max(listed.count, 1))
     with out.open("wb") as file:
         file.write(MAGIC)
@@ -226,9 +226,9 @@ def _check_names(slide: SlideFiles) -> None:
             raise SourceError(f"{path}: a file of this name cannot be given back ({problem}); rename it (--reversible)")
 
 
-def _list_parts(slide: SlideFiles, files: _Files) -> _Listed:
+def list_parts(slide: SlideFiles, files: OpenFiles) -> Listed:
     """Collect the parts of all levels; those that reach beyond their files are left out."""
-    listed = _Listed()
+    listed = Listed()
     numbers: dict[bytes, int] = {}
     for level, stored in slide.levels.items():
         for part in stored.parts():
@@ -253,8 +253,8 @@ def _list_parts(slide: SlideFiles, files: _Files) -> _Listed:
 
 
 def _try_parts(
-    listed: _Listed, files: _Files, archive: Archive, threads: int
-) -> Generator[tuple[Sequence[int], list[_Made | None]], None, None]:
+    listed: Listed, files: OpenFiles, archive: Archive, threads: int
+) -> Generator[tuple[Sequence[int], list[Made | None]], None, None]:
     """Try to make every part; yield some of them at a time, in the order of the chunks that they are in."""
     chunks = Chunks(archive, chunk_cache(_CHUNKS))
     usual: dict[
@@ -264,17 +264,17 @@ def _try_parts(
     for part in (part for group in groups for part in group):
         like = (listed.place(part).level, listed.shared[part])
         if like not in usual:
-            made = _try(listed, files, chunks, part)
+            made = try_part(listed, files, chunks, part)
             usual[like] = None if made is None else made.template
 
-    def work(group: Sequence[int]) -> tuple[Sequence[int], list[_Made | None]]:
+    def work(group: Sequence[int]) -> tuple[Sequence[int], list[Made | None]]:
         likes = [usual[listed.place(part).level, listed.shared[part]] for part in group]
-        return group, [_try(listed, files, chunks, part, like) for part, like in zip(group, likes, strict=True)]
+        return group, [try_part(listed, files, chunks, part, like) for part, like in zip(group, likes, strict=True)]
 
     return ordered(work, groups, threads)
 
 
-def _groups(listed: _Listed, archive: Archive) -> Iterator[list[int]]:
+def _groups(listed: Listed, archive: Archive) -> Iterator[list[int]]:
     """Put parts into groups: those of one chunk together, some chunks in each."""
     box = np.frombuffer(listed.box, np.int64).reshape(-1, 5) if listed.count else np.empty((0, 5), np.int64)
     height = np.array([level.tile_height for level in archive.levels], np.int64)[box[:, 0]]
@@ -294,7 +294,7 @@ def _groups(listed: _Listed, archive: Archive) -> Iterator[list[int]]:
         yield group
 
 
-def _try(listed: _Listed, files: _Files, chunks: Chunks, part: int, usual: Template | None = None) -> _Made | None:
+def try_part(listed: Listed, files: OpenFiles, chunks: Chunks, part: int, usual: Template | None = None) -> Made | None:
     """Try to make a part; None where no maker gives its very bytes, or where keeping them takes no more.
 
     ``usual`` is the template of parts like it, which is tried first: that is quicker than to take the part apart.
@@ -304,7 +304,7 @@ def _try(listed: _Listed, files: _Files, chunks: Chunks, part: int, usual: Templ
     if usual is not None and maker_of(usual.maker).often_without_hint:
         with suppress(ArchiveError, DlprError, OSError):
             if maker_of(usual.maker).make(usual.data, b"", place, chunks) == data:
-                return _Made(usual, b"", len(data), zlib.crc32(data))
+                return Made(usual, b"", len(data), zlib.crc32(data))
     known = PartData(_KINDS[listed.kind[part]], data, listed.tables[listed.shared[part]])
     for maker in MAKERS.values():
         with suppress(ArchiveError, DlprError, OSError):  # it is kept, then
@@ -312,14 +312,14 @@ def _try(listed: _Listed, files: _Files, chunks: Chunks, part: int, usual: Templ
             if split is None or len(split[1]) > _WORTH * len(data):
                 continue
             if maker.make(*split, place, chunks) == data:
-                return _Made(Template(maker.number, split[0]), split[1], len(data), zlib.crc32(data))
+                return Made(Template(maker.number, split[0]), split[1], len(data), zlib.crc32(data))
     return None
 
 
 class _Writer:
     """The second pass."""
 
-    def __init__(self, listed: _Listed, found: _Found, files: _Files, kept: KeptWriter) -> None:
+    def __init__(self, listed: Listed, found: _Found, files: OpenFiles, kept: KeptWriter) -> None:
         self._listed, self._found, self._files, self._kept = listed, found, files, kept
         self._order: dict[int, int] = {}  # of the parts that are used, in the order of the files
         self._part, self._at, self._size, self._start = (array("q") for _ in range(4))

@@ -15,7 +15,7 @@ from numcodecs.zstd import compress, decompress
 
 from dlpr_wsi.reversible.layout import BLOCK, KeptBlocks
 
-__all__ = ["KeptWriter", "unpack_block"]
+__all__ = ["KeptWriter", "pack_block", "unpack_block"]
 
 _QUICK, _DENSE = 1, 19  # levels of zstd
 _REMEMBERED = 1 << 20  # ranges whose like is looked for
@@ -84,7 +84,7 @@ class KeptWriter:
 
     def _flush(self) -> None:
         """Have a block compressed."""
-        self._waiting.append(self._pool.submit(_pack_block, bytes(self._block)))
+        self._waiting.append(self._pool.submit(pack_block, bytes(self._block)))
         self._block.clear()
         while len(self._waiting) > self._limit:
             self._write()
@@ -97,7 +97,7 @@ class KeptWriter:
         self._crcs.append(crc)
 
 
-def _pack_block(data: bytes) -> tuple[bytes, int]:
+def pack_block(data: bytes) -> tuple[bytes, int]:
     """Compress a block; as far as it pays where it is compressed data already."""
     quick = bytes(compress(data, _QUICK))
     packed = quick if len(quick) > 0.97 * len(data) else min(quick, bytes(compress(data, _DENSE)), key=len)
@@ -105,7 +105,7 @@ def _pack_block(data: bytes) -> tuple[bytes, int]:
 
 
 def unpack_block(stored: bytes, size: int, crc: int, damaged: Callable[[str], Exception]) -> bytes:
-    """Undo `_pack_block`; ``damaged`` makes the error to raise from what is wrong."""
+    """Undo `pack_block`; ``damaged`` makes the error to raise from what is wrong."""
     out = bytearray(size)
     try:
         decompress(stored, out)

@@ -7,6 +7,7 @@ archive is made: a maker that cannot, or is wrong, costs bytes, never a slide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -21,11 +22,11 @@ from dlpr.modes.jpeg.intervals import join_intervals, paste, run_of_mcus, split_
 from dlpr.modes.jpeg.parse import window
 from dlpr.modes.jpeg.rewrite import Template, join, split
 from dlpr_wsi.errors import ArchiveError
-from dlpr_wsi.sources.archive import Archive, ArchiveLevel
+from dlpr_wsi.sources.archive import ArchiveLevel
 from dlpr_wsi.stored import PartKind
 from dlpr_wsi.viewer.cache import ByteCache
 
-__all__ = ["MAKERS", "Chunks", "Maker", "PartData", "Place", "chunk_cache", "maker_of"]
+__all__ = ["MAKERS", "Chunks", "Maker", "PartData", "Place", "Streams", "chunk_cache", "maker_of"]
 
 _SOI = b"\xff\xd8"
 _MOST_CHUNKS = 4096  # that a part may touch
@@ -49,18 +50,29 @@ class PartData(NamedTuple):
     shared: bytes
 
 
+class Streams(Protocol):
+    """What makers ask of an archive."""
+
+    @property
+    def levels(self) -> Sequence[ArchiveLevel]:
+        """Its levels."""
+
+    def stream(self, level: int, row: int, column: int, channel: int = 0) -> bytes | None:
+        """Return a chunk's stream; None where there is none."""
+
+
 class Chunks:
     """What an archive's chunks hold, for makers. May be used from many threads.
 
     Parameters
     ----------
-    archive : Archive
+    archive : Streams
         The archive.
     cache : ByteCache
         Where chunks are kept that several parts are made of: from `chunk_cache`.
     """
 
-    def __init__(self, archive: Archive, cache: ByteCache[tuple[int, int, int, int], JpegImage]) -> None:
+    def __init__(self, archive: Streams, cache: ByteCache[tuple[int, int, int, int], JpegImage]) -> None:
         self._archive, self._jpegs = archive, cache
         self._serial = next(_serials)
 

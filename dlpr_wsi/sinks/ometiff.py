@@ -112,6 +112,7 @@ def write_pyramid(
     hashes: Callable[[int, int], bytes] | None = None,
     subifds: bool = True,
     first_tags: Sequence[tuple[Any, ...]] = (),
+    description: str | None = None,
 ) -> None:
     """Write all levels of an archive into a new file.
 
@@ -137,6 +138,8 @@ def write_pyramid(
         OpenSlide looks, and no OME-XML, which knows no such levels. RGB only.
     first_tags : sequence of tuple
         More tags for the first page, as tifffile's ``extratags``.
+    description : str, optional
+        ImageDescription of the first page where levels are pages, plain ASCII; with SubIFDs it is the OME-XML.
 
     Raises
     ------
@@ -151,6 +154,9 @@ def write_pyramid(
     with tifffile.TiffWriter(path, bigtiff=True, byteorder="<") as writer:
         for channel, level in planes:
             first, how = level.index == 0, options(level.index)
+            about = None
+            if first and channel == 0:
+                about = ome_xml(archive, facts) if subifds else description
             resolution = None
             if archive.mpp is not None:
                 resolution = tuple(1e4 / (mpp * level.downsample) for mpp in archive.mpp)
@@ -179,7 +185,7 @@ def write_pyramid(
                 iccprofile=archive.icc_profile,
                 resolution=resolution,
                 resolutionunit=None if resolution is None else "CENTIMETER",
-                description=ome_xml(archive, facts) if first and subifds and channel == 0 else None,
+                description=about,
                 metadata=None,
                 software=_SOFTWARE,
                 extratags=extratags,

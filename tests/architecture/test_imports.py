@@ -32,6 +32,7 @@ COMMON = {
 """What a room may use from outside."""
 TOOLS = {
     "dlpr.modes.jpeg.bench",
+    "dlpr.modes.j2k.extract",
     "dlpr.modes.jpeg.extract",
     "dlpr.modes.networks.device_check",
     "dlpr.modes.colour.torch_pixels",
@@ -50,7 +51,7 @@ ALLOWED = [
     (r"dlpr(\.codec|\.plugins(\..*)?)?", r"dlpr\.modes\.jpeg\.prior"),
     # slides hold JPEGs: reading, comparing and writing them back
     (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|intervals|parse|prior|rewrite|synthesis|write)"),
-    (r"dlpr_wsi\..*", r"dlpr\.modes\.j2k\.(fields|image|parse|stream|synthesis|write)"),
+    (r"dlpr_wsi\..*", r"dlpr\.modes\.j2k\.(extract|fields|image|parse|stream|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.colour\.(payload|torch_pixels)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.(payload|weights|exact\.torch_decoder)"),
 ]

@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 import zarr
 
-pytest.importorskip("openslide")
+openslide = pytest.importorskip("openslide")
 tifffile = pytest.importorskip("tifffile")
 imagecodecs = pytest.importorskip("imagecodecs")
 
 from PIL import Image  # noqa: E402
 
 import dlpr  # noqa: E402
+from dlpr_wsi.cli import main  # noqa: E402
+from dlpr_wsi.errors import ArchiveError, UsageError  # noqa: E402
+from dlpr_wsi.export import ExportCodec, export, export_lines  # noqa: E402
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert  # noqa: E402
 from dlpr_wsi.pipeline.encode import encode_chunks, padded  # noqa: E402
-from dlpr_wsi.pipeline.plan import SourceTiles  # noqa: E402
+from dlpr_wsi.pipeline.plan import Pyramid, SourceTiles  # noqa: E402
 from dlpr_wsi.pipeline.unkept import Unkept, why_unkept  # noqa: E402
 from dlpr_wsi.pipeline.verify import verify  # noqa: E402
 from dlpr_wsi.reversible.restore import restore  # noqa: E402
+from dlpr_wsi.sinks.omezarr import OmeVersion  # noqa: E402
 from dlpr_wsi.sources import Coding, SourceTile  # noqa: E402
 from dlpr_wsi.sources.opening import open_source  # noqa: E402
 
@@ -212,3 +216,117 @@ def test_tiles_that_are_of_no_use_are_counted_by_reason():
     assert why_unkept(wrong, "coded", shown) is Unkept.DIFFERENT
     cut = SourceTile(data[:100], None, False, Coding.JPEG2000)
     assert why_unkept(cut, "coded", shown) is Unkept.UNREADABLE
+
+
+def shown(path):
+    """Levels, size of a px and magnification by OpenSlide."""
+    with openslide.OpenSlide(path) as slide:
+        facts = [slide.properties.get(f"openslide.{name}") for name in ("mpp-x", "objective-power")]
+        sizes = slide.level_dimensions
+        return [np.asarray(slide.read_region((0, 0), i, size)) for i, size in enumerate(sizes)], facts
+
+
+def stored(path, *, subifds=False):
+    """Tiles of each level as tifffile decodes them, and their compression."""
+    with tifffile.TiffFile(path) as file:
+        pages = [file.pages.first, *file.pages.first.pages] if subifds else list(file.pages)
+        return [(int(page.compression), page.asarray()) for page in pages]
+
+
+@pytest.mark.parametrize(("kind", "level"), [(33003, 34), (33005, 34), (33005, 25), (33003, 0), (33005, 0)])
+def test_exports_are_the_slides_codestreams(tmp_path, kind, level):
+    slide, out = write(tmp_path / "a.svs", kind, level), tmp_path / "out.svs"
+    report = convert(slide, tmp_path / "a.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    exported = export(tmp_path / "a.zarr", out, codec=ExportCodec.SOURCE_J2K, subifds=False)
+    counts = exported.source_j2k
+    assert (counts.kept, counts.recoded, counts.nearest) == (16, 0, 0)
+    assert exported.compared == (counts.equal == 16)
+    assert counts.equal == 16
+    (levels, facts), (expected, wanted) = shown(out), shown(slide)
+    assert facts == wanted == ["0.5", "20"]
+    for one, other in zip(levels, expected, strict=True):
+        assert np.array_equal(one, other)
+    for (code, one), (_, other) in zip(stored(out), stored(slide), strict=True):
+        assert code == kind
+        assert np.array_equal(one, other)
+    assert out.stat().st_size < 1.05 * slide.stat().st_size
+    again = convert(out, tmp_path / "b.zarr", options=ConvertOptions(source_tiles=SourceTiles.ONLY))
+    assert again.tiles_by_mode == report.tiles_by_mode
+    assert "16 tiles are the slide's JPEG 2000" in "\n".join(export_lines(exported))
+
+
+@pytest.mark.parametrize("kind", [33005, 34712])
+def test_ome_tiff_of_the_slides_codestreams(tmp_path, kind):
+    slide, out = write(tmp_path / "a.tif", kind, aperio=kind == 33005), tmp_path / "out.ome.tiff"
+    convert(slide, tmp_path / "a.zarr")
+    assert main(["export", str(tmp_path / "a.zarr"), str(out), "--codec", "source-j2k"]) == 0
+    for (code, one), (_, other) in zip(stored(out, subifds=True), stored(slide), strict=True):
+        assert code == 34712
+        assert np.array_equal(one, other)
+
+
+def test_exports_that_are_refused(tmp_path):
+    convert(write(tmp_path / "y.svs", 33003), tmp_path / "y.zarr")
+    with pytest.raises(UsageError, match=r"--pages.*33003"):
+        export(tmp_path / "y.zarr", tmp_path / "y.tiff", codec=ExportCodec.SOURCE_J2K)
+    with pytest.raises(UsageError, match="lossless"):
+        export(tmp_path / "y.zarr", tmp_path / "y.tiff", codec=ExportCodec.SOURCE_J2K, quality=80)
+    Image.fromarray(picture()).save(tmp_path / "p.png")
+    convert(tmp_path / "p.png", tmp_path / "p.zarr")
+    with pytest.raises(ArchiveError, match="keeps no JPEG 2000 tiles on level 0"):
+        export(tmp_path / "p.zarr", tmp_path / "p.tiff", codec=ExportCodec.SOURCE_J2K)
+    assert not (tmp_path / "y.tiff").exists()
+    assert not (tmp_path / "p.tiff").exists()
+
+
+@pytest.mark.parametrize("kind", [33003, 33005])
+def test_exports_of_mixed_tiles(tmp_path, kind):
+    """Other chunks are lossless; of Y, Cb, Cr white is exact, colours are the nearest; both kinds are refused."""
+    options = ConvertOptions(version=OmeVersion.V04)
+    for each in (33003, 33005):
+        convert(write(tmp_path / f"{each}.svs", each), tmp_path / f"{each}.zarr", options=options)
+    archive, place, out = tmp_path / f"{kind}.zarr", tmp_path / f"{kind}.zarr/0/0/1/1", tmp_path / "out.tif"
+    white, colours = np.full((SIDE, SIDE, 3), 255, np.uint8), picture(SIDE, SIDE)
+    for pixels, exact in ((white, True), (colours, kind == 33005)):
+        place.write_bytes(dlpr.encode(pixels.transpose(2, 0, 1).copy()))
+        report = export(archive, out, codec=ExportCodec.SOURCE_J2K, subifds=False, overwrite=True)
+        counts = report.source_j2k
+        assert (counts.kept, counts.recoded, counts.nearest) == (15, 1, int(not exact))
+        assert report.compared == exact == (counts.equal == 16)
+        part = shown(out)[0][0][SIDE : 2 * SIDE, SIDE : 2 * SIDE, :3]
+        off = np.abs(part.astype(int) - pixels).max()
+        assert off == 0 if exact else 0 < off <= 2
+    other = tmp_path / f"{33003 + 33005 - kind}.zarr/0/0/1/1"
+    place.write_bytes(other.read_bytes())
+    with pytest.raises(ArchiveError, match=r"row 1 column 1 is a JPEG 2000 tile of .*, those before it of .*"):
+        export(archive, tmp_path / "c.svs", codec=ExportCodec.SOURCE_J2K, subifds=False)
+    place.write_bytes(place.read_bytes()[:-40])
+    with pytest.raises(ArchiveError, match=r"row 1 column 1"):
+        export(archive, tmp_path / "c.svs", codec=ExportCodec.SOURCE_J2K, subifds=False)
+    assert not (tmp_path / "c.svs").exists()
+
+
+def test_exports_of_levels_that_the_slide_had_not(tmp_path):
+    """Made levels become lossless JPEG 2000; within tau of the archive's samples the coefficients are the slide's."""
+    slide, whole = tmp_path / "a.tif", picture(2 * SIDE, 3 * SIDE)
+    places = [(y, x) for y in range(0, 2 * SIDE, SIDE) for x in range(0, 3 * SIDE, SIDE)]
+    with tifffile.TiffWriter(slide) as writer:
+        writer.write(
+            (coded(whole[y : y + SIDE, x : x + SIDE], 34712, 30) for y, x in places),
+            shape=whole.shape,
+            dtype=np.uint8,
+            tile=(SIDE, SIDE),
+            compression=34712,
+            photometric="rgb",
+            metadata=None,
+        )
+    options = ConvertOptions(pyramid=Pyramid.ALWAYS, tile=SIDE)
+    convert(slide, tmp_path / "a.zarr", tau=1, options=options)
+    report = export(tmp_path / "a.zarr", tmp_path / "b.tiff", codec=ExportCodec.SOURCE_J2K)
+    assert report.levels > 1
+    assert report.source_j2k.kept == 6
+    assert report.source_j2k.recoded == report.tiles - 6
+    (_, one), *rest = stored(tmp_path / "b.tiff", subifds=True)
+    assert np.array_equal(one, stored(slide)[0][1])
+    for (_, level), held in zip(rest, source_levels(tmp_path / "a.zarr")[1:], strict=True):
+        assert np.array_equal(level, held)

@@ -11,6 +11,7 @@ from kit_dicom import J2K_LOSSLESS, frames_of, write_dicom
 
 from dlpr_wsi.errors import ConversionError, SourceError
 from dlpr_wsi.pipeline.convert import ConvertOptions, convert, preview
+from dlpr_wsi.pipeline.plan import SourceTiles
 from dlpr_wsi.pipeline.verify import verify
 from dlpr_wsi.report import convert_lines
 from dlpr_wsi.sources import Coding, TileGrid
@@ -122,7 +123,12 @@ def test_jpeg_2000_frames_are_there_and_kept_where_that_is_smallest(tmp_path):
     assert source.source_tile(0, 0, 0).data[:2] == b"\xff\x4f"
     source.close()
     told = [kept.text for kept in preview(slide, threads=1).kept_levels]
-    assert told == ["the slide's own JPEG 2000 tiles, kept as they are"] * 2
+    assert len(told) == 2
+    for text in told:
+        assert text.startswith("the slide's own lossless JPEG 2000 tiles, each kept as it is or coded as pixels")
+    for options in (ConvertOptions(reversible=True), ConvertOptions(source_tiles=SourceTiles.ONLY)):
+        told = [kept.text for kept in preview(slide, options, threads=1).kept_levels]
+        assert told == ["the slide's own JPEG 2000 tiles, kept as they are"] * 2
     convert(slide, tmp_path / "a.zarr", threads=1)
     assert verify(tmp_path / "a.zarr", slide, threads=1).ok
 

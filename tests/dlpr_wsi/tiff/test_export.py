@@ -29,7 +29,7 @@ import numpy
 path, expected = sys.argv[1], numpy.load(sys.argv[2])
 levels = [expected[name] for name in sorted(expected)]
 """
-_OTHERS = (ExportCodec.JPEG, ExportCodec.SOURCE_JPEG, ExportCodec.BLOSC)
+_OTHERS = (ExportCodec.JPEG, ExportCodec.SOURCE_JPEG, ExportCodec.SOURCE_J2K, ExportCodec.BLOSC)
 LOSSLESS = [codec for codec in ExportCodec if codec not in _OTHERS]
 
 

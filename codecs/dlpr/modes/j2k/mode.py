@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+from dlpr._native import prediction_bits
 from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
 from dlpr.frame import Header, Mode, Stream
@@ -13,7 +14,15 @@ from dlpr.layout import from_planes
 from dlpr.modes.j2k import payload as fields
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
-from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, is_quantised, j2k_streams
+from dlpr.modes.j2k.stream import (
+    J2kCandidate,
+    SourceJ2k,
+    decode_planes,
+    image_of,
+    is_quantised,
+    j2k_streams,
+    looks_like_j2k,
+)
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
 __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
@@ -21,6 +30,12 @@ __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
 Source: TypeAlias = bytes | SourceJ2k | J2kImage
 """What a chunk's JPEG 2000 image can be given as."""
 SOURCE_KINDS = (SourceJ2k, J2kImage)
+LEAST = 2048
+"""Bytes of a codestream that may be in vain; of smaller ones markers are a large share."""
+MANY_BITS = 3
+"""Bits for each pixel of a codestream that may be in vain; those with fewer lost more than networks could win."""
+VAIN = 0.85
+"""Price of the pixels, as a share of the codestream's bytes, below which the source is of no use."""
 
 
 class J2kMode(ChunkMode):
@@ -54,7 +69,7 @@ class J2kMode(ChunkMode):
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
         """Code the chunks that come with a JPEG 2000 image."""
         out: list[Stream | None] = [None] * len(chunks)
-        named = [i for i, chunk in enumerate(chunks) if chunk.source is not None]
+        named = [i for i, c in enumerate(chunks) if c.source is not None and (options.keep_source or not _is_vain(c))]
         with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
             images = list(pool.map(lambda i: image_of(chunks[i].source), named))
         given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
@@ -86,3 +101,17 @@ class J2kMode(ChunkMode):
         from dlpr.modes.j2k import reference
 
         return from_planes(reference.decode_planes(stream), stream.header.layout)
+
+
+def _is_vain(chunk: Chunk) -> bool:
+    """Whether networks will need less than any image of the source, so that it need not be read.
+
+    They need at most 0.84 of what a simple predictor would, an image at least 0.77 of its codestream (0017).
+    """
+    source = chunk.source.data if isinstance(chunk.source, SourceJ2k) else chunk.source
+    if not isinstance(source, bytes) or not looks_like_j2k(source):
+        return False
+    header, bits = chunk.header, 8 * len(source)
+    if len(source) < LEAST or bits < MANY_BITS * header.height * header.width:
+        return False
+    return float(prediction_bits(chunk.planes, header.tau)) < VAIN * bits

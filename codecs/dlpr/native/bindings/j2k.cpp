@@ -1,7 +1,7 @@
 // Bindings of the JPEG 2000 layer, a translation unit of their own.
 #include "bindings/arrays.hpp"
-#include "j2k/rebuild.hpp"
 #include "j2k/synthesis.hpp"
+#include "j2k/write.hpp"
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -138,6 +138,19 @@ nb::tuple j2k_rebuild_bytes(nb::tuple fields, nb::tuple arrays, nb::bytes frame,
   return nb::make_tuple(error, j2k_bytes(out));
 }
 
+// (error text, codestream)
+nb::tuple j2k_write_bytes(nb::tuple fields, nb::tuple arrays) {
+  const J2kFields f = j2k_fields(fields);
+  const J2kViews v(f, arrays);
+  std::vector<uint8_t> out;
+  J2kWriter writer;
+  {
+    nb::gil_scoped_release free_gil;
+    writer.write(f, v.bands, v.q.data(), v.passes.data(), v.missing.data(), out);
+  }
+  return nb::make_tuple(writer.error, j2k_bytes(out));
+}
+
 nb::object j2k_synthesise_array(nb::tuple fields, nb::tuple arrays) {
   const J2kFields f = j2k_fields(fields);
   const J2kViews v(f, arrays);
@@ -156,5 +169,6 @@ void bind_j2k(nb::module_& m) {
   using namespace dlpr;
   m.def("j2k_parse", &j2k_parse_bytes, "data"_a, "structure"_a);
   m.def("j2k_rebuild", &j2k_rebuild_bytes, "fields"_a, "arrays"_a, "template"_a, "details"_a);
+  m.def("j2k_write", &j2k_write_bytes, "fields"_a, "arrays"_a);
   m.def("j2k_synthesise", &j2k_synthesise_array, "fields"_a, "arrays"_a);
 }

@@ -7,6 +7,24 @@ namespace dlpr {
 
 constexpr int kNumberKinds = 16;
 
+// Kinds of numbers.
+enum J2kNumber {
+  kPartPackets,
+  kRestBytes,
+  kTreeValue,
+  kOddHeader,
+  kHeaderLength,
+  kEmptyBit,
+  kFirstLayer,
+  kLayerPasses,
+  kPlainSegment,
+  kOddSegment,
+  kSegmentLength,
+  kPieceLength,
+  kRawLength,
+  kHead,
+};
+
 // Written or read with the same calls; a reader ignores the values given.
 template <class Bits>
 class Numbers {
@@ -57,6 +75,23 @@ class Numbers {
   }
   Bits& bits_;
   uint16_t one_[kNumberKinds][64];
+};
+
+// What stands in for a stream of numbers where a codestream is written afresh: every answer is the plainest one.
+struct PlainBits {
+  static constexpr bool kDecodes = true;
+};
+
+template <>
+class Numbers<PlainBits> {
+ public:
+  static constexpr bool kReads = true;
+  explicit Numbers(PlainBits&) {}
+  int flag(int kind, int) { return kind == kPlainSegment; }
+  uint32_t number(int, uint32_t) { return 0; }
+  int32_t difference(int, int32_t) { return 0; }
+  uint32_t uniform(uint32_t, uint32_t) { return 0; }
+  bool overrun() const { return false; }
 };
 
 }  // namespace dlpr

@@ -8,24 +8,6 @@
 
 namespace dlpr {
 
-// Kinds of numbers.
-enum J2kNumber {
-  kPartPackets,
-  kRestBytes,
-  kTreeValue,
-  kOddHeader,
-  kHeaderLength,
-  kEmptyBit,
-  kFirstLayer,
-  kLayerPasses,
-  kPlainSegment,
-  kOddSegment,
-  kSegmentLength,
-  kPieceLength,
-  kRawLength,
-  kHead,
-};
-
 // Bytes that a coder would write from its present state on if the code value went to the low or to the high end of its
 // interval. `from`: index in the segment of the first of them, which may replace one that is written already.
 struct Bounds {

@@ -3,6 +3,8 @@
 python tests/dlpr/modes/j2k/make_streams.py
 
 imagecodecs offers few of the encoder's options, so the files are kept. An existing file is never written over.
+Names that begin with grok are by Grok 10.0.5 (Debian: libgrokj2k1), those with ffmpeg by the encoder of FFmpeg that is
+its own (PyAV 19.0.2, ``pip install av``): other writers of the same format.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,18 @@ CASES = {
     "region-of-interest": ["-ROI", "c=0,U=3", *LOSSY],
 }
 
+GROK = {
+    "lossy": ["-I", "-r", "9"],
+    "layers": ["-I", "-r", "80,40,20,9", "-p", "RPCL", "-c", "[64,64],[32,32]", "-S", "-E"],
+    "causal": ["-M", "8", "-r", "30,9"],
+    "parts": ["-u", "R", "-b", "32,32", "-X", "-r", "9"],
+}
+FFMPEG = {
+    "9-7": {},
+    "5-3-layers": {"pred": "dwt53", "layer_rates": "60,30,15,8", "prog": "rpcl", "sop": "1", "eph": "1"},
+    "9-7-tiles": {"tile_width": "48", "tile_height": "64", "prog": "cprl", "layer_rates": "40,20"},
+}
+
 
 def picture() -> np.ndarray:
     """Waves, an edge and some noise, uint8 [88, 107, 3]."""
@@ -69,13 +84,27 @@ def picture() -> np.ndarray:
     return np.clip(waves + rng.normal(0, 5, waves.shape), 0, 255).astype(np.uint8)
 
 
-def compress(source: Path, target: Path, *options: str) -> None:
-    """Run opj_compress."""
+def compress(source: Path, target: Path, *options: str, program: str = "opj_compress") -> None:
+    """Run opj_compress, or another program of the same options."""
     if not target.exists():
-        command = ["opj_compress", "-i", str(source), "-o", str(target), *options]
+        command = [program, "-i", str(source), "-o", str(target), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not target.exists():
             raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+
+def by_ffmpeg(image: np.ndarray, target: Path, options: dict[str, str]) -> None:
+    """Run FFmpeg's own encoder."""
+    if target.exists():
+        return
+    import av
+
+    context = av.CodecContext.create("jpeg2000", "w")
+    context.height, context.width, context.pix_fmt = *image.shape[:2], "rgb24"
+    context.time_base = Fraction(1, 25)
+    context.options = {"format": "j2k", **options}
+    packets = [*context.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *context.encode(None)]
+    target.write_bytes(b"".join(bytes(packet) for packet in packets))
 
 
 def main() -> int:
@@ -88,6 +117,10 @@ def main() -> int:
         grey.write_bytes(b"P5\n107 88\n255\n" + image[..., 0].tobytes())
         for name, options in CASES.items():
             compress(colour, STREAMS / f"{name}.j2k", *options)
+        for name, options in GROK.items():
+            compress(colour, STREAMS / f"grok-{name}.j2k", *options, program="grk_compress")
+        for name, own in FFMPEG.items():
+            by_ffmpeg(image, STREAMS / f"ffmpeg-{name}.j2k", own)
         compress(colour, STREAMS / "file.jp2", *LOSSY)
         compress(grey, STREAMS / "grey.j2k", *LAYERS)
         for name, v, h in (("half-rows-columns", 2, 2), ("half-columns", 1, 2)):

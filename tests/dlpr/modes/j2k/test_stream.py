@@ -17,16 +17,19 @@ import pytest
 import dlpr
 from dlpr import bitstream, reference
 from dlpr.bitstream import Header, Mode, Stream
+from dlpr.config import EncoderOptions
 from dlpr.errors import BitstreamError, CorruptError, UnsupportedInputError
 from dlpr.layout import Layout, from_planes, to_planes
 from dlpr.modes.j2k import reference as j2k_reference
 from dlpr.modes.j2k.coefficients import COMPONENT_SLOTS, decode_coefficients, usual_step
 from dlpr.modes.j2k.fields import Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.mode import J2kMode
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.payload import J2kPayload
 from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams, stored_image
 from dlpr.modes.j2k.synthesis import synthesise
+from dlpr.modes.protocol import Chunk
 
 U8 = npt.NDArray[np.uint8]
 STREAMS = Path(__file__).parent / "streams"
@@ -187,6 +190,27 @@ def test_smaller_than_its_codestream() -> None:
     assert dlpr.encode(pixels, source=SourceJ2k(data)) == out
     assert dlpr.encode_batch([pixels] * 3, sources=[data] * 3, threads=3) == [out] * 3
     assert dlpr.encode_batch([pixels], source_jpegs=[data]) == [out]
+
+
+def test_sources_in_vain_are_not_read() -> None:
+    """Where a simple predictor needs less than the codestream, another mode is smaller; unless the source is kept."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    rng = np.random.default_rng(4)
+    noise = rng.normal(0, 1, (130, 130, 3))
+    quiet = np.rint(238 + sum(noise[y : y + 128, x : x + 128] for y in range(3) for x in range(3)) / 7).astype(np.uint8)
+    loud = np.clip(rng.normal(128, 30, (128, 128, 3)), 0, 255).astype(np.uint8)
+    for pixels, tau in ((quiet, 0), (loud, 9)):
+        data = imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True, codecformat="j2k")
+        chunk = Chunk(
+            Header(Mode.STORED, tau, *Layout.of(pixels.shape), 0), to_planes(pixels, Layout.of(pixels.shape)[0]), data
+        )
+        assert J2kMode().encode_batch([chunk], EncoderOptions(), 1) == [None]
+        (kept,) = J2kMode().encode_batch([chunk], EncoderOptions(keep_source=True), 1)
+        assert kept is not None
+        assert len(dlpr.encode(pixels, tau, source=data)) < len(bitstream.pack(kept))
+    data = imagecodecs.jpeg2k_encode(loud, level=0, reversible=True, codecformat="j2k")
+    chunk = Chunk(Header(Mode.STORED, 0, *Layout.of(loud.shape), 0), to_planes(loud, Layout.of(loud.shape)[0]), data)
+    assert J2kMode().encode_batch([chunk], EncoderOptions(), 1) != [None]
 
 
 def test_sources_that_do_not_fit_change_nothing() -> None:
