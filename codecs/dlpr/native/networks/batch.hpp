@@ -32,6 +32,7 @@ inline const char* decode_chunk(const Kernels& kn, const Model& m, DecodeJob& j,
   Lossy lossy;
   if (o.lossy && !decode_lossy(kn, m, j.lossy, j.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
   if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
+  if (o.lossy) extend_edges(lossy.x_tilde, o.H, o.W);
   LinearStage ls;
   if (!read_linear(m, j.linear, j.linear_size, o.channels, ls)) return "the linear part is damaged";
   WindowStage ws;
@@ -93,20 +94,16 @@ inline int choose_interval(const std::vector<int64_t>& deviations) {
   return m_best;
 }
 
-inline double step_bits(const Kernels& kn, const Model& m, PatchCoder& pc, const StepBuffers& b, int s) {
+// Bits of a step under the network's outputs, in the order of coding.
+inline double step_bits(const KnownStep& known, const ChunkOptions& o, const StepBuffers& b) {
   double bits = 0;
-  const int ya = s - (pc.w - 1) > 0 ? (s - (pc.w - 1) + 1) / 2 : 0;
   for (int i = 0; i < b.n; ++i) {
-    const int y = ya + i, x = s - 2 * y, r = b.row_of[i];
-    const int16_t* p = pc.samples.at(y, x);
+    const int r = b.row_of[i];
     float product = 1;
-    pc.pixel(y, x, b.pred0[r], &b.out[size_t(r) * kOutPadded], [&](int c, const Grid& g, const Mixture& mix) {
-      if (g.hi <= g.lo) return;
-      SymbolModel sm(kn, m.tables, mix, g);
-      uint32_t start, freq;
-      sm.interval(clampi(g.nearest(p[c]), g.lo, g.hi), start, freq);
-      product *= float(freq) * (1.0f / 65536);
-    });
+    for (int c = 0; c < o.channels; ++c) {
+      const KnownStep::Channel& k = known.channel[c];
+      if (k.hi[r] > k.lo[r]) product *= float(k.freq[r]) * (1.0f / 65536);
+    }
     bits -= std::log2(product);
   }
   return bits;
@@ -126,22 +123,24 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   Lossy lossy;
   if (o.lossy) j.lossy = encode_lossy(kn, m, x, o.H, o.W, lossy);
   if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
+  if (o.lossy) extend_edges(lossy.x_tilde, o.H, o.W);
   LinearStage ls;
   WindowStage ws;
   PatchGrid grid(o);
   std::vector<std::unique_ptr<PatchCoder>> patches;
+  const uint32_t inverse = Grid::inverse_of(o.tau);
   for (int i = 0; i < grid.count(); ++i) {
     patches.push_back(std::make_unique<PatchCoder>(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i)));
     PatchCoder& pc = *patches.back();
     for (int y = 0; y < pc.h; ++y)
       for (int i2 = 0; i2 < pc.w; ++i2) {
         const uint8_t* p = x + (size_t(grid.y0(i) + y) * o.W + grid.x0(i) + i2) * 3;
-        int16_t v[3];
+        int16_t* v = pc.samples.at(y, i2);
         for (int c = 0; c < 3; ++c) {
-          Grid g(pc.anchor(y, i2, o.channels == 1 ? 0 : c), o.tau, 255, 0);
+          const Grid g(pc.anchor(y, i2, o.channels == 1 ? 0 : c), o.tau, inverse, 255, 0);
           v[c] = int16_t(g.value(g.nearest(p[c])));
         }
-        pc.samples.put(y, i2, v);
+        pc.samples.complete(y, i2);
       }
   }
   Moments moments;
@@ -163,7 +162,8 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     return write_linear(m, ls, o.channels);
   };
   // Bits of every `every`-th step under the given bank entries, scaled to the chunk.
-  StepBuffers b(PatchCoder::max_pixels(o), patches[0]->net().padded);
+  StepBuffers b(patches[0]->net().padded);
+  KnownStep known;
   auto sample = [&](const std::vector<int>& entries, int pixels) {
     const int every = std::max(1, int(n / size_t(pixels)) | 1);  // odd: both parities of x occur
     std::vector<double> cost(entries.size(), 0.0);
@@ -172,9 +172,12 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
       for (int s = 0; s < pc->steps(); ++s) {
         if ((at++) % every != every / 2) continue;
         pc->first_layer(s, b);
+        if (b.n == 0) continue;
+        known.find_symbols(*pc, o, m, b, s);
         for (size_t k = 0; k < entries.size(); ++k) {
           pc->network(b, entries[k]);
-          cost[k] += every * step_bits(kn, m, *pc, b, s);
+          known.find_intervals(kn, m, o, b);
+          cost[k] += every * step_bits(known, o, b);
         }
       }
     return cost;

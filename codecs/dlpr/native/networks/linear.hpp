@@ -25,13 +25,6 @@ struct LinearStage {
   int phase(int y, int x) const { return classes == 1 ? 0 : classes == 2 ? (x & 1) : ((y & 1) * 2 + (x & 1)); }
 };
 
-// A predictor laid out for the kernels: coefficients in the order of the samples in memory, constants in one sum.
-struct WindowPredictor {
-  int shift = 4;
-  int32_t constant = 0;
-  int16_t previous[3] = {0, 0, 0};
-  int16_t window[96] = {0};
-};
 struct WindowStage {
   WindowPredictor p[kMaxClasses][3];
   void set(const LinearStage& ls) {
@@ -53,11 +46,14 @@ struct WindowStage {
   }
 };
 
-// Prediction in 1/16 level of channel c at p, a sample position in a patch whose channels before c are already there.
-inline int predict(const Kernels& kn, const WindowPredictor& q, const PatchSamples& s, const int16_t* p, int c) {
-  int32_t acc = q.constant + kn.window(p, s.stride, q.window);
-  for (int k = 0; k < c; ++k) acc += q.previous[k] * p[k];
-  return clampi((acc >> q.shift) + 128 * 16, kPredMin, kPredMax);
+// Predictions in 1/16 level of a pixel whose samples are known.
+inline void predict(const Kernels& kn, const WindowPredictor* q, const PatchSamples& s, const int16_t* p, int pred[3]) {
+  int32_t sums[3];
+  kn.windows(p, s.stride, q, sums);
+  for (int c = 0; c < 3; ++c) {
+    for (int k = 0; k < c; ++k) sums[c] += q[c].previous[k] * p[k];
+    pred[c] = finish_prediction(sums[c], q[c].shift);
+  }
 }
 
 // ---- encoder side: moments, solution, choice of size (free of the format's promise, but deterministic) ----
