@@ -13,29 +13,27 @@ struct ChunkOptions {
   uint8_t base[3] = {0, 0, 0};
 };
 
-// Buffers of one step of one patch; rows are grouped by parity of y so that one weight matrix serves a group.
-struct StepBuffers {
-  int n = 0;
-  std::vector<int> ys;                          // y of each row of the matrices
-  std::vector<int> row_of;                      // row of the i-th pixel in coding order
-  std::vector<int16_t> features, scratch, out;  // out: kOutPadded in a row, rows to the next multiple of 8
-  std::vector<const int32_t*> start;            // of the first layer's sums: position
+// What leads to the network's outputs of one step. Rows are grouped by parity of y so that one weight matrix serves a
+// group.
+struct StepWork {
+  std::vector<int16_t> features, scratch;
+  std::vector<const int32_t*> start;  // of the first layer's sums: position
   std::vector<int32_t> acc_first;
+  explicit StepWork(int padded)
+      : features(size_t(kStepPixels) * kFeatures + 32),
+        scratch(size_t(kStepPixels) * padded * 3),
+        start(kStepPixels),
+        acc_first(size_t(kStepPixels) * padded) {}
+};
+// One step of one patch.
+struct Step {
+  int s = 0, n = 0;
+  int ys[kStepPixels];           // y of each row of the matrices
+  int row_of[kStepPixels];       // row of the i-th pixel in coding order
+  std::vector<int16_t> out;      // kOutPadded in a row, rows to the next multiple of 8
   std::vector<int32_t> weight;   // [15][kStep]
-  std::vector<PixelTask> tasks;  // decoder: by coding order
-  explicit StepBuffers(int padded)
-      : ys(max_pixels),
-        row_of(max_pixels),
-        features(size_t(max_pixels) * kFeatures + 32),
-        scratch(size_t(max_pixels) * padded * 3),
-        out(size_t(max_pixels + 8) * kOutPadded),
-        start(max_pixels),
-        acc_first(size_t(max_pixels) * padded),
-        weight(15 * kStep),
-        tasks(max_pixels) {}
-
- private:
-  static constexpr int max_pixels = kStepPixels;
+  PixelTask tasks[kStepPixels];  // decoder: by coding order
+  Step() : out(size_t(kStepPixels + 8) * kOutPadded), weight(15 * kStep) {}
 };
 
 class PatchCoder {
@@ -59,13 +57,9 @@ class PatchCoder {
   int steps() const { return (w - 1) + 2 * (h - 1) + 1; }
   int first_row(int s) const { return s - (w - 1) > 0 ? (s - (w - 1) + 1) / 2 : 0; }
   // Pixels of step s; features of each; first-layer sums.
-  void first_layer(int s, StepBuffers& b) {
+  void first_layer(int s, StepWork& work, Step& b) {
     const int ya = first_row(s), yb = std::min(h - 1, s / 2);
-    b.n = yb - ya + 1;
-    if (b.n <= 0) {
-      b.n = 0;
-      return;
-    }
+    b.s = s, b.n = std::max(0, yb - ya + 1);
     int even = 0, row = 0;
     for (int pass = 0; pass < 2; ++pass)
       for (int y = ya; y <= yb; ++y)
@@ -73,9 +67,9 @@ class PatchCoder {
     const int xpar = (x0_ + s) & 1;  // x = s - 2y keeps its parity
     for (int i = 0; i < b.n; ++i) {
       const int y = ya + i, r = b.row_of[i];
-      gather(y, s - 2 * y, r, &b.features[size_t(r) * kFeatures], b.tasks[i]);
+      gather(y, s - 2 * y, r, &work.features[size_t(r) * kFeatures], b.tasks[i]);
+      work.start[r] = position(y, s - 2 * y);
     }
-    for (int r = 0; r < b.n; ++r) b.start[r] = position(b.ys[r], s - 2 * b.ys[r]);
     const bool grey = o_.channels == 1;
     // Without lossy layer its features are zeros, the last ones: left out.
     const int pairs = grey ? (o_.lossy ? PixelNet::kGreyPairs : kGreyLossy / 2)
@@ -83,14 +77,14 @@ class PatchCoder {
     const auto dense = [&](int first, int count, int ypar) {
       const auto& w = (grey ? net_.grey_first : net_.first)[2 * ypar + xpar];
       if (count)
-        kn_.dense(&b.features[size_t(first) * kFeatures], kFeatures, count, w.data(), pairs, net_.padded,
-                  &b.start[first], &b.acc_first[size_t(first) * net_.padded]);
+        kn_.dense(&work.features[size_t(first) * kFeatures], kFeatures, count, w.data(), pairs, net_.padded,
+                  &work.start[first], &work.acc_first[size_t(first) * net_.padded]);
     };
     dense(0, even, 0);
     dense(even, b.n - even, 1);
   }
-  void network(StepBuffers& b, int bank) const {
-    net_.run(kn_, net_.bank[bank], b.n, b.acc_first.data(), b.scratch.data(), b.out.data(), o_.channels == 1);
+  void network(StepWork& work, Step& b, int bank) const {
+    net_.run(kn_, net_.bank[bank], b.n, work.acc_first.data(), work.scratch.data(), b.out.data(), o_.channels == 1);
     kn_.weights(m_.tables, b.out.data(), b.n, b.weight.data());
   }
 
@@ -193,7 +187,7 @@ struct KnownStep {
   Channel channel[3];
   alignas(64) int16_t outputs[kOutPadded * kStep];
 
-  void find_symbols(const PatchCoder& pc, const ChunkOptions& o, const Model& m, const StepBuffers& b, int s) {
+  void find_symbols(const PatchCoder& pc, const ChunkOptions& o, const Model& m, const Step& b, int s) {
     const uint32_t inverse = Grid::inverse_of(o.tau);
     for (int r = 0; r < b.n; ++r) {
       const int y = b.ys[r], x = s - 2 * y;
@@ -209,7 +203,7 @@ struct KnownStep {
       }
     }
   }
-  void find_intervals(const Kernels& kn, const Model& m, const ChunkOptions& o, const StepBuffers& b) {
+  void find_intervals(const Kernels& kn, const Model& m, const ChunkOptions& o, const Step& b) {
     kn.transpose(b.out.data(), b.n, 0, kOutPadded, outputs);
     for (int c = 0; c < o.channels; ++c) {
       Channel& k = channel[c];
@@ -229,44 +223,84 @@ struct KnownStep {
   }
 };
 
-// Decode one patch from its lanes into planes [H][W][channels]; false if a lane is damaged.
-inline bool decode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls,
-                         const WindowStage& ws, const Lossy& lossy, int y0, int x0, LaneDecoder* lanes,
-                         uint8_t* planes) {
-  PatchCoder pc(kn, m, o, ls, ws, lossy, y0, x0);
-  StepBuffers b(pc.net().padded);
-  const int nl = 1 << o.lane_exp;
-  for (int s = 0; s < pc.steps(); ++s) {
-    pc.first_layer(s, b);
-    if (b.n == 0) continue;
-    pc.network(b, o.bank);
-    kn.decode_step({&m.tables, b.out.data(), b.weight.data(), b.tasks.data(), b.n, lanes, o.channels, o.tau, o.m,
-                    Grid::inverse_of(o.tau)});
-    const int ya = pc.first_row(s);
-    for (int i = 0; i < b.n; ++i) {
-      const int y = ya + i, x = s - 2 * y;
-      pc.samples.complete(y, x);
-      const int16_t* p = b.tasks[i].sample;
-      uint8_t* out = planes + (size_t(y0 + y) * o.W + x0 + x) * o.channels;
-      for (int c = 0; c < o.channels; ++c) out[c] = uint8_t(p[c]);
-    }
-    for (int l = 0; l < nl; ++l)
-      if (lanes[l].bad()) return false;
+// Decodes one patch from its lanes into planes [H][W][channels], step by step.
+class PatchDecoder {
+ public:
+  PatchDecoder(const Kernels& kn, const Model& m, const ChunkOptions& o, const LinearStage& ls, const WindowStage& ws,
+               const Lossy& lossy, int y0, int x0, std::vector<LaneDecoder> lanes, uint8_t* planes)
+      : pc_(kn, m, o, ls, ws, lossy, y0, x0),
+        o_(o),
+        tables_(m.tables),
+        lanes_(std::move(lanes)),
+        planes_(planes + (size_t(y0) * o.W + x0) * o.channels) {}
+
+  int padded() const { return pc_.net().padded; }
+  // Step s up to the network's outputs, and what is left to do; false if there is nothing.
+  bool prepare(int s, StepWork& work, StepUnknown& unknown) {
+    if (s >= pc_.steps() || damaged_) return false;
+    pc_.first_layer(s, work, step_);
+    if (step_.n == 0) return false;
+    pc_.network(work, step_, o_.bank);
+    unknown = {&tables_, step_.out.data(),        step_.weight.data(), step_.tasks,
+               step_.n,  lanes_.data(),           o_.channels,         o_.tau,
+               o_.m,     Grid::inverse_of(o_.tau)};
+    return true;
   }
-  for (int l = 0; l < nl; ++l)
-    if (!lanes[l].finished()) return false;
-  return true;
+  // After the step's samples are there.
+  void complete() {
+    const int ya = pc_.first_row(step_.s);
+    for (int i = 0; i < step_.n; ++i) {
+      const int y = ya + i, x = step_.s - 2 * y;
+      pc_.samples.complete(y, x);
+      const int16_t* p = step_.tasks[i].sample;
+      uint8_t* out = planes_ + (size_t(y) * o_.W + x) * o_.channels;
+      for (int c = 0; c < o_.channels; ++c) out[c] = uint8_t(p[c]);
+    }
+    for (const LaneDecoder& lane : lanes_) damaged_ |= lane.bad();
+  }
+  int steps() const { return pc_.steps(); }
+  bool good() const {
+    for (const LaneDecoder& lane : lanes_)
+      if (!lane.finished()) return false;
+    return !damaged_;
+  }
+
+ private:
+  PatchCoder pc_;
+  const ChunkOptions& o_;
+  const Tables& tables_;
+  std::vector<LaneDecoder> lanes_;
+  uint8_t* planes_;
+  Step step_;
+  bool damaged_ = false;
+};
+
+// Decode one patch or two at a time: of two, one is computed while the other waits for its entropy decoder.
+inline void decode_patches(const Kernels& kn, PatchDecoder* const* patches, int count) {
+  int steps = 0;
+  for (int k = 0; k < count; ++k) steps = std::max(steps, patches[k]->steps());
+  StepWork work(patches[0]->padded());
+  for (int s = 0; s < steps; ++s) {
+    StepUnknown unknown[2];
+    PatchDecoder* at_work[2];
+    int n = 0;
+    for (int k = 0; k < count; ++k)
+      if (patches[k]->prepare(s, work, unknown[n])) at_work[n++] = patches[k];
+    kn.decode_step(unknown, n);
+    for (int k = 0; k < n; ++k) at_work[k]->complete();
+  }
 }
 
 // Code one patch whose samples and residuals are filled in.
 inline void encode_patch(const Kernels& kn, const Model& m, const ChunkOptions& o, PatchCoder& pc, LaneEncoder* lanes) {
-  StepBuffers b(pc.net().padded);
+  StepWork work(pc.net().padded);
+  Step b;
   KnownStep known;
   const int mask = (1 << o.lane_exp) - 1;
   for (int s = 0; s < pc.steps(); ++s) {
-    pc.first_layer(s, b);
+    pc.first_layer(s, work, b);
     if (b.n == 0) continue;
-    pc.network(b, o.bank);
+    pc.network(work, b, o.bank);
     known.find_symbols(pc, o, m, b, s);
     known.find_intervals(kn, m, o, b);
     const int ya = pc.first_row(s);

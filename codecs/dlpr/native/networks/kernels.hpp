@@ -90,8 +90,8 @@ struct Kernels {
   void (*weights)(const Tables& t, const int16_t* out, int n, int32_t* weight);
   // start and width of the intervals of channel c's symbols
   void (*intervals)(const Tables& t, const StepKnown& s, int c, int n, int32_t* start, int32_t* freq);
-  // samples and residuals of a step's pixels from their lanes
-  void (*decode_step)(const StepUnknown& s);
+  // samples and residuals of a step's pixels from their lanes; one step or two of different patches
+  void (*decode_step)(const StepUnknown* s, int count);
 };
 
 const Kernels& kernels();                        // the best this machine runs, or what DLPR_SIMD names

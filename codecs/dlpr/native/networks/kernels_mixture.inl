@@ -198,69 +198,107 @@ inline int cumulative8(const Tables& t, const Mixture& m, const GridRange& r, in
 #endif
 }
 
-// The symbol whose interval holds slot; the search begins around `guess`.
-inline int find(const Tables& t, const Mixture& m, const GridRange& r, uint32_t slot, int guess, uint32_t& start,
-                uint32_t& freq) {
-  alignas(32) uint32_t f[8];
-  int q0 = clamp_one(guess - 3, r.lo, r.hi + 1);
-  int below = cumulative8(t, m, r, q0, 1, slot, f);
-  if (below > 0 && below < 8) {
-    start = f[below - 1], freq = f[below] - start;
-    return q0 + below - 1;
-  }
+// The search goes on where the first eight symbols, from q0, do not hold slot: f and below are theirs.
+__attribute__((noinline)) int find_further(const Tables& t, const Mixture& m, const GridRange& r, uint32_t slot, int q0,
+                                           int below, uint32_t* f, uint32_t& start, uint32_t& freq) {
   int a = r.lo, b = r.hi + 1, stride = 1;  // F(a) <= slot < F(b)
+  bool beside = true;                      // most of what is left is just beside the first eight
   uint32_t fa = 0, fb = 65536;
   while (true) {
     if (below > 0 && q0 + (below - 1) * stride > a) a = q0 + (below - 1) * stride, fa = f[below - 1];
     if (below < 8 && q0 + below * stride < b) b = q0 + below * stride, fb = f[below];
     if (b - a == 1) break;
-    stride = (b - a + 8) / 9;
-    q0 = a + stride;
+    if (beside) q0 = below == 8 ? a + 1 : b - 8, beside = false;
+    else stride = (b - a + 8) / 9, q0 = a + stride;
     below = cumulative8(t, m, r, q0, stride, slot, f);
   }
   start = fa, freq = fb - fa;
   return a;
 }
 
-template <bool kExact>
-inline __attribute__((always_inline)) void decode_pixels(const StepUnknown& s) {
-  const Tables& t = *s.tables;
-  const int tau = kExact ? 0 : s.tau, step = 2 * tau + 1;
-  for (int i = 0; i < s.n; ++i) {
-    const PixelTask& task = s.pixels[i];
-    LaneDecoder& lane = s.lanes[task.lane];
-    const int16_t* out = s.out + task.row * kOutPadded;
-    int16_t *p = task.sample, *slot = task.residual;
-    Mixture m;
-    m.weight = s.weight + task.row;
-    int e[3] = {0, 0, 0}, g[3] = {0, 0, 0};
-    for (int c = 0; c < s.channels; ++c, m.weight += kK * kStep) {
-      int32_t sum = task.prediction[c];
-      for (int k = 0; k < c; ++k) sum += task.predictor[c].previous[k] * p[k];
-      const int pred = finish_prediction(sum, task.predictor[c].shift);
-      const Grid grid(kExact ? 0 : task.anchor[c], tau, kExact ? 1u << 22 : s.inverse, s.m, pred);
-      int q = grid.lo;
-      if (grid.hi > grid.lo) {
-        sample_mixture(t, out, c, pred, e, g, m);
-        uint32_t start, freq;
-        q = find(t, m, {grid.lo, grid.hi, 64 * (grid.anchor - tau) - 32, 64 * step}, lane.slot(), grid.centre, start,
-                 freq);
-        lane.take(start, freq);
-      }
-      if (q == grid.lo && grid.lo > grid.qmin) q = grid.lo - int(lane.uniform(uint32_t(grid.lo - grid.qmin + 1)));
-      else if (q == grid.hi && grid.hi < grid.qmax) q = grid.hi + int(lane.uniform(uint32_t(grid.qmax - grid.hi + 1)));
-      p[c] = int16_t(kExact ? q : grid.value(q));
-      e[c] = 16 * p[c] - pred;
-      g[c] = put_residual(slot, c, e[c], t.log);
-    }
-    if (s.channels == 1) {
-      p[1] = p[2] = p[0];
-      for (int c = 1; c < 3; ++c) slot[c] = slot[0], slot[3 + c] = slot[3];
-    }
+// The symbol whose interval holds slot; the search begins around `guess`.
+inline __attribute__((always_inline)) int find(const Tables& t, const Mixture& m, const GridRange& r, uint32_t slot,
+                                               int guess, uint32_t& start, uint32_t& freq) {
+  alignas(32) uint32_t f[8];
+  const int q0 = clamp_one(guess - 3, r.lo, r.hi + 1), below = cumulative8(t, m, r, q0, 1, slot, f);
+  if (below == 0 || below == 8) {
+    uint32_t from, width;
+    const int q = find_further(t, m, r, slot, q0, below, f, from, width);
+    start = from, freq = width;
+    return q;
   }
+  start = f[below - 1], freq = f[below] - start;
+  return q0 + below - 1;
 }
 
-void decode_step(const StepUnknown& s) {
-  if (s.tau == 0) decode_pixels<true>(s);
-  else decode_pixels<false>(s);
+// One pixel on its way.
+struct PixelState {
+  const PixelTask* task;
+  const int16_t* out;
+  Mixture m;
+  int e[3], g[3];
+};
+
+inline __attribute__((always_inline)) void begin_pixel(const StepUnknown& s, int i, PixelState& v) {
+  v.task = s.pixels + i, v.out = s.out + v.task->row * kOutPadded, v.m.weight = s.weight + v.task->row;
+}
+
+template <bool kExact>
+inline __attribute__((always_inline)) void decode_sample(const StepUnknown& s, int c, PixelState& v) {
+  const PixelTask& task = *v.task;
+  LaneDecoder& lane = s.lanes[task.lane];
+  const int tau = kExact ? 0 : s.tau, step = 2 * tau + 1;
+  int16_t* p = task.sample;
+  int32_t sum = task.prediction[c];
+  for (int k = 0; k < c; ++k) sum += task.predictor[c].previous[k] * p[k];
+  const int pred = finish_prediction(sum, task.predictor[c].shift);
+  const Grid grid(kExact ? 0 : task.anchor[c], tau, kExact ? 1u << 22 : s.inverse, s.m, pred);
+  int q = grid.lo;
+  if (grid.hi > grid.lo) {
+    sample_mixture(*s.tables, v.out, c, pred, v.e, v.g, v.m);
+    uint32_t start, freq;
+    q = find(*s.tables, v.m, {grid.lo, grid.hi, 64 * (grid.anchor - tau) - 32, 64 * step}, lane.slot(), grid.centre,
+             start, freq);
+    lane.take(start, freq);
+  }
+  v.m.weight += kK * kStep;
+  if (q == grid.lo && grid.lo > grid.qmin) q = grid.lo - int(lane.uniform(uint32_t(grid.lo - grid.qmin + 1)));
+  else if (q == grid.hi && grid.hi < grid.qmax) q = grid.hi + int(lane.uniform(uint32_t(grid.qmax - grid.hi + 1)));
+  p[c] = int16_t(kExact ? q : grid.value(q));
+  v.e[c] = 16 * p[c] - pred;
+  v.g[c] = put_residual(task.residual, c, v.e[c], s.tables->log);
+}
+
+inline void end_pixel(const StepUnknown& s, const PixelState& v) {
+  if (s.channels == 3) return;
+  int16_t *p = v.task->sample, *slot = v.task->residual;
+  p[1] = p[2] = p[0];
+  for (int c = 1; c < 3; ++c) slot[c] = slot[0], slot[3 + c] = slot[3];
+}
+
+// A sample waits for the one before it in its lane. Two patches at a time: each works while the other waits.
+template <bool kExact>
+void decode_pixels(const StepUnknown& s, const StepUnknown* other) {
+  int i = 0;
+  PixelState v, w;
+  if (other)
+    for (const StepUnknown& t = *other; i < s.n && i < t.n; ++i) {
+      begin_pixel(s, i, v), begin_pixel(t, i, w);
+      for (int c = 0; c < s.channels; ++c) decode_sample<kExact>(s, c, v), decode_sample<kExact>(t, c, w);
+      end_pixel(s, v), end_pixel(t, w);
+    }
+  const StepUnknown* both_steps[2] = {&s, other};
+  for (const StepUnknown* t : both_steps)
+    for (int k = i; t && k < t->n; ++k) {
+      begin_pixel(*t, k, v);
+      for (int c = 0; c < t->channels; ++c) decode_sample<kExact>(*t, c, v);
+      end_pixel(*t, v);
+    }
+}
+
+void decode_step(const StepUnknown* s, int count) {
+  const bool pair = count == 2 && s[0].channels == s[1].channels && (s[0].tau == 0) == (s[1].tau == 0);
+  for (int k = 0; k < count; k += pair ? 2 : 1)
+    if (s[k].tau == 0) decode_pixels<true>(s[k], pair ? s + 1 : nullptr);
+    else decode_pixels<false>(s[k], pair ? s + 1 : nullptr);
 }
