@@ -26,19 +26,12 @@ from dlpr.training.data import sample_tiles
 U8 = npt.NDArray[np.uint8]
 JPEG_XL = "JPEG XL e7"
 SIDE = 256
+MODEL = networks_mode.native_model
 
 
 def force(simd: str) -> None:
     """Make mode coded use one instruction set."""
-    usual = networks_mode.native_model.__wrapped__
-    models: dict[bytes, Any] = {}
-
-    def native_model(weights_id: bytes, _: str = "") -> Any:
-        if weights_id not in models:
-            models[weights_id] = usual(weights_id, simd)
-        return models[weights_id]
-
-    networks_mode.native_model = native_model  # type: ignore[assignment]
+    networks_mode.native_model = lambda weights_id, _="": MODEL(weights_id, simd)  # type: ignore[assignment]
 
 
 def seconds(f: Callable[[], object]) -> float:
