@@ -112,8 +112,11 @@ class PatchCoder {
         for (int c = 0; c < 3; ++c) found[c] = int16_t(pred[c]);
         put_residuals(residuals.at(y, x), p, found);
         for (int c = 0; c < o_.channels; ++c) {
-          const Grid g(anchor(y, x, c), o_.tau, inverse, 255, pred[c]);
-          const int d = g.nearest(p[c]) - g.centre;
+          int d = p[c] - clampi((pred[c] + 8) >> 4, 0, 255);
+          if (o_.tau) {
+            const Grid g(anchor(y, x, c), o_.tau, inverse, 255, pred[c]);
+            d = g.nearest(p[c]) - g.centre;
+          }
           deviations[d < 0 ? -d : d]++;
         }
       }
@@ -297,6 +300,7 @@ inline void encode_patch(const Kernels& kn, const Model& m, const ChunkOptions& 
   Step b;
   KnownStep known;
   const int mask = (1 << o.lane_exp) - 1;
+  for (int l = 0; l <= mask; ++l) lanes[l].reserve(size_t(pc.h) * pc.w * o.channels / (mask + 1));
   for (int s = 0; s < pc.steps(); ++s) {
     pc.first_layer(s, work, b);
     if (b.n == 0) continue;

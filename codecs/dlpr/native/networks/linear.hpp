@@ -58,8 +58,7 @@ inline void predict(const Kernels& kn, const WindowPredictor* q, const PatchSamp
 
 // ---- encoder side: moments, solution, choice of size (free of the format's promise, but deterministic) ----
 
-constexpr int kMomentCols =
-    72;  // 66 taps (position-major, channels 0 1 2), pixel's channels 0 1 2, constant 1, 2 unused
+constexpr int kMomentCols = 72;  // 66 taps in the order of kFeatPlace, pixel's channels 0 1 2, constant 1, 2 unused
 struct Moments {
   int64_t n[kMaxClasses] = {0, 0, 0, 0};
   std::vector<int64_t> g = std::vector<int64_t>(size_t(kMaxClasses) * kMomentCols * kMomentCols, 0);
@@ -82,10 +81,10 @@ inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
       for (int x = par; x < s.w; x += 2) {
         int16_t* z = rows.data() + fill * kMomentCols;
         const int16_t* p = s.at(y, x);
-        for (int t = 0; t < kTaps; ++t) {
-          const int16_t* a = p + kTapDy[t] * s.stride + kTapDx[t] * 3;
-          for (int c = 0; c < 3; ++c) z[3 * t + c] = int16_t(a[c] - 128);
-        }
+        const int16_t* from = p - 3 * s.stride - 9;
+        for (int i = 0; i < 21; ++i) z[i] = int16_t(from[i] - 128), z[21 + i] = int16_t(from[s.stride + i] - 128);
+        for (int i = 0; i < 15; ++i) z[42 + i] = int16_t(from[2 * s.stride + i] - 128);
+        for (int i = 0; i < 9; ++i) z[57 + i] = int16_t(from[3 * s.stride + i] - 128);
         for (int c = 0; c < 3; ++c) z[66 + c] = int16_t(p[c] - 128);
         z[69] = 1, z[70] = 0, z[71] = 0;
         m.n[cls]++;
@@ -107,7 +106,7 @@ constexpr int kBiasCol = 69;
 inline int moment_col(int c, int i) {
   if (i < c) return kTapValues + i;
   int j = i - c;
-  return j / 3 * 3 + kTapChannel[c][j % 3];
+  return kFeatPlace.at[kFeatTaps + j / 3 * 3 + kTapChannel[c][j % 3]];
 }
 
 struct FitOptions {

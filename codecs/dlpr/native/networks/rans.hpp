@@ -10,6 +10,7 @@ namespace dlpr {
 // Symbols are recorded in coding order and written in reverse by finish().
 class LaneEncoder {
  public:
+  void reserve(size_t symbols) { symbols_.reserve(symbols); }
   void put(uint32_t start, uint32_t freq) { symbols_.push_back({start, freq}); }
   void put_uniform(uint32_t value, uint32_t count) {
     uint32_t a = uint32_t(uint64_t(65536) * value / count), b = uint32_t(uint64_t(65536) * (value + 1) / count);
