@@ -115,8 +115,7 @@ inline nb::list decode_batch(const ModelHolder& h, nb::list chunks, int threads)
   }
   {
     nb::gil_scoped_release free_gil;
-    const int outer = std::min<int>(threads, int(jobs.size())), inner = outer ? std::max(1, threads / outer) : 1;
-    parallel_for(int(jobs.size()), outer, [&](int i) { errors[i] = decode_chunk(*h.kn, *h.model, jobs[i], inner); });
+    decode_jobs(*h.kn, *h.model, jobs, threads, errors);
   }
   nb::list out;
   for (size_t i = 0; i < jobs.size(); ++i) {

@@ -11,8 +11,8 @@ inline void fill_patch(PatchSamples& s, const uint8_t* x, int row_stride) {
   for (int y = 0; y < s.h; ++y)
     for (int i = 0; i < s.w; ++i) {
       const uint8_t* p = x + size_t(y) * row_stride + 3 * i;
-      int16_t v[3] = {p[0], p[1], p[2]};
-      s.put(y, i, v);
+      for (int c = 0; c < 3; ++c) s.at(y, i)[c] = p[c];
+      s.complete(y, i);
     }
 }
 
@@ -43,9 +43,11 @@ inline nb::tuple linear_block(In<uint8_t> x, In<uint8_t> base, int frac, double 
     WindowStage ws;
     ws.set(ls);
     for (int y = 0; y < h; ++y)
-      for (int i = 0; i < w; ++i)
-        for (int c = 0; c < 3; ++c)
-          pred[(size_t(y) * w + i) * 3 + c] = int16_t(predict(kernels(), ws.p[ls.phase(y, i)][c], s, s.at(y, i), c));
+      for (int i = 0; i < w; ++i) {
+        int found[3];
+        predict(kernels(), ws.p[ls.phase(y, i)], s, s.at(y, i), found);
+        for (int c = 0; c < 3; ++c) pred[(size_t(y) * w + i) * 3 + c] = int16_t(found[c]);
+      }
     for (int k = 0; k < 4; ++k)
       for (int c = 0; c < 3; ++c) {
         counts[k * 3 + c] = ls.p[k][c].count, bias[k * 3 + c] = ls.p[k][c].bias8;
@@ -79,8 +81,9 @@ inline nb::tuple block_features(In<uint8_t> x, In<int16_t> pred, In<uint8_t> bas
     for (size_t k = 0; k < n; ++k) {
       int y = where.data()[2 * k], i = where.data()[2 * k + 1];
       if (y < 0 || i < 0 || y >= h || i >= w) continue;
-      int16_t f[kFeatures];
-      causal_features(kernels(), s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], local + 3 * k, f);
+      int16_t f[kFeatures], b4[4];
+      causal_features(kernels(), s, r, y, i, pred.data()[(size_t(y) * w + i) * 3], b4, f);
+      for (int c = 0; c < 3; ++c) local[3 * k + c] = b4[c];
       for (int q = 0; q < kFeatLossy; ++q) out[k * kFeatLossy + q] = f[kFeatPlace.at[q]];
     }
   }

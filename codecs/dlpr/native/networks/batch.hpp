@@ -26,30 +26,79 @@ struct DecodeJob {
   std::unique_ptr<uint8_t[]> out;    // [H][W][channels], once the lossy and linear parts are good
 };
 
-// Empty string, or what is wrong.
-inline const char* decode_chunk(const Kernels& kn, const Model& m, DecodeJob& j, int threads) {
-  const ChunkOptions& o = j.o;
+// A chunk on its way: what its patches share.
+struct ChunkDecoder {
+  DecodeJob& job;
   Lossy lossy;
-  if (o.lossy && !decode_lossy(kn, m, j.lossy, j.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
-  if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
   LinearStage ls;
-  if (!read_linear(m, j.linear, j.linear_size, o.channels, ls)) return "the linear part is damaged";
   WindowStage ws;
-  ws.set(ls);
-  PatchGrid grid(o);
-  const int nl = 1 << o.lane_exp;
-  std::vector<size_t> start(j.lane_sizes.size() + 1, 0);
-  for (size_t i = 0; i < j.lane_sizes.size(); ++i) start[i + 1] = start[i] + j.lane_sizes[i];
-  j.out.reset(new uint8_t[size_t(o.H) * o.W * o.channels]);
+  std::vector<size_t> start;  // of each lane
   std::atomic<bool> good{true};
-  parallel_for(grid.count(), threads, [&](int i) {
-    if (!good) return;
+
+  explicit ChunkDecoder(DecodeJob& j) : job(j) {}
+  // Everything but the patches. Empty string, or what is wrong.
+  const char* begin(const Kernels& kn, const Model& m) {
+    const ChunkOptions& o = job.o;
+    if (o.lossy && !decode_lossy(kn, m, job.lossy, job.lossy_size, o.H, o.W, lossy)) return "the lossy part is damaged";
+    if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
+    if (o.lossy) extend_edges(lossy.x_tilde, o.H, o.W);
+    if (!read_linear(m, job.linear, job.linear_size, o.channels, ls)) return "the linear part is damaged";
+    ws.set(ls);
+    start.assign(job.lane_sizes.size() + 1, 0);
+    for (size_t i = 0; i < job.lane_sizes.size(); ++i) start[i + 1] = start[i] + job.lane_sizes[i];
+    job.out.reset(new uint8_t[size_t(o.H) * o.W * o.channels]);
+    return "";
+  }
+  std::unique_ptr<PatchDecoder> patch(const Kernels& kn, const Model& m, int i) {
+    const PatchGrid grid(job.o);
     std::vector<LaneDecoder> lanes;
-    for (int l = 0; l < nl; ++l)
-      lanes.emplace_back(j.lanes + start[size_t(i) * nl + l], j.lane_sizes[size_t(i) * nl + l]);
-    if (!decode_patch(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i), lanes.data(), j.out.get())) good = false;
+    for (size_t l = size_t(i) << job.o.lane_exp; l < size_t(i + 1) << job.o.lane_exp; ++l)
+      lanes.emplace_back(job.lanes + start[l], job.lane_sizes[l]);
+    return std::make_unique<PatchDecoder>(kn, m, job.o, ls, ws, lossy, grid.y0(i), grid.x0(i), std::move(lanes),
+                                          job.out.get());
+  }
+};
+
+// Decode `count` chunks, their patches two at a time where that leaves no thread idle. errors: empty strings, or what
+// is wrong.
+inline void decode_chunks(const Kernels& kn, const Model& m, DecodeJob* jobs, int count, int threads,
+                          const char** errors) {
+  std::vector<std::unique_ptr<ChunkDecoder>> chunks;
+  std::vector<std::pair<int, int>> patches;  // chunk, patch
+  for (int k = 0; k < count; ++k) {
+    chunks.push_back(std::make_unique<ChunkDecoder>(jobs[k]));
+    errors[k] = chunks[k]->begin(kn, m);
+    const int n = *errors[k] ? 0 : PatchGrid(jobs[k].o).count();
+    for (int i = 0; i < n; ++i) patches.emplace_back(k, i);
+  }
+  const int all = int(patches.size()), together = all >= 2 * threads ? 2 : 1;
+  parallel_for((all + together - 1) / together, threads, [&](int task) {
+    std::unique_ptr<PatchDecoder> made[2];
+    PatchDecoder* at_work[2];
+    int n = 0;
+    const int first = task * together, last = std::min(all, first + together);
+    for (int i = first; i < last; ++i) {
+      ChunkDecoder& chunk = *chunks[patches[i].first];
+      if (!chunk.good) continue;
+      made[i - first] = chunk.patch(kn, m, patches[i].second), at_work[n++] = made[i - first].get();
+    }
+    if (n) decode_patches(kn, at_work, n);
+    for (int i = first; i < last; ++i)
+      if (made[i - first] && !made[i - first]->good()) chunks[patches[i].first]->good = false;
   });
-  return good ? "" : "a lane is damaged";
+  for (int k = 0; k < count; ++k)
+    if (!*errors[k] && !chunks[k]->good) errors[k] = "a lane is damaged";
+}
+
+inline void decode_jobs(const Kernels& kn, const Model& m, std::vector<DecodeJob>& jobs, int threads,
+                        std::vector<const char*>& errors) {
+  const int all = int(jobs.size()), together = all >= 2 * threads ? 2 : 1;  // chunks of one patch: two at a time
+  const int tasks = (all + together - 1) / together, outer = std::min(threads, tasks);
+  const int inner = outer ? std::max(1, threads / outer) : 1;
+  parallel_for(tasks, outer, [&](int t) {
+    const int first = t * together;
+    decode_chunks(kn, m, &jobs[first], std::min(together, all - first), inner, &errors[first]);
+  });
 }
 
 // ---- encoder ----
@@ -93,20 +142,16 @@ inline int choose_interval(const std::vector<int64_t>& deviations) {
   return m_best;
 }
 
-inline double step_bits(const Kernels& kn, const Model& m, PatchCoder& pc, const StepBuffers& b, int s) {
+// Bits of a step under the network's outputs, in the order of coding.
+inline double step_bits(const KnownStep& known, const ChunkOptions& o, const Step& b) {
   double bits = 0;
-  const int ya = s - (pc.w - 1) > 0 ? (s - (pc.w - 1) + 1) / 2 : 0;
   for (int i = 0; i < b.n; ++i) {
-    const int y = ya + i, x = s - 2 * y, r = b.row_of[i];
-    const int16_t* p = pc.samples.at(y, x);
+    const int r = b.row_of[i];
     float product = 1;
-    pc.pixel(y, x, b.pred0[r], &b.out[size_t(r) * kOutPadded], [&](int c, const Grid& g, const Mixture& mix) {
-      if (g.hi <= g.lo) return;
-      SymbolModel sm(kn, m.tables, mix, g);
-      uint32_t start, freq;
-      sm.interval(clampi(g.nearest(p[c]), g.lo, g.hi), start, freq);
-      product *= float(freq) * (1.0f / 65536);
-    });
+    for (int c = 0; c < o.channels; ++c) {
+      const KnownStep::Channel& k = known.channel[c];
+      if (k.hi[r] > k.lo[r]) product *= float(k.freq[r]) * (1.0f / 65536);
+    }
     bits -= std::log2(product);
   }
   return bits;
@@ -126,22 +171,24 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
   Lossy lossy;
   if (o.lossy) j.lossy = encode_lossy(kn, m, x, o.H, o.W, lossy);
   if (o.lossy && o.channels == 1) copy_first_channel(lossy.x_tilde);
+  if (o.lossy) extend_edges(lossy.x_tilde, o.H, o.W);
   LinearStage ls;
   WindowStage ws;
   PatchGrid grid(o);
   std::vector<std::unique_ptr<PatchCoder>> patches;
+  const uint32_t inverse = Grid::inverse_of(o.tau);
   for (int i = 0; i < grid.count(); ++i) {
     patches.push_back(std::make_unique<PatchCoder>(kn, m, o, ls, ws, lossy, grid.y0(i), grid.x0(i)));
     PatchCoder& pc = *patches.back();
     for (int y = 0; y < pc.h; ++y)
       for (int i2 = 0; i2 < pc.w; ++i2) {
         const uint8_t* p = x + (size_t(grid.y0(i) + y) * o.W + grid.x0(i) + i2) * 3;
-        int16_t v[3];
+        int16_t* v = pc.samples.at(y, i2);
         for (int c = 0; c < 3; ++c) {
-          Grid g(pc.anchor(y, i2, o.channels == 1 ? 0 : c), o.tau, 255, 0);
+          const Grid g(pc.anchor(y, i2, o.channels == 1 ? 0 : c), o.tau, inverse, 255, 0);
           v[c] = int16_t(g.value(g.nearest(p[c])));
         }
-        pc.samples.put(y, i2, v);
+        pc.samples.complete(y, i2);
       }
   }
   Moments moments;
@@ -163,7 +210,9 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     return write_linear(m, ls, o.channels);
   };
   // Bits of every `every`-th step under the given bank entries, scaled to the chunk.
-  StepBuffers b(PatchCoder::max_pixels(o), patches[0]->net().padded);
+  StepWork work(patches[0]->net().padded);
+  Step b;
+  KnownStep known;
   auto sample = [&](const std::vector<int>& entries, int pixels) {
     const int every = std::max(1, int(n / size_t(pixels)) | 1);  // odd: both parities of x occur
     std::vector<double> cost(entries.size(), 0.0);
@@ -171,10 +220,13 @@ inline void encode_chunk(const Kernels& kn, const Model& m, EncodeJob& j, int th
     for (auto& pc : patches)
       for (int s = 0; s < pc->steps(); ++s) {
         if ((at++) % every != every / 2) continue;
-        pc->first_layer(s, b);
+        pc->first_layer(s, work, b);
+        if (b.n == 0) continue;
+        known.find_symbols(*pc, o, m, b, s);
         for (size_t k = 0; k < entries.size(); ++k) {
-          pc->network(b, entries[k]);
-          cost[k] += every * step_bits(kn, m, *pc, b, s);
+          pc->network(work, b, entries[k]);
+          known.find_intervals(kn, m, o, b);
+          cost[k] += every * step_bits(known, o, b);
         }
       }
     return cost;

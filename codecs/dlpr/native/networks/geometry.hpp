@@ -6,7 +6,7 @@
 //   left of row y              the first pixel of row y-1 (the base colour for row 0)
 //   right of row y             the last pixel of row y
 #pragma once
-#include "networks/kernels.hpp"
+#include "networks/layers.hpp"
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -32,13 +32,8 @@ constexpr int kTapDy[kTaps] = {0, -1, -1, -1, 0, -2, -2, -2, -1, -2, -2, 0, -3, 
 constexpr int kTapDx[kTaps] = {-1, 0, -1, 1, -2, 0, -1, 1, -2, -2, 2, -3, 0, -3, -1, 1, -3, 3, -2, 2, -3, 3};
 constexpr int kNearDy[kNear] = {0, -1, -1, -1, 0, -2, -2, -2, -1, -2, -2};
 constexpr int kNearDx[kNear] = {-1, 0, -1, 1, -2, 0, -1, 1, -2, -2, 2};
-constexpr int kLossyDy[kLossyTaps] = {0, 0, 1, 1, 1};
-constexpr int kLossyDx[kLossyTaps] = {0, 1, 0, 1, -1};
 // order in which the linear stage of channel c takes the channels of one tap position: its own first
 constexpr int kTapChannel[3][3] = {{0, 1, 2}, {1, 0, 2}, {2, 0, 1}};
-
-constexpr int kPredMin = -128, kPredMax = 4208;  // predictions are in 1/16 level
-constexpr int kActMax = 2047;                    // every activation is in -2047..2047
 
 // Reconstructed samples of one patch with their border, interleaved by channel.
 struct PatchSamples {
@@ -51,10 +46,11 @@ struct PatchSamples {
   }
   int16_t* at(int y, int x) { return data.data() + size_t(y + 3) * stride + (x + 3) * 3; }
   const int16_t* at(int y, int x) const { return data.data() + size_t(y + 3) * stride + (x + 3) * 3; }
-  // Store one decoded pixel and the border samples that repeat it.
-  void put(int y, int x, const int16_t v[3]) {
+  // Repeat a pixel in the border that shows it.
+  void complete(int y, int x) {
+    if (x > 0 && x < w - 1) return;
     int16_t* p = at(y, x);
-    for (int c = 0; c < 3; ++c) p[c] = v[c];
+    const int16_t v[3] = {p[0], p[1], p[2]};
     if (x == w - 1)
       for (int k = 1; k <= 3; ++k)
         for (int c = 0; c < 3; ++c) p[3 * k + c] = v[c];
@@ -77,15 +73,6 @@ struct PatchResiduals {
 
 constexpr int kLogEntries = kPredMax + 1;  // log_table[a] = round(64 log2(1 + a/16)), a = |e| in 1/16 level
 
-inline int clampi(int v, int lo, int hi) { return v < lo ? lo : (v > hi ? hi : v); }
-
-// The residual of one sample as the network sees it: e clamped, and 64 (log2(1+|e|) - 1).
-inline void put_residual(int16_t* slot, int c, int e16, const int16_t* log_table) {
-  int a = e16 < 0 ? -e16 : e16;
-  slot[c] = int16_t(clampi(e16, -kActMax, kActMax));
-  slot[3 + c] = int16_t(log_table[a > kPredMax ? kPredMax : a] - 64);
-}
-
 // Where the kernels keep each feature: taps and near positions in the order of the samples in memory, so that a pixel's
 // window is copied row by row. Weights are laid out the same way (PixelNet); the format's order is that of the index.
 struct FeaturePlaces {
@@ -99,6 +86,9 @@ struct FeaturePlaces {
     for (int t = 0; t < kNear; ++t)
       for (int c = 0; c < 6; ++c)
         at[kFeatNear + 6 * t + c] = kFeatNear + kNearRow[-kNearDy[t]] + (kNearDx[t] + 2) * 6 + c;
+    constexpr int kLossyPlace[kLossyTaps] = {0, 1, 3, 4, 2};  // of (0,0) (0,1) (1,0) (1,1) (1,-1)
+    for (int t = 0; t < kLossyTaps; ++t)
+      for (int c = 0; c < 3; ++c) at[kFeatLossy + 3 * t + c] = kFeatLossy + 3 * kLossyPlace[t] + c;
   }
 };
 inline const FeaturePlaces kFeatPlace;
@@ -106,18 +96,8 @@ inline const FeaturePlaces kFeatPlace;
 // The part of a pixel's feature vector that comes from decoded pixels (everything but x~ and the trunk), in kernel
 // order. pred0 = the linear stage's prediction for channel 0, in 1/16 level.
 inline void causal_features(const Kernels& kn, const PatchSamples& s, const PatchResiduals& r, int y, int x, int pred0,
-                            int16_t base[3], int16_t* f) {
-  const int16_t* p = s.at(y, x);
-  for (int c = 0; c < 3; ++c) base[c] = int16_t((p[-3 + c] + p[-s.stride + c] + 1) >> 1);
-  int16_t* taps = f + kFeatTaps;
-  kn.relative(p - 3 * s.stride - 9, base, 21, taps);
-  kn.relative(p - 2 * s.stride - 9, base, 21, taps + 21);
-  kn.relative(p - s.stride - 9, base, 15, taps + 42);
-  kn.relative(p - 9, base, 9, taps + 57);
-  const int16_t* e = r.at(y, x);
-  std::memcpy(f + kFeatNear, e - 2 * r.stride - 12, 30 * sizeof(int16_t));
-  std::memcpy(f + kFeatNear + 30, e - r.stride - 12, 24 * sizeof(int16_t));
-  std::memcpy(f + kFeatNear + 54, e - 12, 12 * sizeof(int16_t));
+                            int16_t base[4], int16_t* f) {
+  kn.causal(s.at(y, x), s.stride, r.at(y, x), r.stride, base, f);
   f[kFeatPred] = int16_t(clampi(4 * pred0 - 64 * base[0], -kActMax, kActMax));
 }
 
@@ -131,7 +111,7 @@ static_assert(kGreyLossy % 2 == 0 && kGreyFeatures % 2 == 0, "features are taken
 // Where feature i of the format's order stands with one channel.
 inline int grey_place(int i) {
   if (i >= kFeatTrunk) return kGreyTrunk + i - kFeatTrunk;
-  if (i >= kFeatLossy) return kGreyLossy + i - kFeatLossy;
+  if (i >= kFeatLossy) return kGreyLossy + kFeatPlace.at[i] - kFeatLossy;
   if (i == kFeatPred) return kGreyPred;
   const int at = kFeatPlace.at[i];
   if (at < kFeatNear) return at / 3;

@@ -11,6 +11,10 @@ namespace dlpr {
 
 inline int round_up(int v, int to) { return (v + to - 1) / to * to; }
 
+// Constants of Rescale.
+inline int32_t rounding(int shift) { return (1 << shift) >> 1; }
+inline int32_t rescale_add(int bias) { return 2048 + 4096 * bias; }
+
 // Activations [h][w][c] with a border of one zero pixel on every side.
 struct Map {
   int h = 0, w = 0, c = 0;
@@ -36,8 +40,7 @@ struct Layer {
   int in = 0, out = 0, padded = 0, k = 1, pairs = 0;
   bool shuffled = false;  // outputs reordered [2a+b][k] for shuffle2
   std::vector<int16_t> weight;
-  std::vector<int32_t> acc_bias, shift;
-  std::vector<int16_t> mult, bias;
+  std::vector<int32_t> start, shift, mult, add;  // Rescale
 
   Layer() = default;
   Layer(const RawLayer& r, bool shuffle2)
@@ -45,10 +48,11 @@ struct Layer {
     int row = r.k * r.in;  // inputs of one kernel row: [kx][channel]
     pairs = (row + 1) / 2;
     weight.assign(size_t(r.k) * pairs * padded * 2, 0);
-    acc_bias.assign(padded, 0), shift.assign(padded, 0), mult.assign(padded, 0), bias.assign(padded, 0);
+    start.assign(padded, 0), shift.assign(padded, 0), mult.assign(padded, 0), add.assign(padded, 0);
     for (int o = 0; o < out; ++o) {
       int to = shuffle2 ? (o & 3) * (out / 4) + o / 4 : o;
-      acc_bias[to] = r.acc_bias[o], shift[to] = r.shift[o], mult[to] = r.mult[o], bias[to] = r.bias[o];
+      shift[to] = r.shift[o], start[to] = r.acc_bias[o] + rounding(r.shift[o]);
+      mult[to] = r.mult[o], add[to] = rescale_add(r.bias[o]);
       for (int ky = 0; ky < r.k; ++ky)
         for (int kx = 0; kx < r.k; ++kx)
           for (int c = 0; c < r.in; ++c) {
@@ -67,17 +71,19 @@ enum class Act { none, leaky, add_leaky };
 inline void apply(const Kernels& kn, const Layer& l, const Map& in, int stride, Act act, Map& out) {
   int oh = in.h / stride, ow = in.w / stride, oc = l.shuffled ? l.out / 4 : l.out;
   out = l.shuffled ? Map(2 * oh, 2 * ow, oc) : Map(oh, ow, oc);
-  std::vector<int32_t> acc(size_t(ow) * l.padded);
-  std::vector<int16_t> row(size_t(ow) * l.padded + 32);
   const int lead = l.k / 2;
+  const ptrdiff_t pitch = ptrdiff_t(in.w + 2) * in.c;
+  const Rescale q = {l.start.data(), l.shift.data(), l.mult.data(), l.add.data(), kActMax, act != Act::none};
+  // Rows of the output are written where they belong, if no channels are padded and none move.
+  const bool direct = !l.shuffled && l.padded == oc;
+  std::vector<int16_t> row(direct ? 0 : size_t(ow) * l.padded);
   for (int y = 0; y < oh; ++y) {
-    for (int ky = 0; ky < l.k; ++ky) {
-      const int16_t *row_in = in.at(y * stride + ky - lead, -lead), *w = &l.weight[size_t(ky) * l.pairs * l.padded * 2];
-      if (ky == 0) kn.dense(row_in, stride * in.c, ow, w, l.pairs, l.padded, l.acc_bias.data(), acc.data());
-      else kn.dense_add(row_in, stride * in.c, ow, w, l.pairs, l.padded, acc.data());
+    const LayerInput rows = {in.at(y * stride - lead, -lead), stride * in.c, ow, l.k, pitch, l.pairs};
+    if (direct) {
+      kn.layer(rows, l.weight.data(), l.padded, q, act == Act::add_leaky ? in.at(y, 0) : nullptr, out.at(y, 0));
+      continue;
     }
-    kn.requant(acc.data(), ow, l.padded, l.shift.data(), l.mult.data(), l.bias.data(), 2047, row.data());
-    if (act != Act::none) kn.leaky(row.data(), ow * l.padded, row.data());
+    kn.layer(rows, l.weight.data(), l.padded, q, nullptr, row.data());
     for (int x = 0; x < ow; ++x) {
       const int16_t* r = &row[size_t(x) * l.padded];
       if (l.shuffled) {
@@ -87,8 +93,8 @@ inline void apply(const Kernels& kn, const Layer& l, const Map& in, int stride, 
         int16_t* o = out.at(y, x);
         const int16_t* i = in.at(y, x);
         for (int c = 0; c < oc; ++c) {
-          int v = i[c] + r[c];
-          o[c] = int16_t(v > 2047 ? 2047 : v < -2047 ? -2047 : v);
+          const int v = i[c] + r[c];
+          o[c] = int16_t(v > kActMax ? kActMax : v < -kActMax ? -kActMax : v);
         }
       } else {
         std::memcpy(out.at(y, x), r, sizeof(int16_t) * oc);

@@ -30,6 +30,15 @@ inline void copy_first_channel(Map& x_tilde) {
     }
 }
 
+// Repeat the edges of the chunk in the pixels around it: features look there.
+inline void extend_edges(Map& x_tilde, int H, int W) {
+  const auto copy = [&](int y, int x, int from_y, int from_x) {
+    std::memcpy(x_tilde.at(y, x), x_tilde.at(from_y, from_x), 3 * sizeof(int16_t));
+  };
+  for (int y = 0; y < H; ++y) copy(y, -1, y, 0), copy(y, W, y, W - 1);
+  for (int x = -1; x <= W; ++x) copy(H, x, H - 1, x);
+}
+
 // mu (1/16) and scale index of every latent: [4GH][4GW][2N]
 inline void hyper_synthesis(const Kernels& kn, const Model& m, const Map& z_hat, Map& out) {
   Map t, u;

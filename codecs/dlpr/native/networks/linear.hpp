@@ -25,13 +25,6 @@ struct LinearStage {
   int phase(int y, int x) const { return classes == 1 ? 0 : classes == 2 ? (x & 1) : ((y & 1) * 2 + (x & 1)); }
 };
 
-// A predictor laid out for the kernels: coefficients in the order of the samples in memory, constants in one sum.
-struct WindowPredictor {
-  int shift = 4;
-  int32_t constant = 0;
-  int16_t previous[3] = {0, 0, 0};
-  int16_t window[96] = {0};
-};
 struct WindowStage {
   WindowPredictor p[kMaxClasses][3];
   void set(const LinearStage& ls) {
@@ -53,17 +46,19 @@ struct WindowStage {
   }
 };
 
-// Prediction in 1/16 level of channel c at p, a sample position in a patch whose channels before c are already there.
-inline int predict(const Kernels& kn, const WindowPredictor& q, const PatchSamples& s, const int16_t* p, int c) {
-  int32_t acc = q.constant + kn.window(p, s.stride, q.window);
-  for (int k = 0; k < c; ++k) acc += q.previous[k] * p[k];
-  return clampi((acc >> q.shift) + 128 * 16, kPredMin, kPredMax);
+// Predictions in 1/16 level of a pixel whose samples are known.
+inline void predict(const Kernels& kn, const WindowPredictor* q, const PatchSamples& s, const int16_t* p, int pred[3]) {
+  int32_t sums[3];
+  kn.windows(p, s.stride, q, sums);
+  for (int c = 0; c < 3; ++c) {
+    for (int k = 0; k < c; ++k) sums[c] += q[c].previous[k] * p[k];
+    pred[c] = finish_prediction(sums[c], q[c].shift);
+  }
 }
 
 // ---- encoder side: moments, solution, choice of size (free of the format's promise, but deterministic) ----
 
-constexpr int kMomentCols =
-    72;  // 66 taps (position-major, channels 0 1 2), pixel's channels 0 1 2, constant 1, 2 unused
+constexpr int kMomentCols = 72;  // 66 taps in the order of kFeatPlace, pixel's channels 0 1 2, constant 1, 2 unused
 struct Moments {
   int64_t n[kMaxClasses] = {0, 0, 0, 0};
   std::vector<int64_t> g = std::vector<int64_t>(size_t(kMaxClasses) * kMomentCols * kMomentCols, 0);
@@ -86,10 +81,10 @@ inline void add_moments(Moments& m, const PatchSamples& s, const Kernels& k) {
       for (int x = par; x < s.w; x += 2) {
         int16_t* z = rows.data() + fill * kMomentCols;
         const int16_t* p = s.at(y, x);
-        for (int t = 0; t < kTaps; ++t) {
-          const int16_t* a = p + kTapDy[t] * s.stride + kTapDx[t] * 3;
-          for (int c = 0; c < 3; ++c) z[3 * t + c] = int16_t(a[c] - 128);
-        }
+        const int16_t* from = p - 3 * s.stride - 9;
+        for (int i = 0; i < 21; ++i) z[i] = int16_t(from[i] - 128), z[21 + i] = int16_t(from[s.stride + i] - 128);
+        for (int i = 0; i < 15; ++i) z[42 + i] = int16_t(from[2 * s.stride + i] - 128);
+        for (int i = 0; i < 9; ++i) z[57 + i] = int16_t(from[3 * s.stride + i] - 128);
         for (int c = 0; c < 3; ++c) z[66 + c] = int16_t(p[c] - 128);
         z[69] = 1, z[70] = 0, z[71] = 0;
         m.n[cls]++;
@@ -111,7 +106,7 @@ constexpr int kBiasCol = 69;
 inline int moment_col(int c, int i) {
   if (i < c) return kTapValues + i;
   int j = i - c;
-  return j / 3 * 3 + kTapChannel[c][j % 3];
+  return kFeatPlace.at[kFeatTaps + j / 3 * 3 + kTapChannel[c][j % 3]];
 }
 
 struct FitOptions {

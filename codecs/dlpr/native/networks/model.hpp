@@ -2,7 +2,6 @@
 #pragma once
 #include "networks/geometry.hpp"
 #include "networks/layers.hpp"
-#include "networks/mixture.hpp"
 #include "networks/rans.hpp"
 #include <array>
 #include <functional>
@@ -26,8 +25,8 @@ struct Profile {
 
 // Multipliers and biases of every conditioned layer for one bank entry (and tau class).
 struct Conditioning {
-  std::vector<std::vector<int16_t>> mult, bias;      // [layer][channel padded]
-  std::array<int16_t, 16> grey_mult{}, grey_bias{};  // of the outputs that one channel needs
+  std::vector<std::vector<int32_t>> mult, add;      // [layer][channel padded], as Rescale has them
+  std::array<int32_t, 16> grey_mult{}, grey_add{};  // of the outputs that one channel needs
 };
 
 // Per-pixel network: first layer (masked context, x~, u head by pixel parity), hidden layers, output.
@@ -35,7 +34,7 @@ struct PixelNet {
   int hidden = 0, blocks = 0, padded = 0;
   static constexpr int kPairs = kFeatures / 2;
   std::array<std::vector<int16_t>, 4> first;  // by pixel parity 2 (y & 1) + (x & 1): [pair][padded][2]
-  std::vector<int32_t> position;              // [8][8][padded]
+  std::vector<int32_t> position;              // [8][8][padded], with the rounding of first_shift
   std::vector<int32_t> first_shift;
   std::vector<Layer> layers;  // hidden.0 .. hidden.blocks, out
   std::vector<Conditioning> bank;
@@ -43,14 +42,14 @@ struct PixelNet {
   static constexpr int kGreyPairs = kGreyFeatures / 2, kGreyOutputs = 3 * kK;
   std::array<std::vector<int16_t>, 4> grey_first;
   std::vector<int16_t> grey_out;
-  std::array<int32_t, 16> grey_out_acc{}, grey_out_shift{};
+  std::array<int32_t, 16> grey_out_start{}, grey_out_shift{};
   static constexpr int grey_output(int i) { return (i < kK ? kMean : i < 2 * kK ? kLogScale : kLogit) + i % kK; }
 
   PixelNet() = default;
   PixelNet(const TensorSource& t, const std::string& name, const Profile& p, int tau_class);
-  // o[n][80] for n rows of features that all have one parity and position
-  void run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* scratch, int32_t* acc,
-           int16_t* out, bool grey = false) const;
+  // o[n][80] for n rows of sums of the first layer; scratch [3 n][padded]
+  void run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* scratch, int16_t* out,
+           bool grey = false) const;
 };
 
 inline RawLayer raw_layer(const TensorSource& t, const std::string& n) {
@@ -89,9 +88,9 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   }
   const int32_t* pos = static_cast<const int32_t*>(t(name + ".position").data);
   position.assign(size_t(64) * padded, 0);
-  for (int i = 0; i < 64; ++i)
-    for (int o = 0; o < hidden; ++o) position[size_t(i) * padded + o] = pos[i * hidden + o];
   const uint8_t* fs = static_cast<const uint8_t*>(t(name + ".first.shift").data);
+  for (int i = 0; i < 64; ++i)
+    for (int o = 0; o < hidden; ++o) position[size_t(i) * padded + o] = pos[i * hidden + o] + rounding(fs[o]);
   first_shift.assign(padded, 0);
   for (int o = 0; o < hidden; ++o) first_shift[o] = fs[o];
   const int n = blocks + 2;  // conditioned layers before the output
@@ -113,7 +112,7 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   grey_out.assign(size_t(last.pairs) * 16 * 2, 0);
   for (int i = 0; i < kGreyOutputs; ++i) {
     const int o = grey_output(i);
-    grey_out_acc[i] = last.acc_bias[o], grey_out_shift[i] = last.shift[o];
+    grey_out_start[i] = last.start[o], grey_out_shift[i] = last.shift[o];
     for (int k = 0; k < last.pairs; ++k)
       for (int j = 0; j < 2; ++j)
         grey_out[(size_t(k) * 16 + i) * 2 + j] = last.weight[(size_t(k) * last.padded + o) * 2 + j];
@@ -128,12 +127,12 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
   for (int k = 0; k < p.bank; ++k) {
     Conditioning& c = bank[k];
     auto combine = [&](const int16_t* m0, const int16_t* b0, const int16_t* m1, const int16_t* b1, int count) {
-      std::vector<int16_t> m(round_up(count, 16), 0), b(m.size(), 0);
+      std::vector<int32_t> m(round_up(count, 16), 0), b(m.size(), 0);
       for (int o = 0; o < count; ++o) {
         m[o] = m1 ? sat16((m0[o] * m1[o] + 2048) >> 12) : m0[o];
-        b[o] = m1 ? sat16(((b0[o] * m1[o] + 2048) >> 12) + b1[o]) : b0[o];
+        b[o] = rescale_add(m1 ? sat16(((b0[o] * m1[o] + 2048) >> 12) + b1[o]) : b0[o]);
       }
-      c.mult.push_back(std::move(m)), c.bias.push_back(std::move(b));
+      c.mult.push_back(std::move(m)), c.add.push_back(std::move(b));
     };
     for (int i = 0; i < n; ++i) {
       size_t at = (size_t(k) * n + i) * hidden, ta = sq ? (size_t(tau_class) * n + i) * hidden : 0;
@@ -142,32 +141,34 @@ inline PixelNet::PixelNet(const TensorSource& t, const std::string& name, const 
     size_t at = size_t(k) * kNetOutputs, ta = sq ? size_t(tau_class) * kNetOutputs : 0;
     combine(om + at, ob + at, sq ? tom + ta : nullptr, sq ? tob + ta : nullptr, kNetOutputs);
     for (int i = 0; i < kGreyOutputs; ++i)
-      c.grey_mult[i] = c.mult.back()[grey_output(i)], c.grey_bias[i] = c.bias.back()[grey_output(i)];
+      c.grey_mult[i] = c.mult.back()[grey_output(i)], c.grey_add[i] = c.add.back()[grey_output(i)];
   }
 }
 
 inline void PixelNet::run(const Kernels& kn, const Conditioning& c, int n, const int32_t* acc_first, int16_t* s,
-                          int32_t* acc, int16_t* out, bool grey) const {
-  int16_t *h = s, *t = s + size_t(n) * padded;
-  kn.requant(acc_first, n, padded, first_shift.data(), c.mult[0].data(), c.bias[0].data(), kActMax, h);
-  kn.leaky(h, n * padded, t);
+                          int16_t* out, bool grey) const {
+  int16_t *h = s, *t = h + size_t(n) * padded, *u = t + size_t(n) * padded;
+  kn.rescale(acc_first, n, padded, {nullptr, first_shift.data(), c.mult[0].data(), c.add[0].data(), kActMax, false}, h,
+             t);
   for (int i = 0; i <= blocks; ++i) {
     const Layer& l = layers[i];
-    if (i == blocks) kn.add_clamp(t, h, n * padded);
-    kn.dense(t, padded, n, l.weight.data(), padded / 2, padded, l.acc_bias.data(), acc);
-    kn.requant(acc, n, padded, l.shift.data(), c.mult[i + 1].data(), c.bias[i + 1].data(), kActMax, t);
-    kn.leaky(t, n * padded, t);
+    kn.layer({t, padded, n, 1, 0, padded / 2}, l.weight.data(), padded,
+             {l.start.data(), l.shift.data(), c.mult[i + 1].data(), c.add[i + 1].data(), kActMax, true},
+             i == blocks - 1 ? h : nullptr, u);
+    std::swap(t, u);
   }
   const Layer& l = layers[blocks + 1];
   if (grey) {
-    kn.dense(t, padded, n, grey_out.data(), l.pairs, 16, grey_out_acc.data(), acc);
-    kn.requant(acc, n, 16, grey_out_shift.data(), c.grey_mult.data(), c.grey_bias.data(), 8191, h);
+    kn.layer({t, padded, n, 1, 0, l.pairs}, grey_out.data(), 16,
+             {grey_out_start.data(), grey_out_shift.data(), c.grey_mult.data(), c.grey_add.data(), kOutMax, false},
+             nullptr, h);
     for (int i = 0; i < n; ++i)
       for (int k = 0; k < kGreyOutputs; ++k) out[size_t(i) * kOutPadded + grey_output(k)] = h[16 * i + k];
     return;
   }
-  kn.dense(t, padded, n, l.weight.data(), padded / 2, kOutPadded, l.acc_bias.data(), acc);
-  kn.requant(acc, n, kOutPadded, l.shift.data(), c.mult[blocks + 2].data(), c.bias[blocks + 2].data(), 8191, out);
+  kn.layer({t, padded, n, 1, 0, l.pairs}, l.weight.data(), kOutPadded,
+           {l.start.data(), l.shift.data(), c.mult[blocks + 2].data(), c.add[blocks + 2].data(), kOutMax, false},
+           nullptr, out);
 }
 
 struct Model {
@@ -186,9 +187,10 @@ struct Model {
   Model(const TensorSource& t, const Profile& p) : profile(p) {
     auto get = [&](const char* n) { return t(n).data; };
     tables.log = static_cast<const int16_t*>(get("table.log"));
-    tables.logistic = static_cast<const uint32_t*>(get("table.logistic"));
-    tables.scale_mant = static_cast<const int32_t*>(get("table.scale_mant"));
-    tables.scale_shift = static_cast<const int32_t*>(get("table.scale_shift"));
+    tables.logistic = static_cast<const int32_t*>(get("table.logistic"));
+    const int32_t* mant = static_cast<const int32_t*>(get("table.scale_mant"));
+    const int32_t* shift = static_cast<const int32_t*>(get("table.scale_shift"));
+    for (int i = 0; i < 321; ++i) tables.scale[i] = mant[i] | shift[i] << 16;
     for (int i = 0; i < 512; ++i) tables.exp[i] = static_cast<const uint16_t*>(get("table.exp"))[i];
     gauss_range = static_cast<const int32_t*>(get("gauss.range"));
     gauss_offset = static_cast<const int32_t*>(get("gauss.offset"));

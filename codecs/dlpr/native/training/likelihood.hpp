@@ -1,5 +1,5 @@
 // Training only: code length of samples under the logistic mixture, with its gradient, in one pass over the parameters.
-// Float; the exact integer mixture is in mixture.hpp.
+// Float; the exact integer mixture is in networks/kernels_mixture.inl.
 #pragma once
 #include <cmath>
 #include <cstdint>
