@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS
+from dlpr.modes.j2k.reach import Interval, bands_behind
 
 __all__ = [
     "MAX_BANDS",
     "MAX_BLOCKS",
     "MAX_LEVELS",
+    "MAX_MARGIN",
     "MAX_PLANES",
     "MAX_TILES",
     "BandPlace",
@@ -39,6 +41,10 @@ MAX_BLOCKS = 1 << 22
 
 MAX_BANDS = 1 << 17
 """Largest number of bands of all tiles."""
+
+
+MAX_MARGIN = 1023
+"""Largest number of rows or columns of an image before or behind its window."""
 
 
 class Wavelet(IntEnum):
@@ -78,6 +84,9 @@ class Component:
         Guard bits, 0..7.
     causal : bool
         Contexts do not look into the next stripe of four rows (decides what a cut significance pass holds).
+    points : int
+        Number of resolutions, from the lowest, whose coefficients stand for themselves times the step; those of the
+        others for the middle of what is open, as decoders have it. Only of a window.
     """
 
     sampling: tuple[int, int]
@@ -86,6 +95,7 @@ class Component:
     steps: tuple[tuple[int, int], ...]
     guard: int
     causal: bool = False
+    points: int = 0
 
     @property
     def levels(self) -> int:
@@ -115,6 +125,8 @@ class BandPlace:
     """Bit planes of a coefficient (M_b): guard bits + exponent - 1; the block has `planes` less its missing ones."""
     exponent: int
     mantissa: int
+    near: tuple[int, int, int, int]
+    """Top, left, bottom, right of what reaches the window, in the band's array; all of it without a window."""
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -130,15 +142,37 @@ class BandPlace:
         columns = ((self.right - 1) >> self.block_width) - (self.left >> self.block_width) + 1
         return rows, columns
 
-    def block(self, row: int, column: int) -> tuple[slice, slice]:
-        """Rows and columns of the band's array that a code block covers."""
+    def block_edges(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of a code block in the band's array."""
         y0 = ((self.top >> self.block_height) + row) << self.block_height
         x0 = ((self.left >> self.block_width) + column) << self.block_width
         y1, x1 = y0 + (1 << self.block_height), x0 + (1 << self.block_width)
         return (
-            slice(max(y0, self.top) - self.top, min(y1, self.bottom) - self.top),
-            slice(max(x0, self.left) - self.left, min(x1, self.right) - self.left),
+            max(y0, self.top) - self.top,
+            max(x0, self.left) - self.left,
+            min(y1, self.bottom) - self.top,
+            min(x1, self.right) - self.left,
         )
+
+    def block(self, row: int, column: int) -> tuple[slice, slice]:
+        """Rows and columns of the band's array that a code block covers, of those that reach the window.
+
+        Slices of no rows or no columns where it does not reach it.
+        """
+        edges = self.block_edges(row, column)
+        top, left = (max(edge, near) for edge, near in zip(edges[:2], self.near[:2], strict=True))
+        bottom, right = (min(edge, near) for edge, near in zip(edges[2:], self.near[2:], strict=True))
+        return slice(top, max(bottom, top)), slice(left, max(right, left))
+
+    @cached_property
+    def reaching(self) -> tuple[tuple[int, int], ...]:
+        """Row and column of the code blocks that reach the window, by rows."""
+        out = []
+        for row, column in np.ndindex(*self.grid):
+            rows, columns = self.block(row, column)
+            if rows.stop > rows.start and columns.stop > columns.start:
+                out.append((row, column))
+        return tuple(out)
 
 
 @dataclass(frozen=True)
@@ -157,6 +191,9 @@ class Fields:
         The three components went through RCT or ICT, whichever goes with their wavelet.
     colour : Colour
         What they are after that.
+    window : tuple of int, optional
+        Top, left, bottom, right of the pixels that are kept, on the reference grid; all of the area without. At most
+        `MAX_MARGIN` rows and columns of the area lie outside on each side.
 
     Raises
     ------
@@ -176,6 +213,7 @@ class Fields:
     components: tuple[Component, ...]
     transform: bool
     colour: Colour
+    window: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no image."""
@@ -202,10 +240,18 @@ class Fields:
             _refuse("a first component with less than all samples")
         if self.transform and len({(c.sampling, c.wavelet) for c in self.components}) != 1:
             _refuse("a component transform over components of different kinds")
+        self._check_window(self.window or self.area)
         if self.tile_rows * self.tile_columns * sum(3 * c.levels + 1 for c in self.components) > MAX_BANDS:
             _refuse("more bands than the codec takes")
         if sum(_blocks(self, c) for c in self.components) > MAX_BLOCKS:
             _refuse("more code blocks than the codec takes")
+
+    def _check_window(self, window: tuple[int, int, int, int]) -> None:
+        """Check where the window lies in the area."""
+        (top, left, bottom, right), (first, beside, behind, end) = self.area, window
+        inside = top <= first < behind <= bottom and left <= beside < end <= right
+        if not inside or max(first - top, beside - left, bottom - behind, right - end) > MAX_MARGIN:
+            _refuse(f"a window {window} of an image area of {self.area}")
 
     def _check(self, component: Component) -> None:
         """Check a component."""
@@ -221,16 +267,23 @@ class Fields:
             _refuse("a quantiser out of range")
         if component.wavelet is Wavelet.REVERSIBLE and any(m for _, m in component.steps):
             _refuse("steps with the reversible wavelet")
+        if not 0 <= component.points <= (levels + 1 if self.window else 0):
+            _refuse(f"{component.points} resolutions of points")
+
+    @property
+    def kept(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of the pixels on the reference grid."""
+        return self.window or self.area
 
     @property
     def height(self) -> int:
         """Rows of the pixels."""
-        return self.area[2] - self.area[0]
+        return self.kept[2] - self.kept[0]
 
     @property
     def width(self) -> int:
         """Columns of the pixels."""
-        return self.area[3] - self.area[1]
+        return self.kept[3] - self.kept[1]
 
     @property
     def tile_rows(self) -> int:
@@ -278,6 +331,7 @@ class Fields:
         """Bands of one component of one tile."""
         component = self.components[number]
         edges = self.tile_component(tile, number)
+        rows, columns = self._reaching(tile, number) if self.window else ([], [])
         out: list[BandPlace] = []
         for resolution in range(component.levels + 1):
             depth = component.levels - max(resolution - 1, 0)
@@ -290,14 +344,37 @@ class Fields:
                     for edge, high in zip(edges, (down, across, down, across), strict=True)
                 )
                 exponent, mantissa = component.steps[place]
+                near = 0, 0, bottom - top, right - left
+                if self.window:
+                    at = min(component.levels - resolution, len(rows) - 1)
+                    (y0, y1), (x0, x1) = rows[at][down], columns[at][across]
+                    near = max(y0 - top, 0), max(x0 - left, 0), max(y1 - top, 0), max(x1 - left, 0)
                 out.append(
                     BandPlace(
                         *(tile, number, resolution, orientation, top, left, bottom, right),
                         *component.blocks[resolution],
                         max(component.guard + exponent - 1, 0),
                         *(exponent, mantissa),
+                        near,
                     )
                 )
+        return out
+
+    def _reaching(self, tile: int, number: int) -> list[list[tuple[Interval, Interval]]]:
+        """Rows and columns of low and high bands of a component of a tile that reach the window."""
+        component = self.components[number]
+        reversible = component.wavelet is Wavelet.REVERSIBLE
+        edges, tile_edges = self.tile_component(tile, number), self.tile_edges(tile)
+        out = []
+        for axis in (0, 1):
+            start, stop = edges[axis], edges[axis + 2]
+            first, end = max(tile_edges[axis], self.kept[axis]), min(tile_edges[axis + 2], self.kept[axis + 2])
+            kept = (0, 0)
+            if first < end and start < stop:
+                sampling = component.sampling[axis]
+                at, last = (min(max(edge // sampling, start), stop - 1) for edge in (first, end - 1))
+                kept = at, last + 1
+            out.append(bands_behind(kept, (start, stop), component.levels, reversible))
         return out
 
 
@@ -307,8 +384,8 @@ def _blocks(fields: Fields, component: Component) -> int:
     total = 0
     for resolution, (block_height, block_width) in enumerate(component.blocks):
         down, halved = component.levels - resolution, int(resolution > 0)
-        rows = -(-(fields.height // v + 1) // (1 << down)) >> (block_height + halved)
-        columns = -(-(fields.width // h + 1) // (1 << down)) >> (block_width + halved)
+        rows = -(-((fields.area[2] - fields.area[0]) // v + 1) // (1 << down)) >> (block_height + halved)
+        columns = -(-((fields.area[3] - fields.area[1]) // h + 1) // (1 << down)) >> (block_width + halved)
         total += (3 if halved else 1) * (rows + 2 * fields.tile_rows) * (columns + 2 * fields.tile_columns)
     return total
 

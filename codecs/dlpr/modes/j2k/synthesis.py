@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dlpr.modes.j2k.fields import BandPlace, Colour, Fields, Wavelet
+from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 
 __all__ = ["FRACTION", "native_fields", "synthesise", "synthesise_reference"]
@@ -51,15 +51,16 @@ def synthesise(image: J2kImage) -> U8:
 def native_fields(fields: Fields) -> tuple[object, ...]:
     """Return fields as the native code takes them."""
     components = tuple(
-        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal)) for c in fields.components
+        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal), c.points) for c in fields.components
     )
-    return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour)
+    return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour), fields.window
 
 
 def synthesise_reference(image: J2kImage) -> U8:
     """Compute what `synthesise` computes, in NumPy."""
     fields = image.fields
-    out: U8 = np.zeros((fields.height, fields.width, len(fields.components)), np.uint8)
+    (y, x, y1, x1), (kept_top, kept_left, kept_bottom, kept_right) = fields.area, fields.kept
+    out: U8 = np.zeros((y1 - y, x1 - x, len(fields.components)), np.uint8)
     for tile in range(fields.tile_rows * fields.tile_columns):
         planes = [_inverse_wavelet(image, tile, component) for component in range(len(fields.components))]
         if fields.transform:
@@ -79,6 +80,7 @@ def synthesise_reference(image: J2kImage) -> U8:
             rows = np.clip(np.arange(top, bottom) // v - y0, 0, plane.shape[0] - 1)
             columns = np.clip(np.arange(left, right) // h - x0, 0, plane.shape[1] - 1)
             window[..., number] = np.clip(plane + 128, 0, 255)[np.ix_(rows, columns)]
+    out = np.ascontiguousarray(out[kept_top - y : kept_bottom - y, kept_left - x : kept_right - x])
     return _to_rgb(out) if fields.colour is Colour.YCBCR else out
 
 
@@ -92,10 +94,16 @@ def _nearest(values: Ints, shift: int) -> Ints:
     return (values + (1 << (shift - 1)) - 1 + (values >> shift & 1)) >> shift
 
 
-def dequantise(band: BandPlace, wavelet: Wavelet, coefficients: Ints, lowest: Ints) -> Ints:
+def dequantise(band: BandPlace, component: Component, coefficients: Ints, lowest: Ints) -> Ints:
     """Middle of what is left open, times the step; 9/7: with `FRACTION` bits behind the point."""
-    magnitude = np.abs(coefficients)
-    twice = 2 * magnitude + (np.int64(1) << lowest)
+    wavelet = component.wavelet
+    top, left, bottom, right = band.near
+    inside = np.zeros(coefficients.shape, np.bool_)
+    inside[top:bottom, left:right] = True
+    magnitude = np.where(inside, np.abs(coefficients), 0)
+    twice = 2 * magnitude
+    if band.resolution >= component.points:
+        twice += np.int64(1) << lowest
     if wavelet is Wavelet.REVERSIBLE:
         value = twice >> 1
     else:
@@ -113,7 +121,7 @@ def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
         if (band.tile, band.component) != (tile, number):
             continue
         lowest = image.lowest_planes(index)
-        values = dequantise(band, component.wavelet, image.coefficients[index].astype(np.int64), lowest)
+        values = dequantise(band, component, image.coefficients[index].astype(np.int64), lowest)
         if band.orientation == 0:
             low = values
             continue

@@ -25,9 +25,14 @@ struct J2kDecoded {
   static J2kNumbers allot(void* self, const J2kFields& f) {
     J2kDecoded& d = *static_cast<J2kDecoded*>(self);
     size_t blocks = 0;
-    for (const J2kBand& b : j2k_bands(f)) blocks += b.blocks();
+    int64_t coded = 0;
+    for (const J2kBand& b : j2k_bands(f)) {
+      blocks += b.blocks();
+      for (int row = 0, y0, x0, y1, x1; row < b.grid_rows; ++row)
+        for (int col = 0; col < b.grid_cols; ++col) coded += b.block(row, col, &y0, &x0, &y1, &x1);
+    }
     // a block has a bit at least, and no bit costs less than 1/1500
-    if (blocks / 8192 > d.size || blocks > size_t(kJ2kMaxBlocks)) return {nullptr, nullptr, nullptr};
+    if (size_t(coded) / 8192 > d.size || blocks > size_t(kJ2kMaxBlocks)) return {nullptr, nullptr, nullptr};
     d.image.allot(f);
     for (size_t i = 0; i < d.image.bands.size(); ++i) {
       d.q.push_back(d.image.q[i].get());
@@ -49,8 +54,10 @@ inline void j2k_coding_order(uint8_t* pixels, size_t samples, int components) {
     for (size_t i = 0; i < samples; i += 3) std::swap(pixels[i], pixels[i + 1]);
 }
 
-inline ResidualArea j2k_area(const J2kFields& f) { return {f.height(), f.width(), f.components, 0, 0}; }
-inline size_t j2k_samples(const J2kFields& f) { return size_t(f.height()) * size_t(f.width()) * size_t(f.components); }
+inline ResidualArea j2k_area(const J2kFields& f) { return {f.kept_height(), f.kept_width(), f.components, 0, 0}; }
+inline size_t j2k_samples(const J2kFields& f) {
+  return size_t(f.kept_height()) * size_t(f.kept_width()) * size_t(f.components);
+}
 
 struct J2kDecodeJob {
   J2kFields f;

@@ -159,16 +159,16 @@ class Synthesis {
 
 // Value of a coefficient: the middle of what its decoded planes leave open, times the step. Factor and shift of a band.
 struct Dequantiser {
-  bool reversible;
+  bool reversible, point;
   int64_t factor;
   int shift;  // to the right, or to the left where negative
-  explicit Dequantiser(const J2kBand& b, bool reversible_) : reversible(reversible_) {
+  Dequantiser(const J2kBand& b, const J2kComponent& c) : reversible(c.reversible), point(b.resolution < c.points) {
     factor = 2048 + b.mantissa;
     shift = 12 + b.exponent - 8 - kJ2kFraction;
   }
   int32_t operator()(int32_t q, int lowest) const {
     if (!q) return 0;
-    const int64_t m = q < 0 ? -int64_t(q) : q, twice = 2 * m + (int64_t(1) << lowest);
+    const int64_t m = q < 0 ? -int64_t(q) : q, twice = 2 * m + (point ? 0 : int64_t(1) << lowest);
     int64_t v;
     if (reversible) v = twice >> 1;
     else if (shift > 0) v = (twice * factor + (int64_t(1) << (shift - 1))) >> shift;
@@ -178,14 +178,14 @@ struct Dequantiser {
 };
 
 // Coefficients of a band to values at `out`.
-inline void j2k_dequantise(const J2kBand& band, bool reversible, const int32_t* q, const uint8_t* passes,
+inline void j2k_dequantise(const J2kBand& band, const J2kComponent& component, const int32_t* q, const uint8_t* passes,
                            const uint8_t* missing, int32_t* out, size_t stride) {
-  const Dequantiser value(band, reversible);
+  const Dequantiser value(band, component);
   for (int row = 0, n = 0; row < band.grid_rows; ++row)
     for (int col = 0; col < band.grid_cols; ++col, ++n) {
       if (!passes[n]) continue;
       int top, left, bottom, right;
-      band.block(row, col, &top, &left, &bottom, &right);
+      if (!band.block(row, col, &top, &left, &bottom, &right)) continue;
       const int complete = (passes[n] - 1) / 3, more = (passes[n] - 1) % 3;
       const int lowest = band.planes - missing[n] - 1 - complete;
       const int known = lowest - (more == 2);
@@ -241,16 +241,20 @@ inline void j2k_ycbcr(uint8_t* p) {
   p[2] = clip(y + ((116130 * cb + 32768) >> 16));
 }
 
-// Pixels uint8 [height, width, components]. Arrays in the order of `bands`.
+// Pixels uint8 [height, width, components] of the window. Arrays in the order of `bands`.
 inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands, const int32_t* const* q,
                            const uint8_t* const* passes, const uint8_t* const* missing, uint8_t* pixels) {
   const int tiles = f.tile_rows() * f.tile_cols(), each = j2k_tile_bands(f);
   std::vector<int32_t> plane[3];
   std::vector<uint8_t> samples[3];
   Synthesis synthesis;
-  const size_t pixel = size_t(f.components), line = size_t(f.width()) * pixel;
+  const J2kRect kept = f.kept();
+  const size_t pixel = size_t(f.components), line = size_t(f.kept_width()) * pixel;
   for (int t = 0; t < tiles; ++t) {
     const J2kRect tile = j2k_tile(f, t);
+    const J2kRect seen{std::max(tile.y0, kept.y0), std::max(tile.x0, kept.x0), std::min(tile.y1, kept.y1),
+                       std::min(tile.x1, kept.x1)};
+    if (seen.empty()) continue;
     J2kRect area[3];
     const int32_t* in[3] = {};
     uint8_t* out[3] = {};
@@ -269,7 +273,7 @@ inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands
           const J2kBand& b = bands[at];
           if (!b.blocks()) continue;
           const size_t y = b.orientation >> 1 ? low.y1 - low.y0 : 0, x = b.orientation & 1 ? low.x1 - low.x0 : 0;
-          j2k_dequantise(b, c.reversible, q[at], passes[at], missing[at], plane[k].data() + y * cols + x, size_t(cols));
+          j2k_dequantise(b, c, q[at], passes[at], missing[at], plane[k].data() + y * cols + x, size_t(cols));
         }
         if (r) synthesis.step(plane[k].data(), size_t(cols), low, full, c.reversible);
       }
@@ -281,22 +285,23 @@ inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands
       const int cols = area[k].x1 - area[k].x0, rows = area[k].y1 - area[k].y0;
       if (cols < 1 || rows < 1) continue;
       // Where a component has fewer samples, each stands for those behind it.
-      for (int y = tile.y0; y < tile.y1; ++y) {
+      for (int y = seen.y0; y < seen.y1; ++y) {
         const int row = std::max(0, std::min(y / c.sv - area[k].y0, rows - 1));
-        uint8_t* to = pixels + size_t(y - f.top) * line + size_t(tile.x0 - f.left) * pixel + size_t(k);
+        uint8_t* to = pixels + size_t(y - kept.y0) * line + size_t(seen.x0 - kept.x0) * pixel + size_t(k);
         const uint8_t* from = samples[k].data() + size_t(row) * cols;
         if (c.sh == 1) {
-          for (int x = 0; x < cols; ++x) to[size_t(x) * pixel] = from[x];
+          from += seen.x0 - tile.x0;
+          for (int x = 0; x < seen.x1 - seen.x0; ++x) to[size_t(x) * pixel] = from[x];
         } else {
-          for (int x = tile.x0; x < tile.x1; ++x)
-            to[size_t(x - tile.x0) * pixel] = from[std::max(0, std::min(x / c.sh - area[k].x0, cols - 1))];
+          for (int x = seen.x0; x < seen.x1; ++x)
+            to[size_t(x - seen.x0) * pixel] = from[std::max(0, std::min(x / c.sh - area[k].x0, cols - 1))];
         }
       }
     }
     if (f.colour)
-      for (int y = tile.y0; y < tile.y1; ++y)
-        for (int x = tile.x0; x < tile.x1; ++x)
-          j2k_ycbcr(pixels + size_t(y - f.top) * line + size_t(x - f.left) * pixel);
+      for (int y = seen.y0; y < seen.y1; ++y)
+        for (int x = seen.x0; x < seen.x1; ++x)
+          j2k_ycbcr(pixels + size_t(y - kept.y0) * line + size_t(x - kept.x0) * pixel);
   }
 }
 
