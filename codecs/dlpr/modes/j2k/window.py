@@ -7,7 +7,8 @@
     a whole J2kImage and a place in it       --window_of-----> the same, cut out
 
 Tiles' true edges are kept, for there the wavelet starts anew. Where a tile goes on, the area ends so far from the
-window that nothing behind matters: 109 samples with five decompositions, and one coefficient of each band more.
+window that nothing behind matters: 109 samples with five decompositions, and one coefficient of each band more. Rows
+of a tile that no stripe could end at go on to its edge.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def _axis(chunk: Interval, components: Sequence[Component], axis: int, tiles: In
     first, last = (begin - start) // size, (end - 1 - start) // size
     margin = min(sampling * (farthest(depth) + (1 << depth) + 1), MAX_MARGIN)
     low, high = begin - margin, end + margin
-    if axis == 0:  # stripes are counted from the area's first row
-        aligned = low - low % (_STRIPE * sampling << depth)
+    if axis == 0:  # stripes are counted from the tile's first row
+        unit = _STRIPE * sampling << depth
+        aligned = start + first * size if (start + first * size) % unit else low - low % unit
         low = aligned if begin - aligned <= MAX_MARGIN else low
     low, high = max(low, start + first * size, whole[0]), min(high, start + (last + 1) * size, whole[1])
     tile = start + first * size, size
