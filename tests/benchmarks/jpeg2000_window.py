@@ -2,9 +2,9 @@
 
     python tests/benchmarks/jpeg2000_window.py IMAGES... [--rates 1.0 1.7 3.0] [--tiles 256 240 0] [--side 256]
 
-The middle 768 x 768 px of each image through OpenJPEG (5 decompositions, 9/7, ICT, blocks of 64 x 64, one layer, the rate
-in bits for each pixel) in tiles of each size (0: one), decoded by OpenJPEG, cut at places off all grids. The window's
-coefficients are the parser's (`window_of`), as an ideal search would find them. ``share`` is the stream over the
+The middle 768 x 768 px of each image through OpenJPEG (5 decompositions, 9/7, ICT, blocks of 64 x 64, one layer, the
+rate in bits for each pixel) in tiles of each size (0: one), decoded by OpenJPEG, cut at places off all grids. The
+window's coefficients are the parser's (`window_of`), as an ideal search would find them. ``share`` is the stream over the
 codestream's bytes for as many pixels, ``whole`` that of the chunks of the image itself, tile by tile or in one;
 ``exact`` the pixels without residual.
 """
@@ -27,6 +27,7 @@ from dlpr import bitstream
 from dlpr.bitstream import Header, Mode
 from dlpr.layout import Layout, to_planes
 from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.stream import J2kCandidate, j2k_streams
 from dlpr.modes.j2k.synthesis import synthesise
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0, 1.7, 3.0])
     parser.add_argument("--tiles", nargs="+", type=int, default=[256, 240, 0])
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--thin", type=float, default=0.0, help="tolerance of `thinned`")
     args = parser.parse_args()
     print("tile rate  share  whole  exact  encode decode us/px")
     for tile in args.tiles:
@@ -90,6 +92,8 @@ def main() -> None:
                 for y, x in windows(args.side):
                     chunk = np.ascontiguousarray(decoded[y : y + args.side, x : x + args.side])
                     window = window_of(image, y, x, args.side, args.side)
+                    if args.thin:
+                        window = thinned(window, args.thin)
                     exact.append(np.mean((synthesise(window) == chunk).all(-1)))
                     start = time.perf_counter()
                     out = stream(window, chunk)

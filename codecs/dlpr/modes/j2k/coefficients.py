@@ -428,10 +428,6 @@ class _Decoder:
         a, b = self.me.at(top, left)
         found[1:-1, 1:-1] = self.me.value[a : a + len(self.rows), b : b + len(self.columns)] != 0
         before = found.copy()
-        rim = np.zeros(found.shape, np.bool_)  # what lies beyond in the block is not known
-        rim[1 if top > self.edges[0] else 0, :] = rim[:, 1 if left > self.edges[1] else 0] = True
-        rim[-2 if self.rows[-1] + 1 < self.edges[2] else -1, :] = True
-        rim[:, -2 if self.columns[-1] + 1 < self.edges[3] else -1] = True
         stripes: dict[int, list[int]] = {}
         for y in range(len(self.rows)):
             stripes.setdefault((top + y - self.edges[0]) // 4, []).append(y)
@@ -443,7 +439,7 @@ class _Decoder:
                         s[2] = 0
                     across, down = int(s[1, 0] + s[1, 2]), int(s[0, 1] + s[2, 1])
                     corners = int(s[0, 0] + s[0, 2] + s[2, 0] + s[2, 2])
-                    if s[1, 1] or not (across + down + corners or rim[y + 1, x + 1]):
+                    if s[1, 1] or not (across + down + corners or self.is_rim(top + y, left + x)):
                         continue
                     if self.found(top + y, left + x, across, down, corners):
                         found[y + 1, x + 1] = 1
@@ -451,6 +447,12 @@ class _Decoder:
                         cell = (top + y) // 4 + 1, (left + x) // 4 + 1
                         self.me.cell[cell] = max(int(self.me.cell[cell]), low + 1)
         return before
+
+    def is_rim(self, y: int, x: int) -> bool:
+        """Whether a coefficient has a neighbour in its block that does not lie in the window."""
+        (top, left, bottom, right), inner = self.edges, self.band.inner
+        rows = (top <= y - 1 < inner[0]) or (inner[2] <= y + 1 < bottom)
+        return rows or (left <= x - 1 < inner[1]) or (inner[3] <= x + 1 < right)
 
     def found(self, y: int, x: int, across: int, down: int, corners: int) -> int:
         """Read whether a coefficient becomes significant; the numbers of its neighbours that are."""

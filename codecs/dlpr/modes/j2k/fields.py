@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 
@@ -127,6 +127,8 @@ class BandPlace:
     mantissa: int
     near: tuple[int, int, int, int]
     """Top, left, bottom, right of what reaches the window, in the band's array; all of it without a window."""
+    inner: tuple[int, int, int, int]
+    """The same of what lies in the window."""
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -331,51 +333,58 @@ class Fields:
         """Bands of one component of one tile."""
         component = self.components[number]
         edges = self.tile_component(tile, number)
-        rows, columns = self._reaching(tile, number) if self.window else ([], [])
         out: list[BandPlace] = []
         for resolution in range(component.levels + 1):
             depth = component.levels - max(resolution - 1, 0)
             for orientation in (0,) if resolution == 0 else (1, 2, 3):
-                place = len(out)
-                across, down = orientation & 1, orientation >> 1
-                half = (1 << depth) >> 1
-                top, left, bottom, right = (
-                    -(-(edge - half * high) // (1 << depth))
-                    for edge, high in zip(edges, (down, across, down, across), strict=True)
-                )
-                exponent, mantissa = component.steps[place]
-                near = 0, 0, bottom - top, right - left
-                if self.window:
-                    at = min(component.levels - resolution, len(rows) - 1)
-                    (y0, y1), (x0, x1) = rows[at][down], columns[at][across]
-                    near = max(y0 - top, 0), max(x0 - left, 0), max(y1 - top, 0), max(x1 - left, 0)
+                exponent, mantissa = component.steps[len(out)]
+                top, left, bottom, right = _in_band(edges, depth, orientation)
+                whole = 0, 0, bottom - top, right - left
                 out.append(
                     BandPlace(
                         *(tile, number, resolution, orientation, top, left, bottom, right),
                         *component.blocks[resolution],
                         max(component.guard + exponent - 1, 0),
                         *(exponent, mantissa),
-                        near,
+                        *(whole, whole),
                     )
                 )
+        return self._windowed(out, edges) if self.window else out
+
+    def _windowed(self, bands: list[BandPlace], edges: tuple[int, int, int, int]) -> list[BandPlace]:
+        """Say what of the bands of a component of a tile reaches the window, and what lies in it."""
+        tile, number = bands[0].tile, bands[0].component
+        levels, reversible = self.components[number].levels, self.components[number].wavelet is Wavelet.REVERSIBLE
+        (y0, y1), (x0, x1) = (self.kept_samples(tile, number, axis) for axis in (0, 1))
+        rows = bands_behind((y0, y1), edges[::2], levels, reversible)
+        columns = bands_behind((x0, x1), edges[1::2], levels, reversible)
+        out = []
+        for b in bands:
+            at = min(levels - b.resolution, len(rows) - 1)
+            (top, bottom), (left, right) = rows[at][b.orientation >> 1], columns[at][b.orientation & 1]
+            near = (max(top - b.top, 0), max(left - b.left, 0), max(bottom - b.top, 0), max(right - b.left, 0))
+            top, left, bottom, right = _in_band((y0, x0, y1, x1), levels - max(b.resolution - 1, 0), b.orientation)
+            inner = (top - b.top, left - b.left, bottom - b.top, right - b.left)
+            out.append(replace(b, near=near, inner=inner))
         return out
 
-    def _reaching(self, tile: int, number: int) -> list[list[tuple[Interval, Interval]]]:
-        """Rows and columns of low and high bands of a component of a tile that reach the window."""
-        component = self.components[number]
-        reversible = component.wavelet is Wavelet.REVERSIBLE
-        edges, tile_edges = self.tile_component(tile, number), self.tile_edges(tile)
-        out = []
-        for axis in (0, 1):
-            start, stop = edges[axis], edges[axis + 2]
-            first, end = max(tile_edges[axis], self.kept[axis]), min(tile_edges[axis + 2], self.kept[axis + 2])
-            kept = (0, 0)
-            if first < end and start < stop:
-                sampling = component.sampling[axis]
-                at, last = (min(max(edge // sampling, start), stop - 1) for edge in (first, end - 1))
-                kept = at, last + 1
-            out.append(bands_behind(kept, (start, stop), component.levels, reversible))
-        return out
+    def kept_samples(self, tile: int, number: int, axis: int) -> Interval:
+        """Rows (axis 0) or columns of a component of a tile that the window shows."""
+        start, stop = self.tile_component(tile, number)[axis::2]
+        edges, sampling = self.tile_edges(tile)[axis::2], self.components[number].sampling[axis]
+        first, end = max(edges[0], self.kept[axis]), min(edges[1], self.kept[axis + 2])
+        if first >= end or start >= stop:
+            return start, start
+        at, last = (min(max(edge // sampling, start), stop - 1) for edge in (first, end - 1))
+        return at, last + 1
+
+
+def _in_band(edges: tuple[int, int, int, int], depth: int, orientation: int) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right in samples of a component to those of a band (equation B-15)."""
+    half = (1 << depth) >> 1
+    highs = (orientation >> 1, orientation & 1) * 2
+    top, left, bottom, right = (-(-(e - half * high) // (1 << depth)) for e, high in zip(edges, highs, strict=True))
+    return top, left, bottom, right
 
 
 def _blocks(fields: Fields, component: Component) -> int:

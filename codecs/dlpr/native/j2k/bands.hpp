@@ -110,7 +110,12 @@ inline std::vector<J2kBand> j2k_bands(const J2kFields& f) {
             b.grid_rows = ((b.y1 - 1) >> b.block_h) - (b.y0 >> b.block_h) + 1;
             b.grid_cols = ((b.x1 - 1) >> b.block_w) - (b.x0 >> b.block_w) + 1;
           }
-          b.near = f.windowed ? near.of(b, c.levels) : J2kRect{0, 0, b.rows(), b.cols()};
+          b.near = b.inner = {0, 0, b.rows(), b.cols()};
+          if (f.windowed) {
+            const J2kRect& s = near.samples;
+            b.near = near.of(b, c.levels);
+            b.inner = {edge(s.y0, dy) - b.y0, edge(s.x0, dx) - b.x0, edge(s.y1, dy) - b.y0, edge(s.x1, dx) - b.x0};
+          }
           out.push_back(b);
         }
       }

@@ -71,17 +71,22 @@ struct J2kDecodeJob {
 // What is wrong, or an empty string.
 inline const char* j2k_decode_job(J2kDecodeJob& j) {
   J2kFields& f = j.f;
+  std::vector<uint8_t> doubts;
   {
     J2kDecoded d;
     if (!j2k_read(f, j.lane, j.lane_size, d)) return "the lossy part is damaged";
     j.out.reset(new uint8_t[j2k_samples(f)]());
-    j2k_synthesise(f, d.image.bands, d.q.data(), d.passes.data(), d.missing.data(), j.out.get());
+    if (!j.lossy_only && j.residual_size) doubts.resize(j2k_samples(f));
+    j2k_synthesise(f, d.image.bands, d.q.data(), d.passes.data(), d.missing.data(), j.out.get(),
+                   doubts.empty() ? nullptr : doubts.data());
   }
   const size_t samples = j2k_samples(f);
   j2k_coding_order(j.out.get(), samples, f.components);
+  j2k_coding_order(doubts.data(), doubts.size(), f.components);
   if (j.lossy_only || j.residual_size == 0) return "";
   std::vector<int16_t> symbols(samples, 0);
-  if (!j2k_coder().decode_residual(j2k_area(f), j.out.get(), j.residual, j.residual_size, symbols.data()))
+  if (!j2k_coder().decode_residual(j2k_area(f), j.out.get(), doubts.data(), j.residual, j.residual_size,
+                                   symbols.data()))
     return "the residual is damaged";
   const int step = 2 * j.tau + 1;
   for (size_t i = 0; i < samples; ++i) j.out[i] = uint8_t(std::min(std::max(j.out[i] + symbols[i] * step, 0), 255));
@@ -105,7 +110,8 @@ inline void j2k_encode_job(J2kEncodeJob& j) {
   if (!j2k_mode_takes(f)) return;
   const size_t samples = j2k_samples(f);
   j.out.resize(samples);
-  j2k_synthesise(f, j.bands, j.q.data(), j.passes.data(), j.missing.data(), j.out.data());
+  std::vector<uint8_t> doubts(samples);
+  j2k_synthesise(f, j.bands, j.q.data(), j.passes.data(), j.missing.data(), j.out.data(), doubts.data());
   j2k_coding_order(j.out.data(), samples, f.components);
   const int step = 2 * j.tau + 1;
   std::vector<int16_t> symbols;
@@ -121,7 +127,8 @@ inline void j2k_encode_job(J2kEncodeJob& j) {
   j.lane = j2k_coder().encode(f, {j.q.data(), j.passes.data(), j.missing.data()});
   if (j.lane.empty()) return;
   if (count) {
-    j.residual = j2k_coder().encode_residual(j2k_area(f), j.out.data(), symbols.data());
+    j2k_coding_order(doubts.data(), samples, f.components);
+    j.residual = j2k_coder().encode_residual(j2k_area(f), j.out.data(), doubts.data(), symbols.data());
     for (size_t i = 0; i < samples; ++i) j.out[i] = uint8_t(std::min(std::max(j.out[i] + symbols[i] * step, 0), 255));
   }
   j.done = true;

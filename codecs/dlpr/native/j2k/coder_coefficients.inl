@@ -396,9 +396,9 @@ class CoefficientCoder {
       for (int x = 0; x < w; ++x)
         found_[size_t(y + 1) * wide + x + 1] = me_->value[me_->at(top_ + y, left_col_ + x)] != 0;
     before_ = found_;
-    // Stripes are the block's; what lies beyond a rim in it is not known.
+    // Stripes are the block's. An encoder need not know what lies outside of the window.
     const int above = (top_ - edges_.y0) & 3;
-    const bool rims[4] = {top_ > edges_.y0, bottom_<edges_.y1, left_col_> edges_.x0, right_ < edges_.x1};
+    const J2kRect e = edges_, in = band_->inner;
     for (int y0 = -above; y0 < h; y0 += 4)
       for (int x = 0; x < w; ++x)
         for (int y = std::max(y0, 0); y < std::min(y0 + 4, h); ++y) {
@@ -406,10 +406,10 @@ class CoefficientCoder {
           if (*s) continue;
           int across = s[-1] + s[1], down = s[-wide], corners = s[-wide - 1] + s[-wide + 1];
           if (!(blind && y == y0 + 3)) down += s[wide], corners += s[wide - 1] + s[wide + 1];
-          const bool rim =
-              (rims[0] && y == 0) || (rims[1] && y == h - 1) || (rims[2] && x == 0) || (rims[3] && x == w - 1);
-          if (!(across | down | corners | rim)) continue;
           const int Y = top_ + y, X = left_col_ + x;
+          const bool rim = (Y > e.y0 && Y <= in.y0) || (Y + 1 < e.y1 && Y + 1 >= in.y1) || (X > e.x0 && X <= in.x0) ||
+                           (X + 1 < e.x1 && X + 1 >= in.x1);
+          if (!(across | down | corners | rim)) continue;
           const size_t at = me_->at(Y, X), k = size_t(Y) * cols + X;
           int32_t* v = &me_->value[at];
           const Before b = before(Y, X, at);

@@ -39,7 +39,7 @@ struct J2kBand {
   int planes = 0;                                                // M_b
   int exponent = 0, mantissa = 0;
   int grid_rows = 0, grid_cols = 0;
-  J2kRect near;  // what reaches the window, in the band's array; all of it without a window
+  J2kRect near, inner;  // what reaches the window and what lies in it, in the band's array; without one all of it
   int rows() const { return y1 - y0; }
   int cols() const { return x1 - x0; }
   size_t size() const { return size_t(rows()) * cols(); }
