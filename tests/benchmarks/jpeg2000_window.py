@@ -4,8 +4,8 @@
 
 The middle 768 x 768 px of each image through OpenJPEG (5 decompositions, 9/7, ICT, blocks of 64 x 64, one layer, the
 rate in bits for each pixel) in tiles of each size (0: one), decoded by OpenJPEG, cut at places off all grids. The
-window's coefficients are the parser's (`window_of`), as an ideal search would find them. ``share`` is the stream over the
-codestream's bytes for as many pixels, ``whole`` that of the chunks of the image itself, tile by tile or in one;
+window's coefficients are the parser's (`window_of`), as an ideal search would find them. ``share`` is the stream over
+the codestream's bytes for as many pixels, ``whole`` that of the chunks of the image itself, tile by tile or in one;
 ``exact`` the pixels without residual.
 """
 

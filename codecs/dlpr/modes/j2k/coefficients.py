@@ -449,10 +449,10 @@ class _Decoder:
         return before
 
     def is_rim(self, y: int, x: int) -> bool:
-        """Whether a coefficient has a neighbour in its block that does not lie in the window."""
+        """Whether a coefficient or a neighbour of it in its block does not lie in the window."""
         (top, left, bottom, right), inner = self.edges, self.band.inner
-        rows = (top <= y - 1 < inner[0]) or (inner[2] <= y + 1 < bottom)
-        return rows or (left <= x - 1 < inner[1]) or (inner[3] <= x + 1 < right)
+        rows = max(y - 1, top) < inner[0] or min(y + 2, bottom) > inner[2]
+        return rows or max(x - 1, left) < inner[1] or min(x + 2, right) > inner[3]
 
     def found(self, y: int, x: int, across: int, down: int, corners: int) -> int:
         """Read whether a coefficient becomes significant; the numbers of its neighbours that are."""
@@ -522,7 +522,7 @@ def decode_coefficients(fields: Fields, lane: Buffer) -> J2kImage:
     """
     bits = BitDecoder(lane)
     decoder = _Decoder(fields, MixedDecoder(bits, len(fields.components) * FIRST_SETS))
-    blocks = sum(len(band.reaching) for band in decoder.steps().bands)
+    blocks = sum(band.reaching_blocks for band in decoder.steps().bands)
     if blocks // 8192 > len(lane):  # a block has a bit at least, and no bit costs less than 1/1500
         raise CorruptError(f"{blocks} blocks in {len(lane)} bytes; fetch the stream again")
     image = decoder.image()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -166,15 +168,29 @@ class BandPlace:
         bottom, right = (min(edge, near) for edge, near in zip(edges[2:], self.near[2:], strict=True))
         return slice(top, max(bottom, top)), slice(left, max(right, left))
 
-    @cached_property
-    def reaching(self) -> tuple[tuple[int, int], ...]:
+    @property
+    def reaching(self) -> Iterator[tuple[int, int]]:
         """Row and column of the code blocks that reach the window, by rows."""
-        out = []
-        for row, column in np.ndindex(*self.grid):
-            rows, columns = self.block(row, column)
-            if rows.stop > rows.start and columns.stop > columns.start:
-                out.append((row, column))
-        return tuple(out)
+        return product(*self._reaching)
+
+    @property
+    def reaching_blocks(self) -> int:
+        """Number of the code blocks that reach the window."""
+        rows, columns = self._reaching
+        return len(rows) * len(columns)
+
+    @property
+    def _reaching(self) -> tuple[range, range]:
+        """Rows and columns of code blocks that reach the window."""
+        top, left, bottom, right = self.near
+        if not all(self.grid) or top >= bottom or left >= right:
+            return range(0), range(0)
+        y, x, height, width = self.top, self.left, self.block_height, self.block_width
+        rows, columns = (y >> height, x >> width)
+        return (
+            range((y + top >> height) - rows, (y + bottom - 1 >> height) - rows + 1),
+            range((x + left >> width) - columns, (x + right - 1 >> width) - columns + 1),
+        )
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def thinned(image: J2kImage, tolerance: float = TOLERANCE) -> J2kImage:
     Returns
     -------
     J2kImage
-        Whose samples differ from the image's here and there, by one.
+        Whose samples differ from the image's here and there, hardly ever by more than one.
     """
     kept = []
     for band, q in zip(image.fields.bands, image.coefficients, strict=True):

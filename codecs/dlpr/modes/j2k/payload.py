@@ -1,4 +1,4 @@
-"""What follows the frame in a stream of mode j2k (docs/format J1): fields to bytes and back."""
+"""What follows the frame in a stream of mode j2k (docs/format J1, J6): fields to bytes and back."""
 
 from __future__ import annotations
 

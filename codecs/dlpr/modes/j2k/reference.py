@@ -1,4 +1,4 @@
-"""The reference decoder of mode j2k: docs/format J1 to J3, sections 17 and 19 made executable.
+"""The reference decoder of mode j2k: docs/format J1 to J6, sections 17 and 19 made executable.
 
 ::
 

@@ -407,8 +407,8 @@ class CoefficientCoder {
           int across = s[-1] + s[1], down = s[-wide], corners = s[-wide - 1] + s[-wide + 1];
           if (!(blind && y == y0 + 3)) down += s[wide], corners += s[wide - 1] + s[wide + 1];
           const int Y = top_ + y, X = left_col_ + x;
-          const bool rim = (Y > e.y0 && Y <= in.y0) || (Y + 1 < e.y1 && Y + 1 >= in.y1) || (X > e.x0 && X <= in.x0) ||
-                           (X + 1 < e.x1 && X + 1 >= in.x1);
+          const bool rim = std::max(Y - 1, e.y0) < in.y0 || std::min(Y + 2, e.y1) > in.y1 ||
+                           std::max(X - 1, e.x0) < in.x0 || std::min(X + 2, e.x1) > in.x1;
           if (!(across | down | corners | rim)) continue;
           const size_t at = me_->at(Y, X), k = size_t(Y) * cols + X;
           int32_t* v = &me_->value[at];
