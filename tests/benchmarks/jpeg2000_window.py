@@ -5,8 +5,8 @@
 The middle 768 x 768 px of each image through OpenJPEG (5 decompositions, 9/7, ICT, blocks of 64 x 64, one layer, the
 rate in bits for each pixel) in tiles of each size (0: one), decoded by OpenJPEG, cut at places off all grids. The
 window's coefficients are the parser's (`window_of`), as an ideal search would find them. ``share`` is the stream over
-the codestream's bytes for as many pixels, ``whole`` that of the chunks of the image itself, tile by tile or in one;
-``exact`` the pixels without residual.
+the codestream's bytes for as many pixels, ``thin`` the same without coefficients that hardly reach the chunk
+(`thinned`), ``whole`` that of the image itself in one stream; ``exact`` the pixels without residual.
 """
 
 from __future__ import annotations
@@ -76,12 +76,11 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0, 1.7, 3.0])
     parser.add_argument("--tiles", nargs="+", type=int, default=[256, 240, 0])
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--thin", type=float, default=0.0, help="tolerance of `thinned`")
     args = parser.parse_args()
-    print("tile rate  share  whole  exact  encode decode us/px")
+    print("tile rate  share   thin  whole  exact  encode decode us/px")
     for tile in args.tiles:
         for rate in args.rates:
-            sizes, wholes, exact, seconds, pixels = [], [], [], np.zeros(2), 0
+            shares, wholes, exact, seconds, pixels = [], [], [], np.zeros(2), 0
             for path in args.images:
                 rgb = np.asarray(Image.open(path).convert("RGB"))
                 top, left = ((n - SIDE) // 2 for n in rgb.shape[:2])
@@ -92,19 +91,18 @@ def main() -> None:
                 for y, x in windows(args.side):
                     chunk = np.ascontiguousarray(decoded[y : y + args.side, x : x + args.side])
                     window = window_of(image, y, x, args.side, args.side)
-                    if args.thin:
-                        window = thinned(window, args.thin)
                     exact.append(np.mean((synthesise(window) == chunk).all(-1)))
+                    thin = thinned(window)
                     start = time.perf_counter()
-                    out = stream(window, chunk)
+                    out = stream(thin, chunk)
                     middle = time.perf_counter()
                     if not np.array_equal(dlpr.decode(out, threads=1), chunk):
                         raise SystemExit("other pixels")
                     seconds += middle - start, time.perf_counter() - middle
                     pixels += chunk[..., 0].size
-                    sizes.append(len(out) / (each * chunk[..., 0].size))
-            speed = seconds / pixels * 1e6
-            figures = f"{np.mean(sizes):6.3f} {np.mean(wholes):6.3f} {np.mean(exact):7.4f}"
+                    shares.append([len(s) / (each * chunk[..., 0].size) for s in (stream(window, chunk), out)])
+            speed, share = seconds / pixels * 1e6, np.mean(shares, 0)
+            figures = f"{share[0]:6.3f} {share[1]:6.3f} {np.mean(wholes):6.3f} {np.mean(exact):7.4f}"
             print(f"{tile:4d} {rate:4.1f} {figures} {speed[0]:7.3f} {speed[1]:6.3f}", flush=True)
 
 
