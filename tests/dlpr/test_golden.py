@@ -78,6 +78,10 @@ CASES = [
     "v3/j2k-rgb",
     "v3/j2k-subsampled",
     "v3/j2k-tiles",
+    "v3/j2k-window",
+    "v3/j2k-window-causal",
+    "v3/j2k-window-points",
+    "v3/j2k-window-ycc-tau1",
     "v3/j2k-ycc-chw",
 ]
 
@@ -168,6 +172,11 @@ REASONS = {
     "huge": "unsupported",
     "interval-0": "corrupt",
     "j2k-component-reserved": "corrupt",
+    "j2k-window-beside": "corrupt",
+    "j2k-window-far": "corrupt",
+    "j2k-window-points-0": "corrupt",
+    "j2k-window-points-9": "corrupt",
+    "j2k-window-whole": "corrupt",
     "j2k-first-sampling-2": "corrupt",
     "j2k-kind-reserved": "unsupported",
     "j2k-lane-cut": "corrupt",

@@ -6,8 +6,9 @@ python tests/golden/make_goldens.py --replace-draft  make all anew; only while C
 
 A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), in
 mode j2k source.j2k (the codestream), and case.json:
-tau and options, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
-the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
+tau and options, of a window its place in the codestream's image and how many resolutions hold points, the id of the
+weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made
+here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,9 +34,12 @@ from dlpr.errors import DlprError
 from dlpr.modes.colour.chroma import ChromaShape, Filter
 from dlpr.modes.colour.lattice import MATRICES, Lattice, Products, Rounding
 from dlpr.modes.j2k.fields import Colour
+from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.parse import parse as parse_j2k
 from dlpr.modes.j2k.stream import SourceJ2k
 from dlpr.modes.j2k.synthesis import synthesise as synthesise_j2k
+from dlpr.modes.j2k.window import window_of
 from dlpr.modes.jpeg.image import Coefficients, ColourTransform, JpegImage, Table, Upsampling
 from dlpr.modes.jpeg.synthesis import synthesise
 from dlpr.modes.jpeg.tables import standard_table
@@ -49,6 +53,40 @@ SIZES = TESTS / "regression" / "sizes.csv"
 SLIDE = ROOT / "examples" / "CMU-1-Small-Region.svs"
 CODESTREAMS = TESTS / "dlpr" / "modes" / "j2k" / "streams"
 FILES = ("input.npy", "stream.dlpr", "case.json")
+
+
+class Window(NamedTuple):
+    """A window of a codestream's image: top, left, height, width; resolutions that hold points."""
+
+    source: SourceJ2k
+    place: tuple[int, int, int, int]
+    points: int = 0
+
+    @property
+    def image(self) -> J2kImage:
+        """The window's image, thinned out where the wavelet is 9/7."""
+        image = window_of(parse_j2k(*self.source), *self.place)
+        first = image.fields.components[0]
+        points = tuple(replace(c, points=min(self.points, c.levels + 1)) for c in image.fields.components)
+        image = replace(image, fields=replace(image.fields, components=points))
+        return image if first.wavelet else thinned(image)
+
+
+def windows() -> dict[str, Window]:
+    """Windows by case: over tiles' edges, cut passes, chroma of other sizes, YCbCr."""
+
+    def of(name: str, *place: int, colour: Colour = Colour.NONE, points: int = 0) -> Window:
+        top, left, height, width = place
+        data = (CODESTREAMS / f"{name}.j2k").read_bytes()
+        return Window(SourceJ2k(data, colour), (top, left, height, width), points)
+
+    return {
+        "j2k-window": of("tiles", 21, 13, 50, 59),
+        "j2k-window-causal": of("causal", 40, 47, 31, 33),
+        "j2k-window-points": of("half-rows-columns", 7, 30, 61, 55, points=2),
+        "j2k-window-ycc-tau1": of("no-transform", 19, 35, 60, 48, colour=Colour.YCBCR),
+    }
+
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 Case = tuple[Image, int, dict[str, Any]]
@@ -240,6 +278,10 @@ def j2k_cases() -> dict[str, Case]:
     pixels[-1] ^= 1
     for tau in (0, 2):
         out[f"j2k-residual-tau{tau}"] = (pixels, tau, {"source": source})
+    for name, window in windows().items():
+        pixels, tau = synthesise_j2k(window.image), int(name.endswith("tau1"))
+        pixels[3::11, 5::7] ^= 1 + 2 * tau
+        out[name] = (pixels, tau, {"source": window.image})
     return out
 
 
@@ -252,11 +294,13 @@ def save_source(path: Path, image: JpegImage) -> None:
     np.savez_compressed(path, fields=np.array(fields, np.int64), **arrays)
 
 
-def load_source(folder: Path, case: dict[str, Any]) -> JpegImage | SourceJ2k | None:
+def load_source(folder: Path, case: dict[str, Any]) -> JpegImage | SourceJ2k | J2kImage | None:
     """Read what a golden was decoded from."""
     codestream, path = folder / "source.j2k", folder / "source.npz"
     if codestream.exists():
-        return SourceJ2k(codestream.read_bytes(), Colour(case["colour"]))
+        source = SourceJ2k(codestream.read_bytes(), Colour(case["colour"]))
+        top, left, height, width = case.get("window", (0, 0, 0, 0))
+        return Window(source, (top, left, height, width), case["points"]).image if height else source
     if not path.exists():
         return None
     with np.load(path) as file:
@@ -314,14 +358,18 @@ def write_golden(name: str, case: Case) -> bool:
         "stream_sha256": sha256(data),
         "decoded_sha256": sha256(decoded.tobytes()),
     }
-    if "source" in options:
-        record["colour"] = int(options["source"].colour)
+    window = windows().get(name)
+    source = window.source if window else options.get("source")
+    if source:
+        record["colour"] = int(source.colour)
+    if window:
+        record |= {"window": window.place, "points": window.points}
     folder.mkdir(parents=True)
     (folder / "input.npy").write_bytes(npy.getvalue())
     if "source_jpeg" in options:
         save_source(folder / "source.npz", options["source_jpeg"])
-    if "source" in options:
-        (folder / "source.j2k").write_bytes(options["source"].data)
+    if source:
+        (folder / "source.j2k").write_bytes(source.data)
     (folder / "stream.dlpr").write_bytes(data)
     (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return True
@@ -363,6 +411,8 @@ def error_cases() -> dict[str, bytes]:
     image, _, source = j2k_cases()["j2k-residual-tau0"]
     j2k = dlpr.encode(image, 0, threads=1, **source)
     rest = dlpr.inspect(j2k).lossy_prefix
+    image, _, source = j2k_cases()["j2k-window-points"]
+    window = dlpr.encode(image, 0, threads=1, **source)
     return {
         "empty": b"",
         "truncated-header": good[:23],
@@ -412,6 +462,11 @@ def error_cases() -> dict[str, bytes]:
         "j2k-component-reserved": seal_all(change(j2k, 33, j2k[33] | 128)),
         "j2k-levels-33": seal_all(change(j2k, 34, 33)),
         "j2k-first-sampling-2": seal_all(change(j2k, 33, j2k[33] | 1)),
+        "j2k-window-whole": seal_all(change(window, 24, window[24] | 8)),
+        "j2k-window-beside": seal_all(change(window, 42, 200)),
+        "j2k-window-far": seal_all(window[:33] + struct.pack("<6H", 0, 0, 1200, 900, 1100, 800) + window[45:]),
+        "j2k-window-points-0": seal_all(change(window, 56, 0)),
+        "j2k-window-points-9": seal_all(change(window, 56, 9)),
         "j2k-lane-cut": seal_all(j2k[:25] + struct.pack("<I", 400) + j2k[29:433]),
         "j2k-other-coefficients": seal_all(change(j2k, rest - 9, j2k[rest - 9] ^ 64)),
         "j2k-residual-cut": seal(j2k[: rest + 9]),

@@ -93,6 +93,7 @@ class _Decoder:
         self.two: _Known | None = None
         self.place = self.full = self.low = 0
         self.rows, self.columns = range(0), range(0)
+        self.edges = 0, 0, 0, 0
         self.own: dict[tuple[int, int], int] = {}
 
     # ---- slots and sets
@@ -194,7 +195,7 @@ class _Decoder:
     def blocks(self, passes: Counts, missing: Counts) -> None:
         """Read the blocks of a band."""
         behind = 0
-        for row, column in np.ndindex(*self.band.grid):
+        for row, column in self.band.reaching:
             if not self.plain(BLOCK_PLAIN + behind):
                 continue
             self.missing += self.difference(behind)
@@ -209,6 +210,7 @@ class _Decoder:
             passes[row, column], missing[row, column] = n, self.missing
             window = self.band.block(row, column)
             self.rows, self.columns = (range(s.start, s.stop) for s in window)
+            self.edges = self.band.block_edges(row, column)
             self.full = 1 + (n - 1) // 3
             self.low = planes - self.full
             self.cells()
@@ -426,15 +428,18 @@ class _Decoder:
         a, b = self.me.at(top, left)
         found[1:-1, 1:-1] = self.me.value[a : a + len(self.rows), b : b + len(self.columns)] != 0
         before = found.copy()
-        for y0 in range(0, len(self.rows), 4):
+        stripes: dict[int, list[int]] = {}
+        for y in range(len(self.rows)):
+            stripes.setdefault((top + y - self.edges[0]) // 4, []).append(y)
+        for stripe in stripes.values():
             for x in range(len(self.columns)):
-                for y in range(y0, min(y0 + 4, len(self.rows))):
+                for y in stripe:
                     s = found[y : y + 3, x : x + 3].copy()
-                    if blind and y == y0 + 3:
+                    if blind and (top + y - self.edges[0]) % 4 == 3:
                         s[2] = 0
                     across, down = int(s[1, 0] + s[1, 2]), int(s[0, 1] + s[2, 1])
                     corners = int(s[0, 0] + s[0, 2] + s[2, 0] + s[2, 2])
-                    if s[1, 1] or not across + down + corners:
+                    if s[1, 1] or not (across + down + corners or self.is_rim(top + y, left + x)):
                         continue
                     if self.found(top + y, left + x, across, down, corners):
                         found[y + 1, x + 1] = 1
@@ -442,6 +447,12 @@ class _Decoder:
                         cell = (top + y) // 4 + 1, (left + x) // 4 + 1
                         self.me.cell[cell] = max(int(self.me.cell[cell]), low + 1)
         return before
+
+    def is_rim(self, y: int, x: int) -> bool:
+        """Whether a coefficient or a neighbour of it in its block does not lie in the window."""
+        (top, left, bottom, right), inner = self.edges, self.band.inner
+        rows = max(y - 1, top) < inner[0] or min(y + 2, bottom) > inner[2]
+        return rows or max(x - 1, left) < inner[1] or min(x + 2, right) > inner[3]
 
     def found(self, y: int, x: int, across: int, down: int, corners: int) -> int:
         """Read whether a coefficient becomes significant; the numbers of its neighbours that are."""
@@ -511,7 +522,7 @@ def decode_coefficients(fields: Fields, lane: Buffer) -> J2kImage:
     """
     bits = BitDecoder(lane)
     decoder = _Decoder(fields, MixedDecoder(bits, len(fields.components) * FIRST_SETS))
-    blocks = sum(rows * columns for rows, columns in (band.grid for band in decoder.steps().bands))
+    blocks = sum(band.reaching_blocks for band in decoder.steps().bands)
     if blocks // 8192 > len(lane):  # a block has a bit at least, and no bit costs less than 1/1500
         raise CorruptError(f"{blocks} blocks in {len(lane)} bytes; fetch the stream again")
     image = decoder.image()

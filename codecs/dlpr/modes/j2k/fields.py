@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS
+from dlpr.modes.j2k.reach import Interval, bands_behind
 
 __all__ = [
     "MAX_BANDS",
     "MAX_BLOCKS",
     "MAX_LEVELS",
+    "MAX_MARGIN",
     "MAX_PLANES",
     "MAX_TILES",
     "BandPlace",
@@ -39,6 +43,10 @@ MAX_BLOCKS = 1 << 22
 
 MAX_BANDS = 1 << 17
 """Largest number of bands of all tiles."""
+
+
+MAX_MARGIN = 1023
+"""Largest number of rows or columns of an image before or behind its window."""
 
 
 class Wavelet(IntEnum):
@@ -78,6 +86,9 @@ class Component:
         Guard bits, 0..7.
     causal : bool
         Contexts do not look into the next stripe of four rows (decides what a cut significance pass holds).
+    points : int
+        Number of resolutions, from the lowest, whose coefficients stand for themselves times the step; those of the
+        others for the middle of what is open, as decoders have it. Only of a window.
     """
 
     sampling: tuple[int, int]
@@ -86,6 +97,7 @@ class Component:
     steps: tuple[tuple[int, int], ...]
     guard: int
     causal: bool = False
+    points: int = 0
 
     @property
     def levels(self) -> int:
@@ -115,6 +127,10 @@ class BandPlace:
     """Bit planes of a coefficient (M_b): guard bits + exponent - 1; the block has `planes` less its missing ones."""
     exponent: int
     mantissa: int
+    near: tuple[int, int, int, int]
+    """Top, left, bottom, right of what reaches the window, in the band's array; all of it without a window."""
+    inner: tuple[int, int, int, int]
+    """The same of what lies in the window."""
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -130,14 +146,50 @@ class BandPlace:
         columns = ((self.right - 1) >> self.block_width) - (self.left >> self.block_width) + 1
         return rows, columns
 
-    def block(self, row: int, column: int) -> tuple[slice, slice]:
-        """Rows and columns of the band's array that a code block covers."""
+    def block_edges(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of a code block in the band's array."""
         y0 = ((self.top >> self.block_height) + row) << self.block_height
         x0 = ((self.left >> self.block_width) + column) << self.block_width
         y1, x1 = y0 + (1 << self.block_height), x0 + (1 << self.block_width)
         return (
-            slice(max(y0, self.top) - self.top, min(y1, self.bottom) - self.top),
-            slice(max(x0, self.left) - self.left, min(x1, self.right) - self.left),
+            max(y0, self.top) - self.top,
+            max(x0, self.left) - self.left,
+            min(y1, self.bottom) - self.top,
+            min(x1, self.right) - self.left,
+        )
+
+    def block(self, row: int, column: int) -> tuple[slice, slice]:
+        """Rows and columns of the band's array that a code block covers, of those that reach the window.
+
+        Slices of no rows or no columns where it does not reach it.
+        """
+        edges = self.block_edges(row, column)
+        top, left = (max(edge, near) for edge, near in zip(edges[:2], self.near[:2], strict=True))
+        bottom, right = (min(edge, near) for edge, near in zip(edges[2:], self.near[2:], strict=True))
+        return slice(top, max(bottom, top)), slice(left, max(right, left))
+
+    @property
+    def reaching(self) -> Iterator[tuple[int, int]]:
+        """Row and column of the code blocks that reach the window, by rows."""
+        return product(*self._reaching)
+
+    @property
+    def reaching_blocks(self) -> int:
+        """Number of the code blocks that reach the window."""
+        rows, columns = self._reaching
+        return len(rows) * len(columns)
+
+    @property
+    def _reaching(self) -> tuple[range, range]:
+        """Rows and columns of code blocks that reach the window."""
+        top, left, bottom, right = self.near
+        if not all(self.grid) or top >= bottom or left >= right:
+            return range(0), range(0)
+        y, x, height, width = self.top, self.left, self.block_height, self.block_width
+        rows, columns = (y >> height, x >> width)
+        return (
+            range((y + top >> height) - rows, (y + bottom - 1 >> height) - rows + 1),
+            range((x + left >> width) - columns, (x + right - 1 >> width) - columns + 1),
         )
 
 
@@ -157,6 +209,9 @@ class Fields:
         The three components went through RCT or ICT, whichever goes with their wavelet.
     colour : Colour
         What they are after that.
+    window : tuple of int, optional
+        Top, left, bottom, right of the pixels that are kept, on the reference grid; all of the area without. At most
+        `MAX_MARGIN` rows and columns of the area lie outside on each side.
 
     Raises
     ------
@@ -176,6 +231,7 @@ class Fields:
     components: tuple[Component, ...]
     transform: bool
     colour: Colour
+    window: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no image."""
@@ -202,10 +258,18 @@ class Fields:
             _refuse("a first component with less than all samples")
         if self.transform and len({(c.sampling, c.wavelet) for c in self.components}) != 1:
             _refuse("a component transform over components of different kinds")
+        self._check_window(self.window or self.area)
         if self.tile_rows * self.tile_columns * sum(3 * c.levels + 1 for c in self.components) > MAX_BANDS:
             _refuse("more bands than the codec takes")
         if sum(_blocks(self, c) for c in self.components) > MAX_BLOCKS:
             _refuse("more code blocks than the codec takes")
+
+    def _check_window(self, window: tuple[int, int, int, int]) -> None:
+        """Check where the window lies in the area."""
+        (top, left, bottom, right), (first, beside, behind, end) = self.area, window
+        inside = top <= first < behind <= bottom and left <= beside < end <= right
+        if not inside or max(first - top, beside - left, bottom - behind, right - end) > MAX_MARGIN:
+            _refuse(f"a window {window} of an image area of {self.area}")
 
     def _check(self, component: Component) -> None:
         """Check a component."""
@@ -221,16 +285,23 @@ class Fields:
             _refuse("a quantiser out of range")
         if component.wavelet is Wavelet.REVERSIBLE and any(m for _, m in component.steps):
             _refuse("steps with the reversible wavelet")
+        if not 0 <= component.points <= (levels + 1 if self.window else 0):
+            _refuse(f"{component.points} resolutions of points")
+
+    @property
+    def kept(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of the pixels on the reference grid."""
+        return self.window or self.area
 
     @property
     def height(self) -> int:
         """Rows of the pixels."""
-        return self.area[2] - self.area[0]
+        return self.kept[2] - self.kept[0]
 
     @property
     def width(self) -> int:
         """Columns of the pixels."""
-        return self.area[3] - self.area[1]
+        return self.kept[3] - self.kept[1]
 
     @property
     def tile_rows(self) -> int:
@@ -282,23 +353,54 @@ class Fields:
         for resolution in range(component.levels + 1):
             depth = component.levels - max(resolution - 1, 0)
             for orientation in (0,) if resolution == 0 else (1, 2, 3):
-                place = len(out)
-                across, down = orientation & 1, orientation >> 1
-                half = (1 << depth) >> 1
-                top, left, bottom, right = (
-                    -(-(edge - half * high) // (1 << depth))
-                    for edge, high in zip(edges, (down, across, down, across), strict=True)
-                )
-                exponent, mantissa = component.steps[place]
+                exponent, mantissa = component.steps[len(out)]
+                top, left, bottom, right = _in_band(edges, depth, orientation)
+                whole = 0, 0, bottom - top, right - left
                 out.append(
                     BandPlace(
                         *(tile, number, resolution, orientation, top, left, bottom, right),
                         *component.blocks[resolution],
                         max(component.guard + exponent - 1, 0),
                         *(exponent, mantissa),
+                        *(whole, whole),
                     )
                 )
+        return self._windowed(out, edges) if self.window else out
+
+    def _windowed(self, bands: list[BandPlace], edges: tuple[int, int, int, int]) -> list[BandPlace]:
+        """Say what of the bands of a component of a tile reaches the window, and what lies in it."""
+        tile, number = bands[0].tile, bands[0].component
+        levels, reversible = self.components[number].levels, self.components[number].wavelet is Wavelet.REVERSIBLE
+        (y0, y1), (x0, x1) = (self.kept_samples(tile, number, axis) for axis in (0, 1))
+        rows = bands_behind((y0, y1), edges[::2], levels, reversible)
+        columns = bands_behind((x0, x1), edges[1::2], levels, reversible)
+        out = []
+        for b in bands:
+            at = min(levels - b.resolution, len(rows) - 1)
+            (top, bottom), (left, right) = rows[at][b.orientation >> 1], columns[at][b.orientation & 1]
+            near = (max(top - b.top, 0), max(left - b.left, 0), max(bottom - b.top, 0), max(right - b.left, 0))
+            top, left, bottom, right = _in_band((y0, x0, y1, x1), levels - max(b.resolution - 1, 0), b.orientation)
+            inner = (top - b.top, left - b.left, bottom - b.top, right - b.left)
+            out.append(replace(b, near=near, inner=inner))
         return out
+
+    def kept_samples(self, tile: int, number: int, axis: int) -> Interval:
+        """Rows (axis 0) or columns of a component of a tile that the window shows."""
+        start, stop = self.tile_component(tile, number)[axis::2]
+        edges, sampling = self.tile_edges(tile)[axis::2], self.components[number].sampling[axis]
+        first, end = max(edges[0], self.kept[axis]), min(edges[1], self.kept[axis + 2])
+        if first >= end or start >= stop:
+            return start, start
+        at, last = (min(max(edge // sampling, start), stop - 1) for edge in (first, end - 1))
+        return at, last + 1
+
+
+def _in_band(edges: tuple[int, int, int, int], depth: int, orientation: int) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right in samples of a component to those of a band (equation B-15)."""
+    half = (1 << depth) >> 1
+    highs = (orientation >> 1, orientation & 1) * 2
+    top, left, bottom, right = (-(-(e - half * high) // (1 << depth)) for e, high in zip(edges, highs, strict=True))
+    return top, left, bottom, right
 
 
 def _blocks(fields: Fields, component: Component) -> int:
@@ -307,8 +409,8 @@ def _blocks(fields: Fields, component: Component) -> int:
     total = 0
     for resolution, (block_height, block_width) in enumerate(component.blocks):
         down, halved = component.levels - resolution, int(resolution > 0)
-        rows = -(-(fields.height // v + 1) // (1 << down)) >> (block_height + halved)
-        columns = -(-(fields.width // h + 1) // (1 << down)) >> (block_width + halved)
+        rows = -(-((fields.area[2] - fields.area[0]) // v + 1) // (1 << down)) >> (block_height + halved)
+        columns = -(-((fields.area[3] - fields.area[1]) // h + 1) // (1 << down)) >> (block_width + halved)
         total += (3 if halved else 1) * (rows + 2 * fields.tile_rows) * (columns + 2 * fields.tile_columns)
     return total
 

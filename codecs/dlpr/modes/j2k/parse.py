@@ -45,14 +45,15 @@ def parse(data: bytes, colour: Colour = Colour.NONE) -> J2kImage:
 @lru_cache(64)
 def fields_of(native: tuple[Any, ...], colour: Colour) -> Fields:
     """Return fields as the native code gives them; tiles of a slide share them, and their bands."""
-    area, tiles, components, transform, _ = native
+    area, tiles, components, transform, _, window = native
     return Fields(
         area,
         tiles,
         tuple(
-            Component(sampling, Wavelet(reversible), blocks, steps, guard, bool(causal))
-            for sampling, reversible, blocks, steps, guard, causal in components
+            Component(sampling, Wavelet(reversible), blocks, steps, guard, bool(causal), points)
+            for sampling, reversible, blocks, steps, guard, causal, points in components
         ),
         bool(transform),
         colour,
+        window,
     )

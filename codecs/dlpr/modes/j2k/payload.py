@@ -1,4 +1,4 @@
-"""What follows the frame in a stream of mode j2k (docs/format J1): fields to bytes and back."""
+"""What follows the frame in a stream of mode j2k (docs/format J1, J6): fields to bytes and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from dlpr.errors import ChecksumError, CorruptError, UnsupportedError, Unsupport
 from dlpr.frame import AGAIN, FAULTY, HEADER_SIZE, Header, Stream, lossy_crc, truncated
 from dlpr.modes.j2k.fields import MAX_LEVELS, Colour, Component, Fields, Wavelet
 
-__all__ = ["J2K_SIZE", "MAX_BANDS", "MAX_J2K_PIXELS", "J2kPayload", "pack", "parse", "parse_lossy", "payload_of"]
+__all__ = [
+    "J2K_SIZE",
+    "MAX_BANDS",
+    "MAX_J2K_PIXELS",
+    "J2kPayload",
+    "is_taken",
+    "pack",
+    "parse",
+    "parse_lossy",
+    "payload_of",
+]
 
 J2K_SIZE = 33
 """Bytes before the lossy part of a stream of mode j2k."""
@@ -21,8 +31,10 @@ MAX_BANDS = 1 << 16
 
 _J2K = struct.Struct("<BII")
 _AREA = struct.Struct("<6I")
-TRANSFORM, YCBCR, ALIKE, PLAIN = 1, 2, 4, 8
-"""Bits of the kind: component transform; YCbCr behind it; components alike; image and tile are the chunk."""
+_WINDOW = struct.Struct("<10H")
+TRANSFORM, YCBCR, ALIKE, PLAIN, WINDOW = 1, 2, 4, 8, 32
+"""Bits of the kind: component transform; YCbCr behind it; components alike; image and tile are the chunk; the chunk is
+a window of the image."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[J2kPayload, int]:
         truncated(f"the lossy part ends at byte {end}", view)
     if lossy_crc(view, J2K_SIZE, a) != crc:
         raise ChecksumError(f"the JPEG 2000 image differs from its checksum, it is damaged; {AGAIN}", offset=29)
-    if kind & 0xF0:
+    if kind & 0xD0:
         raise UnsupportedError(f"kind {kind:#04x} of JPEG 2000 is unknown; update dlpr-wsi", offset=24)
     if header.height * header.width > MAX_J2K_PIXELS:
         raise UnsupportedError(f"{header.width} x {header.height} px are above the limit of mode j2k", offset=8)
@@ -84,11 +96,8 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[J2kPayload, int]:
         raise CorruptError(f"a lossy part of {a} bytes cannot be; {FAULTY}", offset=25) from None
     except (UnsupportedInputError, ValueError) as error:
         raise CorruptError(f"{str(error).partition(':')[0]} cannot be; {FAULTY}", offset=J2K_SIZE) from None
-    if (fields.height, fields.width) != (header.height, header.width):
-        what = f"a JPEG 2000 image of {fields.width} x {fields.height} px in a chunk of another size"
-        raise CorruptError(f"{what}; {FAULTY}", offset=J2K_SIZE)
-    if bands_of(fields) > MAX_BANDS:
-        raise CorruptError(f"{bands_of(fields)} bands cannot be; {FAULTY}", offset=J2K_SIZE)
+    if not is_taken(fields):
+        raise CorruptError(f"an image of {bands_of(fields)} bands cannot be; {FAULTY}", offset=J2K_SIZE)
     at = J2K_SIZE + start
     if at >= end:
         raise CorruptError(f"a lossy part of {a} bytes cannot be; {FAULTY}", offset=25)
@@ -100,12 +109,33 @@ def bands_of(fields: Fields) -> int:
     return fields.tile_rows * fields.tile_columns * sum(3 * c.levels + 1 for c in fields.components)
 
 
+def is_taken(fields: Fields) -> bool:
+    """Whether the mode takes an image of this size, and what its bytes hold says where it lies."""
+    top, left, bottom, right = fields.area
+    fit = (bottom - top) * (right - left) <= MAX_J2K_PIXELS and bands_of(fields) <= MAX_BANDS
+    return fit and (fields.window is None or max(_window_numbers(fields)) < 1 << 16)
+
+
+def _window_numbers(fields: Fields) -> tuple[int, ...]:
+    """Return the numbers of a window's J1: the image, the chunk in it, the first tile."""
+    (top, left, bottom, right), kept = fields.area, fields.kept
+    return (top, left, bottom - top, right - left, kept[0] - top, kept[1] - left, *fields.tiles)
+
+
 def _read_fields(data: bytes, kind: int, header: Header) -> tuple[Fields, int]:
     """Read the fields that a lossy part begins with; also their size."""
     at = 0
     area = (0, 0, header.height, header.width)
-    tiles = area
-    if not kind & PLAIN:
+    tiles, window = area, None
+    if kind & WINDOW:
+        if kind & PLAIN:
+            raise ValueError("a window that is the image")
+        top, left, height, width, before, beside, *tile = _WINDOW.unpack_from(data)
+        area, tiles = (top, left, top + height, left + width), (tile[0], tile[1], tile[2], tile[3])
+        top, left = top + before, left + beside
+        window = top, left, top + header.height, left + header.width
+        at = _WINDOW.size
+    elif not kind & PLAIN:
         top, left, *tile = _AREA.unpack_from(data)
         area = (top, left, top + header.height, left + header.width)
         tiles = (tile[0], tile[1], tile[2], tile[3])
@@ -113,19 +143,24 @@ def _read_fields(data: bytes, kind: int, header: Header) -> tuple[Fields, int]:
     components: list[Component] = []
     channels = header.layout.channels
     for _ in range(1 if kind & ALIKE else channels):
-        component, at = _read_component(data, at)
+        component, at = _read_component(data, at, window is not None)
         components.append(component)
     if kind & ALIKE:
         components *= channels
-    return Fields(area, tiles, tuple(components), bool(kind & TRANSFORM), Colour(kind >> 1 & 1)), at
+    return Fields(area, tiles, tuple(components), bool(kind & TRANSFORM), Colour(kind >> 1 & 1), window), at
 
 
-def _read_component(data: bytes, at: int) -> tuple[Component, int]:
+def _read_component(data: bytes, at: int, window: bool) -> tuple[Component, int]:
     """Read one component at a place of the lossy part; also where it ends."""
     flags, levels, guard = data[at : at + 3]
-    if flags & 0x80 or levels > MAX_LEVELS or flags & 3 == 3 or flags & 12 == 12:
+    if (flags & 0x80 and not window) or levels > MAX_LEVELS or flags & 3 == 3 or flags & 12 == 12:
         raise ValueError(f"component {flags:#04x} with {levels} decompositions")
     at += 3
+    points = 0
+    if flags & 0x80:
+        points, at = data[at], at + 1
+        if not points:
+            raise ValueError("no resolutions of points")
     count = 1 if flags & 64 else levels + 1
     blocks = tuple((data[at + i] & 15, data[at + i] >> 4) for i in range(count))
     component = Component(
@@ -135,6 +170,7 @@ def _read_component(data: bytes, at: int) -> tuple[Component, int]:
         ((0, 0),) * (3 * levels + 1),
         guard,
         bool(flags & 32),
+        points,
     )
     return component, at + count
 
@@ -143,9 +179,10 @@ def _write_component(component: Component) -> bytes:
     """Write one component; the inverse of `_read_component`."""
     same = len(set(component.blocks)) == 1
     v, h = (s.bit_length() - 1 for s in component.sampling)
-    flags = v | h << 2 | component.wavelet << 4 | component.causal << 5 | same << 6
-    blocks = component.blocks[:1] if same else component.blocks
-    return bytes((flags, component.levels, component.guard, *(height | width << 4 for height, width in blocks)))
+    flags = v | h << 2 | component.wavelet << 4 | component.causal << 5 | same << 6 | (component.points > 0) << 7
+    blocks = [height | width << 4 for height, width in (component.blocks[:1] if same else component.blocks)]
+    points = (component.points,) if component.points else ()
+    return bytes((flags, component.levels, component.guard, *points, *blocks))
 
 
 def pack(out: bytearray, p: J2kPayload) -> None:
@@ -153,9 +190,13 @@ def pack(out: bytearray, p: J2kPayload) -> None:
     f = p.fields
     written = [_write_component(c) for c in f.components]
     alike = len(set(written)) == 1
-    plain = f.area[:2] == (0, 0) and f.tiles == f.area
+    plain = f.window is None and f.area[:2] == (0, 0) and f.tiles == f.area
     kind = TRANSFORM * f.transform | YCBCR * f.colour | ALIKE * alike | PLAIN * plain
-    lossy = b"" if plain else _AREA.pack(*f.area[:2], *f.tiles)
+    if f.window is not None:
+        kind |= WINDOW
+        lossy = _WINDOW.pack(*_window_numbers(f))
+    else:
+        lossy = b"" if plain else _AREA.pack(*f.area[:2], *f.tiles)
     lossy += b"".join(written[:1] if alike else written) + bytes(p.lane)
     out += _J2K.pack(kind, len(lossy), 0)
     out += lossy

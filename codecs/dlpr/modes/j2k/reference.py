@@ -1,4 +1,4 @@
-"""The reference decoder of mode j2k: docs/format J1 to J3, sections 17 and 19 made executable.
+"""The reference decoder of mode j2k: docs/format J1 to J6, sections 17 and 19 made executable.
 
 ::
 
@@ -16,7 +16,7 @@ from dlpr.layout import CODING_ORDER
 from dlpr.modes.j2k.coefficients import decode_coefficients
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import payload_of
-from dlpr.modes.j2k.synthesis import synthesise_reference
+from dlpr.modes.j2k.synthesis import synthesise_with_doubts
 from dlpr.modes.mixed.residual import decode_residual
 
 __all__ = ["decode_image", "decode_planes"]
@@ -43,10 +43,10 @@ def decode_planes(stream: Stream, *, lossy: bool = False) -> Bytes8:
     numpy.ndarray
         uint8 [H, W, channels], coding order.
     """
-    pixels = synthesise_reference(decode_image(stream))
-    image = pixels[..., list(CODING_ORDER)] if pixels.shape[2] == 3 else pixels
+    pair = synthesise_with_doubts(decode_image(stream))
+    image, doubts = (p[..., list(CODING_ORDER)] if p.shape[2] == 3 else p for p in pair)
     if lossy:
         return np.ascontiguousarray(image)
-    symbols = decode_residual(payload_of(stream).residual_part, image, (0, 0))
+    symbols = decode_residual(payload_of(stream).residual_part, image, (0, 0), doubts)
     sums = image.astype(np.int64) + symbols * (2 * stream.header.tau + 1)
     return np.asarray(np.clip(sums, 0, 255), np.uint8)

@@ -16,7 +16,7 @@ from dlpr.layout import from_planes
 from dlpr.modes.j2k.fields import Colour, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import fields_of, parse
-from dlpr.modes.j2k.payload import MAX_BANDS, MAX_J2K_PIXELS, J2kPayload, bands_of, payload_of
+from dlpr.modes.j2k.payload import J2kPayload, is_taken, payload_of
 from dlpr.modes.j2k.synthesis import native_fields
 
 __all__ = [
@@ -128,7 +128,7 @@ def _fits(c: J2kCandidate) -> bool:
     """Whether chunk and image have the same size and channels, and the mode takes it."""
     h, f = c.header, c.image.fields
     same = (h.height, h.width, h.layout.channels) == (f.height, f.width, len(f.components))
-    return same and h.height * h.width <= MAX_J2K_PIXELS and bands_of(f) <= MAX_BANDS
+    return same and is_taken(f)
 
 
 def _without_steps(fields: Fields) -> Fields:

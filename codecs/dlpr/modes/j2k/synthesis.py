@@ -11,16 +11,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dlpr.modes.j2k.fields import BandPlace, Colour, Fields, Wavelet
+from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.mixed.levels import fine_level
 
-__all__ = ["FRACTION", "native_fields", "synthesise", "synthesise_reference"]
+__all__ = ["FRACTION", "SURE", "native_fields", "synthesise", "synthesise_reference", "synthesise_with_doubts"]
 
 U8 = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 FRACTION = 18
 """Bits of a 9/7 sample behind the point."""
+SURE = 31
+"""The doubt of samples that are whole or cut off."""
 
 _ALPHA, _BETA, _GAMMA, _DELTA = -1703098781, -56886969, 948018548, 476211856  # 2**30 times table F.4
 _LOW, _HIGH = 1320889387, 1745616896  # K, and OpenJPEG's 2/K, 3e-5 too small
@@ -51,26 +54,45 @@ def synthesise(image: J2kImage) -> U8:
 def native_fields(fields: Fields) -> tuple[object, ...]:
     """Return fields as the native code takes them."""
     components = tuple(
-        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal)) for c in fields.components
+        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal), c.points) for c in fields.components
     )
-    return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour)
+    return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour), fields.window
 
 
 def synthesise_reference(image: J2kImage) -> U8:
     """Compute what `synthesise` computes, in NumPy."""
+    return synthesise_with_doubts(image)[0]
+
+
+def synthesise_with_doubts(image: J2kImage) -> tuple[U8, U8]:
+    """Compute the pixels, and how near each sample came to the next one.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        uint8 [height, width, components] both. Doubts of J2, step 6; where pixels are made of Y, Cb and Cr, green has
+        Y's, blue and red those of Cb and Cr.
+    """
     fields = image.fields
-    out: U8 = np.zeros((fields.height, fields.width, len(fields.components)), np.uint8)
+    (y, x, y1, x1), (kept_top, kept_left, kept_bottom, kept_right) = fields.area, fields.kept
+    out: U8 = np.zeros((y1 - y, x1 - x, len(fields.components)), np.uint8)
+    unsure = np.zeros_like(out)
     for tile in range(fields.tile_rows * fields.tile_columns):
         planes = [_inverse_wavelet(image, tile, component) for component in range(len(fields.components))]
+        kinds = [component.wavelet for component in fields.components]
         if fields.transform:
-            planes = _inverse_transform(planes, fields.components[0].wavelet)
-        else:
-            planes = [
-                plane if component.wavelet is Wavelet.REVERSIBLE else _nearest(plane, FRACTION)
-                for plane, component in zip(planes, fields.components, strict=True)
-            ]
+            planes = _inverse_transform(planes, kinds[0])
+        shift = 30 + FRACTION if fields.transform else FRACTION
+        doubts = [
+            np.full(plane.shape, SURE, np.uint8) if kind is Wavelet.REVERSIBLE else _doubts(plane, shift)
+            for plane, kind in zip(planes, kinds, strict=True)
+        ]
+        planes = [
+            plane if kind is Wavelet.REVERSIBLE else _nearest(plane, shift)
+            for plane, kind in zip(planes, kinds, strict=True)
+        ]
         top, left, bottom, right = fields.tile_edges(tile)
-        window = out[top - fields.area[0] : bottom - fields.area[0], left - fields.area[1] : right - fields.area[1]]
+        place = slice(top - y, bottom - y), slice(left - x, right - x)
         for number, plane in enumerate(planes):
             if not plane.size:
                 continue
@@ -78,8 +100,12 @@ def synthesise_reference(image: J2kImage) -> U8:
             y0, x0, _, _ = fields.tile_component(tile, number)
             rows = np.clip(np.arange(top, bottom) // v - y0, 0, plane.shape[0] - 1)
             columns = np.clip(np.arange(left, right) // h - x0, 0, plane.shape[1] - 1)
-            window[..., number] = np.clip(plane + 128, 0, 255)[np.ix_(rows, columns)]
-    return _to_rgb(out) if fields.colour is Colour.YCBCR else out
+            out[(*place, number)] = np.clip(plane + 128, 0, 255)[np.ix_(rows, columns)]
+            channel = (number + 1) % 3 if fields.colour is Colour.YCBCR else number
+            unsure[(*place, channel)] = doubts[number][np.ix_(rows, columns)]
+    kept = slice(kept_top - y, kept_bottom - y), slice(kept_left - x, kept_right - x)
+    out, unsure = np.ascontiguousarray(out[kept]), np.ascontiguousarray(unsure[kept])
+    return _to_rgb(out) if fields.colour is Colour.YCBCR else out, unsure
 
 
 def _wrap(values: Ints) -> Ints:
@@ -92,10 +118,25 @@ def _nearest(values: Ints, shift: int) -> Ints:
     return (values + (1 << (shift - 1)) - 1 + (values >> shift & 1)) >> shift
 
 
-def dequantise(band: BandPlace, wavelet: Wavelet, coefficients: Ints, lowest: Ints) -> Ints:
+def _doubts(values: Ints, shift: int) -> U8:
+    """How near values / 2**shift came to another sample than theirs."""
+    whole = _nearest(values, shift)
+    part = values - (whole << shift)
+    level = np.array([fine_level(i) for i in range(257)])[((1 << (shift - 1)) - np.abs(part)) >> (shift - 9)]
+    cut = (whole < -128) | (whole > 127)
+    return np.asarray(np.where(cut, SURE, level + 128 * (part < 0)), np.uint8)
+
+
+def dequantise(band: BandPlace, component: Component, coefficients: Ints, lowest: Ints) -> Ints:
     """Middle of what is left open, times the step; 9/7: with `FRACTION` bits behind the point."""
-    magnitude = np.abs(coefficients)
-    twice = 2 * magnitude + (np.int64(1) << lowest)
+    wavelet = component.wavelet
+    top, left, bottom, right = band.near
+    inside = np.zeros(coefficients.shape, np.bool_)
+    inside[top:bottom, left:right] = True
+    magnitude = np.where(inside, np.abs(coefficients), 0)
+    twice = 2 * magnitude
+    if band.resolution >= component.points:
+        twice += np.int64(1) << lowest
     if wavelet is Wavelet.REVERSIBLE:
         value = twice >> 1
     else:
@@ -113,7 +154,7 @@ def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
         if (band.tile, band.component) != (tile, number):
             continue
         lowest = image.lowest_planes(index)
-        values = dequantise(band, component.wavelet, image.coefficients[index].astype(np.int64), lowest)
+        values = dequantise(band, component, image.coefficients[index].astype(np.int64), lowest)
         if band.orientation == 0:
             low = values
             continue
@@ -161,13 +202,13 @@ def _scaled(values: Ints, factor: int) -> Ints:
 
 
 def _inverse_transform(planes: list[Ints], wavelet: Wavelet) -> list[Ints]:
-    """RCT or ICT, to integers."""
+    """RCT, or ICT with 30 more bits behind the point."""
     y, u, v = planes
     if wavelet is Wavelet.REVERSIBLE:
         green = _wrap(y - (_wrap(u + v) >> 2))
         return [_wrap(v + green), green, _wrap(u + green)]
     sums = ((y << 30) + v * _RED, (y << 30) - u * _GREEN_BLUE - v * _GREEN_RED, (y << 30) + u * _BLUE)
-    return [_nearest(s, 30 + FRACTION) for s in sums]
+    return list(sums)
 
 
 def _to_rgb(pixels: U8) -> U8:

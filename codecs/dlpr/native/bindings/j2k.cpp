@@ -9,7 +9,7 @@ namespace dlpr {
 
 // ((top, left, bottom, right), (tile top, left, height, width), components, transform, colour); a component is
 // ((sampling v, h), reversible, ((block height, width exponents) by resolution), ((exponent, mantissa) by band), guard,
-// causal): what Python's Fields has checked.
+// causal, points); then the window (top, left, bottom, right) or None: what Python's Fields has checked.
 J2kFields j2k_fields(nb::tuple t) {
   J2kFields f;
   auto four = [](nb::handle h, int* a, int* b, int* c, int* d) {
@@ -21,6 +21,8 @@ J2kFields j2k_fields(nb::tuple t) {
   nb::tuple components = nb::cast<nb::tuple>(t[2]);
   f.components = int(components.size());
   f.transform = nb::cast<int>(t[3]), f.colour = nb::cast<int>(t[4]);
+  f.windowed = !t[5].is_none();
+  if (f.windowed) four(t[5], &f.window.y0, &f.window.x0, &f.window.y1, &f.window.x1);
   if (f.components != 1 && f.components != 3) throw nb::value_error("J2K components");
   for (int k = 0; k < f.components; ++k) {
     nb::tuple v = nb::cast<nb::tuple>(components[k]);
@@ -29,6 +31,7 @@ J2kFields j2k_fields(nb::tuple t) {
     nb::tuple steps = nb::cast<nb::tuple>(v[3]);
     c.sv = nb::cast<int>(sampling[0]), c.sh = nb::cast<int>(sampling[1]), c.reversible = nb::cast<int>(v[1]);
     c.levels = int(blocks.size()) - 1, c.guard = nb::cast<int>(v[4]), c.causal = nb::cast<int>(v[5]);
+    c.points = nb::cast<int>(v[6]);
     if (c.levels < 0 || c.levels > kJ2kMaxLevels || int(steps.size()) != 3 * c.levels + 1)
       throw nb::value_error("J2K decompositions");
     for (int r = 0; r <= c.levels; ++r) {
@@ -52,11 +55,13 @@ nb::tuple j2k_fields_tuple(const J2kFields& f) {
     for (int r = 0; r <= c.levels; ++r) blocks.append(nb::make_tuple(int(c.block_h[r]), int(c.block_w[r])));
     for (int b = 0; b <= 3 * c.levels; ++b) steps.append(nb::make_tuple(int(c.exponent[b]), int(c.mantissa[b])));
     components.append(nb::make_tuple(nb::make_tuple(c.sv, c.sh), c.reversible, nb::tuple(blocks), nb::tuple(steps),
-                                     c.guard, c.causal));
+                                     c.guard, c.causal, c.points));
   }
+  nb::object window = nb::none();
+  if (f.windowed) window = nb::make_tuple(f.window.y0, f.window.x0, f.window.y1, f.window.x1);
   return nb::make_tuple(nb::make_tuple(f.top, f.left, f.bottom, f.right),
                         nb::make_tuple(f.tile_top, f.tile_left, f.tile_h, f.tile_w), nb::tuple(components), f.transform,
-                        f.colour);
+                        f.colour, window);
 }
 
 // Arrays of a J2kImage of Python, checked to fit the bands.
@@ -155,7 +160,7 @@ nb::object j2k_synthesise_array(nb::tuple fields, nb::tuple arrays) {
   const J2kFields f = j2k_fields(fields);
   const J2kViews v(f, arrays);
   uint8_t* p;
-  auto out = new_array<uint8_t>({size_t(f.height()), size_t(f.width()), size_t(f.components)}, &p);
+  auto out = new_array<uint8_t>({size_t(f.kept_height()), size_t(f.kept_width()), size_t(f.components)}, &p);
   {
     nb::gil_scoped_release free_gil;
     j2k_synthesise(f, v.bands, v.q.data(), v.passes.data(), v.missing.data(), p);

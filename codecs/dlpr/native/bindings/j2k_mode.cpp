@@ -58,7 +58,7 @@ nb::list j2k_encode_batch(nb::list jobs, int threads) {
     keep.push_back(nb::cast<In<uint8_t>>(t[2]));
     const auto& x = keep.back();
     j.tau = nb::cast<int>(t[3]), j.most = nb::cast<double>(t[4]);
-    if (x.ndim() != 3 || int(x.shape(0)) != j.f.height() || int(x.shape(1)) != j.f.width() ||
+    if (x.ndim() != 3 || int(x.shape(0)) != j.f.kept_height() || int(x.shape(1)) != j.f.kept_width() ||
         int(x.shape(2)) != j.f.components || j.tau < 0 || j.tau > 255)
       throw nb::value_error("J2K planes");
     j.x = x.data();
@@ -73,7 +73,7 @@ nb::list j2k_encode_batch(nb::list jobs, int threads) {
       out.append(nb::none());
       continue;
     }
-    auto planes = copied(j.out.data(), {size_t(j.f.height()), size_t(j.f.width()), size_t(j.f.components)});
+    auto planes = copied(j.out.data(), {size_t(j.f.kept_height()), size_t(j.f.kept_width()), size_t(j.f.components)});
     out.append(nb::make_tuple(bytes_of(j.lane), bytes_of(j.residual), planes));
   }
   return out;
@@ -107,7 +107,8 @@ nb::list j2k_decode_batch(nb::list jobs, int threads) {
     const J2kFields& f = work[i].f;
     nb::object planes = nb::none();
     if (!*errors[i])
-      planes = nb::cast(adopt(work[i].out.release(), {size_t(f.height()), size_t(f.width()), size_t(f.components)}));
+      planes = nb::cast(
+          adopt(work[i].out.release(), {size_t(f.kept_height()), size_t(f.kept_width()), size_t(f.components)}));
     out.append(nb::make_tuple(planes, errors[i]));
   }
   return out;

@@ -25,9 +25,14 @@ struct J2kDecoded {
   static J2kNumbers allot(void* self, const J2kFields& f) {
     J2kDecoded& d = *static_cast<J2kDecoded*>(self);
     size_t blocks = 0;
-    for (const J2kBand& b : j2k_bands(f)) blocks += b.blocks();
+    int64_t coded = 0;
+    for (const J2kBand& b : j2k_bands(f)) {
+      blocks += b.blocks();
+      for (int row = 0, y0, x0, y1, x1; row < b.grid_rows; ++row)
+        for (int col = 0; col < b.grid_cols; ++col) coded += b.block(row, col, &y0, &x0, &y1, &x1);
+    }
     // a block has a bit at least, and no bit costs less than 1/1500
-    if (blocks / 8192 > d.size || blocks > size_t(kJ2kMaxBlocks)) return {nullptr, nullptr, nullptr};
+    if (size_t(coded) / 8192 > d.size || blocks > size_t(kJ2kMaxBlocks)) return {nullptr, nullptr, nullptr};
     d.image.allot(f);
     for (size_t i = 0; i < d.image.bands.size(); ++i) {
       d.q.push_back(d.image.q[i].get());
@@ -49,8 +54,10 @@ inline void j2k_coding_order(uint8_t* pixels, size_t samples, int components) {
     for (size_t i = 0; i < samples; i += 3) std::swap(pixels[i], pixels[i + 1]);
 }
 
-inline ResidualArea j2k_area(const J2kFields& f) { return {f.height(), f.width(), f.components, 0, 0}; }
-inline size_t j2k_samples(const J2kFields& f) { return size_t(f.height()) * size_t(f.width()) * size_t(f.components); }
+inline ResidualArea j2k_area(const J2kFields& f) { return {f.kept_height(), f.kept_width(), f.components, 0, 0}; }
+inline size_t j2k_samples(const J2kFields& f) {
+  return size_t(f.kept_height()) * size_t(f.kept_width()) * size_t(f.components);
+}
 
 struct J2kDecodeJob {
   J2kFields f;
@@ -64,17 +71,22 @@ struct J2kDecodeJob {
 // What is wrong, or an empty string.
 inline const char* j2k_decode_job(J2kDecodeJob& j) {
   J2kFields& f = j.f;
+  std::vector<uint8_t> doubts;
   {
     J2kDecoded d;
     if (!j2k_read(f, j.lane, j.lane_size, d)) return "the lossy part is damaged";
     j.out.reset(new uint8_t[j2k_samples(f)]());
-    j2k_synthesise(f, d.image.bands, d.q.data(), d.passes.data(), d.missing.data(), j.out.get());
+    if (!j.lossy_only && j.residual_size) doubts.resize(j2k_samples(f));
+    j2k_synthesise(f, d.image.bands, d.q.data(), d.passes.data(), d.missing.data(), j.out.get(),
+                   doubts.empty() ? nullptr : doubts.data());
   }
   const size_t samples = j2k_samples(f);
   j2k_coding_order(j.out.get(), samples, f.components);
+  j2k_coding_order(doubts.data(), doubts.size(), f.components);
   if (j.lossy_only || j.residual_size == 0) return "";
   std::vector<int16_t> symbols(samples, 0);
-  if (!j2k_coder().decode_residual(j2k_area(f), j.out.get(), j.residual, j.residual_size, symbols.data()))
+  if (!j2k_coder().decode_residual(j2k_area(f), j.out.get(), doubts.data(), j.residual, j.residual_size,
+                                   symbols.data()))
     return "the residual is damaged";
   const int step = 2 * j.tau + 1;
   for (size_t i = 0; i < samples; ++i) j.out[i] = uint8_t(std::min(std::max(j.out[i] + symbols[i] * step, 0), 255));
@@ -98,7 +110,8 @@ inline void j2k_encode_job(J2kEncodeJob& j) {
   if (!j2k_mode_takes(f)) return;
   const size_t samples = j2k_samples(f);
   j.out.resize(samples);
-  j2k_synthesise(f, j.bands, j.q.data(), j.passes.data(), j.missing.data(), j.out.data());
+  std::vector<uint8_t> doubts(samples);
+  j2k_synthesise(f, j.bands, j.q.data(), j.passes.data(), j.missing.data(), j.out.data(), doubts.data());
   j2k_coding_order(j.out.data(), samples, f.components);
   const int step = 2 * j.tau + 1;
   std::vector<int16_t> symbols;
@@ -114,7 +127,8 @@ inline void j2k_encode_job(J2kEncodeJob& j) {
   j.lane = j2k_coder().encode(f, {j.q.data(), j.passes.data(), j.missing.data()});
   if (j.lane.empty()) return;
   if (count) {
-    j.residual = j2k_coder().encode_residual(j2k_area(f), j.out.data(), symbols.data());
+    j2k_coding_order(doubts.data(), samples, f.components);
+    j.residual = j2k_coder().encode_residual(j2k_area(f), j.out.data(), doubts.data(), symbols.data());
     for (size_t i = 0; i < samples; ++i) j.out[i] = uint8_t(std::min(std::max(j.out[i] + symbols[i] * step, 0), 255));
   }
   j.done = true;

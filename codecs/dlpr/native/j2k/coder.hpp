@@ -21,10 +21,11 @@ struct J2kCoder {
   // as these are known, or q = null where there may be no such image.
   bool (*decode)(J2kFields& f, const uint8_t* lane, size_t size, J2kNumbers (*allot)(void*, const J2kFields&),
                  void* owner);
-  // Symbols [H][W][components] of the samples beside the image's, to bytes and back.
-  std::vector<uint8_t> (*encode_residual)(const ResidualArea& area, const uint8_t* lossy, int16_t* symbols);
-  bool (*decode_residual)(const ResidualArea& area, const uint8_t* lossy, const uint8_t* lane, size_t size,
-                          int16_t* symbols);
+  // Symbols [H][W][components] of the samples beside the image's, to bytes and back; doubts as j2k_synthesise has them.
+  std::vector<uint8_t> (*encode_residual)(const ResidualArea& area, const uint8_t* lossy, const uint8_t* doubts,
+                                          int16_t* symbols);
+  bool (*decode_residual)(const ResidualArea& area, const uint8_t* lossy, const uint8_t* doubts, const uint8_t* lane,
+                          size_t size, int16_t* symbols);
 };
 
 const J2kCoder& j2k_coder();                        // the best this machine runs, or what DLPR_SIMD names

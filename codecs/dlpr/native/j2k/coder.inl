@@ -46,17 +46,18 @@ bool decode(J2kFields& f, const uint8_t* bytes, size_t size, J2kNumbers (*allot)
   return numbers.q && coder.run(j2k_bands(f), numbers) && lane.finished();
 }
 
-std::vector<uint8_t> encode_residual(const ResidualArea& area, const uint8_t* lossy, int16_t* symbols) {
+std::vector<uint8_t> encode_residual(const ResidualArea& area, const uint8_t* lossy, const uint8_t* doubts,
+                                     int16_t* symbols) {
   BitEncoder lane;
-  ResidualCoder<BitEncoder> coder(lane, area, lossy);
+  ResidualCoder<BitEncoder, true> coder(lane, area, lossy, doubts);
   coder.run(symbols);
   return lane.finish();
 }
 
-bool decode_residual(const ResidualArea& area, const uint8_t* lossy, const uint8_t* bytes, size_t size,
-                     int16_t* symbols) {
+bool decode_residual(const ResidualArea& area, const uint8_t* lossy, const uint8_t* doubts, const uint8_t* bytes,
+                     size_t size, int16_t* symbols) {
   BitDecoder lane(bytes, size);
-  ResidualCoder<BitDecoder> coder(lane, area, lossy);
+  ResidualCoder<BitDecoder, true> coder(lane, area, lossy, doubts);
   return coder.run(symbols) && lane.finished();
 }
 

@@ -157,6 +157,8 @@ class CoefficientCoder {
     int behind = 0;  // whether a block of this band came before
     for (int r = 0, k = 0; r < b.grid_rows; ++r)
       for (int c = 0; c < b.grid_cols; ++c, ++k) {
+        int top, left, bottom, right;
+        if (!b.block(r, c, &top, &left, &bottom, &right)) continue;
         if (!mix_.plain(passes[k] != 0, plain_[kBlockPlain + behind])) {
           passes[k] = missing[k] = 0;
           continue;
@@ -170,8 +172,7 @@ class CoefficientCoder {
         if (left_ < 0 || n < 1) return false;
         behind = 1;
         passes[k] = uint8_t(n), missing[k] = uint8_t(missing_);
-        int top, left, bottom, right;
-        b.block(r, c, &top, &left, &bottom, &right);
+        edges_ = b.block_edges(r, c);
         top_ = top, left_col_ = left, bottom_ = bottom, right_ = right;
         if (!block(q, planes, n)) return false;
       }
@@ -395,15 +396,20 @@ class CoefficientCoder {
       for (int x = 0; x < w; ++x)
         found_[size_t(y + 1) * wide + x + 1] = me_->value[me_->at(top_ + y, left_col_ + x)] != 0;
     before_ = found_;
-    for (int y0 = 0; y0 < h; y0 += 4)
+    // Stripes are the block's. An encoder need not know what lies outside of the window.
+    const int above = (top_ - edges_.y0) & 3;
+    const J2kRect e = edges_, in = band_->inner;
+    for (int y0 = -above; y0 < h; y0 += 4)
       for (int x = 0; x < w; ++x)
-        for (int y = y0; y < std::min(y0 + 4, h); ++y) {
+        for (int y = std::max(y0, 0); y < std::min(y0 + 4, h); ++y) {
           uint8_t* s = &found_[size_t(y + 1) * wide + x + 1];
           if (*s) continue;
           int across = s[-1] + s[1], down = s[-wide], corners = s[-wide - 1] + s[-wide + 1];
           if (!(blind && y == y0 + 3)) down += s[wide], corners += s[wide - 1] + s[wide + 1];
-          if (!(across | down | corners)) continue;
           const int Y = top_ + y, X = left_col_ + x;
+          const bool rim = std::max(Y - 1, e.y0) < in.y0 || std::min(Y + 2, e.y1) > in.y1 ||
+                           std::max(X - 1, e.x0) < in.x0 || std::min(X + 2, e.x1) > in.x1;
+          if (!(across | down | corners | rim)) continue;
           const size_t at = me_->at(Y, X), k = size_t(Y) * cols + X;
           int32_t* v = &me_->value[at];
           const Before b = before(Y, X, at);
@@ -469,6 +475,7 @@ class CoefficientCoder {
   int64_t coded_ = 0;                                    // magnitudes of a block
   int full_ = 0, low_ = 0;                               // complete planes of a block, and the lowest of them
   int top_ = 0, left_col_ = 0, bottom_ = 0, right_ = 0;  // the block in its band
+  J2kRect edges_;                                        // all of the block, of which the window may need a part
   std::vector<int> open_, reached_, filled_;
   std::vector<uint8_t> own_, found_, before_;  // bit lengths of the block's cells; what is significant, with a border
 };

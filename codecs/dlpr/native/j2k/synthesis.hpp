@@ -2,6 +2,7 @@
 // 2^32, so that every image has defined samples.
 #pragma once
 #include "j2k/bands.hpp"
+#include "mixed/levels.hpp"
 #include <cstring>
 
 namespace dlpr {
@@ -159,16 +160,16 @@ class Synthesis {
 
 // Value of a coefficient: the middle of what its decoded planes leave open, times the step. Factor and shift of a band.
 struct Dequantiser {
-  bool reversible;
+  bool reversible, point;
   int64_t factor;
   int shift;  // to the right, or to the left where negative
-  explicit Dequantiser(const J2kBand& b, bool reversible_) : reversible(reversible_) {
+  Dequantiser(const J2kBand& b, const J2kComponent& c) : reversible(c.reversible), point(b.resolution < c.points) {
     factor = 2048 + b.mantissa;
     shift = 12 + b.exponent - 8 - kJ2kFraction;
   }
   int32_t operator()(int32_t q, int lowest) const {
     if (!q) return 0;
-    const int64_t m = q < 0 ? -int64_t(q) : q, twice = 2 * m + (int64_t(1) << lowest);
+    const int64_t m = q < 0 ? -int64_t(q) : q, twice = 2 * m + (point ? 0 : int64_t(1) << lowest);
     int64_t v;
     if (reversible) v = twice >> 1;
     else if (shift > 0) v = (twice * factor + (int64_t(1) << (shift - 1))) >> shift;
@@ -178,14 +179,14 @@ struct Dequantiser {
 };
 
 // Coefficients of a band to values at `out`.
-inline void j2k_dequantise(const J2kBand& band, bool reversible, const int32_t* q, const uint8_t* passes,
+inline void j2k_dequantise(const J2kBand& band, const J2kComponent& component, const int32_t* q, const uint8_t* passes,
                            const uint8_t* missing, int32_t* out, size_t stride) {
-  const Dequantiser value(band, reversible);
+  const Dequantiser value(band, component);
   for (int row = 0, n = 0; row < band.grid_rows; ++row)
     for (int col = 0; col < band.grid_cols; ++col, ++n) {
       if (!passes[n]) continue;
       int top, left, bottom, right;
-      band.block(row, col, &top, &left, &bottom, &right);
+      if (!band.block(row, col, &top, &left, &bottom, &right)) continue;
       const int complete = (passes[n] - 1) / 3, more = (passes[n] - 1) % 3;
       const int lowest = band.planes - missing[n] - 1 - complete;
       const int known = lowest - (more == 2);
@@ -209,9 +210,25 @@ inline int64_t nearest(int64_t v) {
   return (v + (int64_t(1) << (shift - 1)) - 1 + (v >> shift & 1)) >> shift;
 }
 
+// How near v / 2^shift, rounded to a sample, came to the next one: 0 (very) to 28, plus 128 if that is the one below;
+// 31 where samples are whole or cut off.
+constexpr uint8_t kJ2kSure = 31;
+inline uint8_t j2k_doubt(int64_t v, int64_t rounded, int shift) {
+  static const std::vector<uint8_t> levels = [] {
+    std::vector<uint8_t> out(257);
+    for (int i = 0; i <= 256; ++i) out[size_t(i)] = uint8_t(fine_level(i));
+    return out;
+  }();
+  if (rounded < -128 || rounded > 127) return kJ2kSure;
+  const int64_t part = v - rounded * (int64_t(1) << shift), size = part < 0 ? -part : part;
+  return uint8_t(levels[size_t(((int64_t(1) << (shift - 1)) - size) >> (shift - 9))] | (part < 0 ? 128 : 0));
+}
+
 // RCT or ICT and level shift of n samples of three components, or level shift of one.
-inline void j2k_to_samples(const J2kFields& f, const int32_t* const* in, uint8_t* const* out, size_t n, int component) {
+inline void j2k_to_samples(const J2kFields& f, const int32_t* const* in, uint8_t* const* out, uint8_t* const* doubts,
+                           size_t n, int component) {
   constexpr int64_t one = int64_t(1) << 30;
+  const bool doubt = doubts[component] != nullptr;
   if (f.transform && f.comp[0].reversible) {
     for (size_t i = 0; i < n; ++i) {
       const int32_t y = in[0][i], u = in[1][i], v = in[2][i];
@@ -221,15 +238,26 @@ inline void j2k_to_samples(const J2kFields& f, const int32_t* const* in, uint8_t
   } else if (f.transform) {
     for (size_t i = 0; i < n; ++i) {
       const int64_t y = in[0][i] * one, u = in[1][i], v = in[2][i];
-      out[0][i] = j2k_sample(nearest<30 + kJ2kFraction>(y + v * 1505386037));
-      out[1][i] = j2k_sample(nearest<30 + kJ2kFraction>(y - u * 369506774 - v * 766801986));
-      out[2][i] = j2k_sample(nearest<30 + kJ2kFraction>(y + u * 1902670512));
+      const int64_t sums[3] = {y + v * 1505386037, y - u * 369506774 - v * 766801986, y + u * 1902670512};
+      for (int k = 0; k < 3; ++k) {
+        const int64_t whole = nearest<30 + kJ2kFraction>(sums[k]);
+        out[k][i] = j2k_sample(whole);
+        if (doubt) doubts[k][i] = j2k_doubt(sums[k], whole, 30 + kJ2kFraction);
+      }
     }
   } else if (f.comp[component].reversible) {
     for (size_t i = 0; i < n; ++i) out[component][i] = j2k_sample(in[component][i]);
   } else {
-    for (size_t i = 0; i < n; ++i) out[component][i] = j2k_sample(nearest<kJ2kFraction>(in[component][i]));
+    for (size_t i = 0; i < n; ++i) {
+      const int64_t whole = nearest<kJ2kFraction>(in[component][i]);
+      out[component][i] = j2k_sample(whole);
+      if (doubt) doubts[component][i] = j2k_doubt(in[component][i], whole, kJ2kFraction);
+    }
+    return;
   }
+  if (doubt && f.comp[0].reversible && f.transform)
+    for (int k = 0; k < 3; ++k) std::fill_n(doubts[k], n, kJ2kSure);
+  else if (doubt && !f.transform) std::fill_n(doubts[component], n, kJ2kSure);
 }
 
 // YCbCr to RGB as libjpeg and OpenSlide compute it.
@@ -241,25 +269,32 @@ inline void j2k_ycbcr(uint8_t* p) {
   p[2] = clip(y + ((116130 * cb + 32768) >> 16));
 }
 
-// Pixels uint8 [height, width, components]. Arrays in the order of `bands`.
+// Pixels uint8 [height, width, components] of the window. Arrays in the order of `bands`. Also the samples' doubts, if
+// asked for: those of Y, Cb, Cr at green, blue, red where these are made of them.
 inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands, const int32_t* const* q,
-                           const uint8_t* const* passes, const uint8_t* const* missing, uint8_t* pixels) {
+                           const uint8_t* const* passes, const uint8_t* const* missing, uint8_t* pixels,
+                           uint8_t* doubts = nullptr) {
   const int tiles = f.tile_rows() * f.tile_cols(), each = j2k_tile_bands(f);
   std::vector<int32_t> plane[3];
-  std::vector<uint8_t> samples[3];
+  std::vector<uint8_t> samples[3], near[3];
   Synthesis synthesis;
-  const size_t pixel = size_t(f.components), line = size_t(f.width()) * pixel;
+  const J2kRect kept = f.kept();
+  const size_t pixel = size_t(f.components), line = size_t(f.kept_width()) * pixel;
   for (int t = 0; t < tiles; ++t) {
     const J2kRect tile = j2k_tile(f, t);
+    const J2kRect seen{std::max(tile.y0, kept.y0), std::max(tile.x0, kept.x0), std::min(tile.y1, kept.y1),
+                       std::min(tile.x1, kept.x1)};
+    if (seen.empty()) continue;
     J2kRect area[3];
     const int32_t* in[3] = {};
-    uint8_t* out[3] = {};
+    uint8_t *out[3] = {}, *unsure[3] = {};
     for (int k = 0; k < f.components; ++k) {
       const J2kComponent& c = f.comp[k];
       area[k] = j2k_resolution(f, tile, k, c.levels);
       const int rows = std::max(area[k].y1 - area[k].y0, 0), cols = std::max(area[k].x1 - area[k].x0, 0);
       plane[k].assign(size_t(rows) * cols + 1, 0), samples[k].resize(size_t(rows) * cols + 1);
       in[k] = plane[k].data(), out[k] = samples[k].data();
+      if (doubts) near[k].resize(size_t(rows) * cols + 1), unsure[k] = near[k].data();
       for (int r = 0; r <= c.levels; ++r) {
         const J2kRect full = j2k_resolution(f, tile, k, r);
         const J2kRect low = r ? j2k_resolution(f, tile, k, r - 1) : full;
@@ -269,34 +304,39 @@ inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands
           const J2kBand& b = bands[at];
           if (!b.blocks()) continue;
           const size_t y = b.orientation >> 1 ? low.y1 - low.y0 : 0, x = b.orientation & 1 ? low.x1 - low.x0 : 0;
-          j2k_dequantise(b, c.reversible, q[at], passes[at], missing[at], plane[k].data() + y * cols + x, size_t(cols));
+          j2k_dequantise(b, c, q[at], passes[at], missing[at], plane[k].data() + y * cols + x, size_t(cols));
         }
         if (r) synthesis.step(plane[k].data(), size_t(cols), low, full, c.reversible);
       }
     }
     for (int k = 0; k < f.components; ++k)
-      if (!f.transform || k == 0) j2k_to_samples(f, in, out, plane[k].size() - 1, k);
+      if (!f.transform || k == 0) j2k_to_samples(f, in, out, unsure, plane[k].size() - 1, k);
     for (int k = 0; k < f.components; ++k) {
       const J2kComponent& c = f.comp[k];
       const int cols = area[k].x1 - area[k].x0, rows = area[k].y1 - area[k].y0;
       if (cols < 1 || rows < 1) continue;
       // Where a component has fewer samples, each stands for those behind it.
-      for (int y = tile.y0; y < tile.y1; ++y) {
-        const int row = std::max(0, std::min(y / c.sv - area[k].y0, rows - 1));
-        uint8_t* to = pixels + size_t(y - f.top) * line + size_t(tile.x0 - f.left) * pixel + size_t(k);
-        const uint8_t* from = samples[k].data() + size_t(row) * cols;
-        if (c.sh == 1) {
-          for (int x = 0; x < cols; ++x) to[size_t(x) * pixel] = from[x];
-        } else {
-          for (int x = tile.x0; x < tile.x1; ++x)
-            to[size_t(x - tile.x0) * pixel] = from[std::max(0, std::min(x / c.sh - area[k].x0, cols - 1))];
+      auto spread = [&](const uint8_t* all, uint8_t* image, int channel) {
+        for (int y = seen.y0; y < seen.y1; ++y) {
+          const int row = std::max(0, std::min(y / c.sv - area[k].y0, rows - 1));
+          uint8_t* to = image + size_t(y - kept.y0) * line + size_t(seen.x0 - kept.x0) * pixel + size_t(channel);
+          const uint8_t* from = all + size_t(row) * cols;
+          if (c.sh == 1) {
+            from += seen.x0 - tile.x0;
+            for (int x = 0; x < seen.x1 - seen.x0; ++x) to[size_t(x) * pixel] = from[x];
+          } else {
+            for (int x = seen.x0; x < seen.x1; ++x)
+              to[size_t(x - seen.x0) * pixel] = from[std::max(0, std::min(x / c.sh - area[k].x0, cols - 1))];
+          }
         }
-      }
+      };
+      spread(samples[k].data(), pixels, k);
+      if (doubts) spread(near[k].data(), doubts, f.colour ? (k + 1) % 3 : k);
     }
     if (f.colour)
-      for (int y = tile.y0; y < tile.y1; ++y)
-        for (int x = tile.x0; x < tile.x1; ++x)
-          j2k_ycbcr(pixels + size_t(y - f.top) * line + size_t(x - f.left) * pixel);
+      for (int y = seen.y0; y < seen.y1; ++y)
+        for (int x = seen.x0; x < seen.x1; ++x)
+          j2k_ycbcr(pixels + size_t(y - kept.y0) * line + size_t(x - kept.x0) * pixel);
   }
 }
 

@@ -4,16 +4,23 @@
 // Inputs' contexts: of the flags of blocks, then of the samples of three channels.
 constexpr int kFlagContexts[kInputs] = {1, 4, 16, 64, 5, 4, 16, 1};
 constexpr int kSampleContexts[kInputs] = {36, 147, 36, 468, 144, 144, 192, 108};
+constexpr int kDoubtContexts[kInputs] = {384, 147, 384, 468, 288, 144, 768, 108};  // where doubts are known
 constexpr int kResidualSlots = 16;  // of a context: zero, sign, 7 of the magnitude if the sign is as expected, 7 if not
 
 // Symbols q [H][W][channels]; `lossy` holds the lossy image's samples in the same order. The decoder's q holds zeros.
-template <class Coder>
+// With doubts, how near each sample came to the next one (j2k_doubt) is among the contexts.
+template <class Coder, bool kDoubts = false>
 class ResidualCoder {
  public:
-  ResidualCoder(Coder& coder, const ResidualArea& f, const uint8_t* lossy)
-      : coder_(coder), f_(f), lossy_(lossy), n_(f.components), mix_(coder, slots(), 28, 17, nullptr) {
+  ResidualCoder(Coder& coder, const ResidualArea& f, const uint8_t* lossy, const uint8_t* doubts = nullptr)
+      : coder_(coder),
+        f_(f),
+        lossy_(lossy),
+        doubts_(doubts),
+        n_(f.components),
+        mix_(coder, slots(), 28, kSets + 1, nullptr) {
     uint32_t* p = mix_.slots();
-    for (int i = 0; i < kInputs; ++i) base_[i] = p, p += size_t(kFlagContexts[i] + kSampleContexts[i]) * kResidualSlots;
+    for (int i = 0; i < kInputs; ++i) base_[i] = p, p += size_t(kFlagContexts[i] + kOwn[i]) * kResidualSlots;
     golomb_ = p;
   }
 
@@ -35,7 +42,7 @@ class ResidualCoder {
             0, 2 * l + a, sides, 4 * sides + 2 * l + a, a + l + al + ar, 2 * al + ar, 8 * l + 4 * a + 2 * al + ar, 0};
         Inputs p;
         for (int k = 0; k < kInputs; ++k) p[k] = base_[k] + kResidualSlots * context[k];
-        row[i] = uint8_t(mix_.bit(any, p, 27, 16));
+        row[i] = uint8_t(mix_.bit(any, p, 27, kSets));
         if (row[i])
           for (int y = y0; y < y1; ++y)
             for (int x = x0; x < x1; ++x)
@@ -49,9 +56,12 @@ class ResidualCoder {
   }
 
  private:
+  static constexpr const int (&kOwn)[kInputs] = kDoubts ? kDoubtContexts : kSampleContexts;
+  static constexpr int kSets = kDoubts ? 32 : 16;  // of the second family, without the flags'
+
   static size_t slots() {
     size_t n = 3 * 32;
-    for (int i = 0; i < kInputs; ++i) n += size_t(kFlagContexts[i] + kSampleContexts[i]) * kResidualSlots;
+    for (int i = 0; i < kInputs; ++i) n += size_t(kFlagContexts[i] + kOwn[i]) * kResidualSlots;
     return n;
   }
 
@@ -61,23 +71,31 @@ class ResidualCoder {
               p1 = c ? q[at - 1] : 0, p2 = c == 2 ? q[at - 2] : 0;
     const int s1 = std::abs(w) + std::abs(n), s2 = s1 + std::abs(nw), l1 = level(s1), l2 = level(s2), m = std::abs(p1),
               lead = w ? w : n, other = p1 ? p1 : p2;
-    const int sign = lead < 0 ? -1 : 1,
-              far = std::min(std::min(std::min(x, f_.W - 1 - x), std::min(y, f_.H - 1 - y)), 3), v = lossy_[at],
+    const int sign = lead < 0 ? -1 : 1, edge = std::min(std::min(x, f_.W - 1 - x), std::min(y, f_.H - 1 - y)),
+              far = std::min(edge, 3), v = lossy_[at],
               end = v == 0     ? 1
                     : v == 255 ? 2
                                : 0;
-    const int context[kInputs] = {12 * c + l1,
-                                  (7 * c + sign * limited(w, 3) + 3) * 7 + sign * limited(n, 3) + 3,
-                                  12 * c + level(m),
-                                  (12 * c + level(m)) * 13 + (other < 0 ? -1 : 1) * limited(p2, 6) + 6,
-                                  (4 * c + far) * 12 + l2,
-                                  (12 * c + l2) * 4 + std::min(3, m),
-                                  64 * c + 8 * ((f_.phase_y + y) & 7) + ((f_.phase_x + x) & 7),
-                                  (3 * c + end) * 12 + l1};
+    int context[kInputs] = {12 * c + l1,
+                            (7 * c + sign * limited(w, 3) + 3) * 7 + sign * limited(n, 3) + 3,
+                            12 * c + level(m),
+                            (12 * c + level(m)) * 13 + (other < 0 ? -1 : 1) * limited(p2, 6) + 6,
+                            (4 * c + far) * 12 + l2,
+                            (12 * c + l2) * 4 + std::min(3, m),
+                            64 * c + 8 * ((f_.phase_y + y) & 7) + ((f_.phase_x + x) & 7),
+                            (3 * c + end) * 12 + l1};
+    uint32_t mirror = (lead < 0 ? 2u : 0u) | (p1 < 0 ? 4u : 0u) | (other < 0 ? 8u : 0u) | (w + n < 0 ? 32u : 0u);
+    int second = std::min(3, l2) + 4 * std::min(3, m);
+    if (kDoubts) {
+      const int doubt = 32 * c + (doubts_[at] & 31), inner = std::min(edge ? 32 - __builtin_clz(unsigned(edge)) : 0, 7);
+      context[0] = 4 * doubt + std::min(3, l1), context[2] = 4 * doubt + std::min(3, m);
+      context[4] = 12 * (8 * c + inner) + l2, context[6] = 8 * doubt + inner;
+      second = std::min(3, l2) + 4 * ((doubts_[at] & 31) >> 2);
+      if (doubts_[at] & 128) mirror |= 65u;
+    }
     Inputs p;
     for (int i = 0; i < kInputs; ++i) p[i] = base_[i] + kResidualSlots * (kFlagContexts[i] + context[i]);
-    const uint32_t mirror = (lead < 0 ? 2u : 0u) | (p1 < 0 ? 4u : 0u) | (other < 0 ? 8u : 0u) | (w + n < 0 ? 32u : 0u);
-    const int first = 9 * c, second = std::min(3, l2) + 4 * std::min(3, m), value = q[at];
+    const int first = 9 * c, value = q[at];
     if (!mix_.bit(value != 0, p, first, second)) return;
     for (auto& slot : p) ++slot;
     const int minus = mix_.template bit<true>(value < 0, p, first + 1, second, mirror);
@@ -90,7 +108,7 @@ class ResidualCoder {
 
   Coder& coder_;
   const ResidualArea f_;
-  const uint8_t* lossy_;
+  const uint8_t *lossy_, *doubts_;
   int n_;
   Mixer<Coder> mix_;
   uint32_t *base_[kInputs], *golomb_ = nullptr;

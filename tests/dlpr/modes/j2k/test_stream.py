@@ -28,7 +28,8 @@ from dlpr.modes.j2k.mode import J2kMode
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.payload import J2kPayload
 from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, j2k_streams, stored_image
-from dlpr.modes.j2k.synthesis import synthesise
+from dlpr.modes.j2k.synthesis import synthesise, synthesise_reference
+from dlpr.modes.j2k.window import window_of
 from dlpr.modes.protocol import Chunk
 
 U8 = npt.NDArray[np.uint8]
@@ -106,7 +107,28 @@ def some_image(rng: np.random.Generator, components: int = 3, side: int = 40) ->
         coefficients.append(q)
         passes.append(counts)
         missing.append(lost)
-    return J2kImage(fields, tuple(coefficients), tuple(passes), tuple(missing))
+    image = J2kImage(fields, tuple(coefficients), tuple(passes), tuple(missing))
+    return some_window(rng, image) if rng.random() < 0.4 else image
+
+
+def some_window(rng: np.random.Generator, image: J2kImage) -> J2kImage:
+    """A window of an image: other coefficients beside it, some resolutions that hold points."""
+    f = image.fields
+    height, width = (int(rng.integers(1, n + 1)) for n in (f.height, f.width))
+    top, left = int(rng.integers(f.height - height + 1)), int(rng.integers(f.width - width + 1))
+    cut = window_of(image, top, left, height, width)
+    whole = synthesise(image)[top : top + height, left : left + width]
+    assert np.array_equal(synthesise(cut), whole)
+    points = int(rng.integers(0, 3))
+    components = tuple(replace(c, points=min(points, c.levels + 1)) for c in cut.fields.components)
+    fields = replace(cut.fields, components=components)
+    coefficients = []
+    for b, q in zip(fields.bands, cut.coefficients, strict=True):
+        beside = np.ones(q.shape, np.bool_)
+        y0, x0, y1, x1 = (max(edge, 0) for edge in b.inner)
+        beside[y0:y1, x0:x1] = False
+        coefficients.append(np.where(beside & (rng.random(q.shape) < 0.3), 0, q))
+    return J2kImage(fields, tuple(coefficients), cut.passes, cut.missing)
 
 
 def _cut(
@@ -140,6 +162,7 @@ def check(image: J2kImage, pixels: U8, tau: int = 0, slow: bool = True) -> bytes
     assert same(stored_image(stream), image)
     assert np.array_equal(dlpr.decode(data, layer="lossy"), _lossy(image, pixels))
     if slow:
+        assert np.array_equal(synthesise_reference(image), synthesise(image))
         assert same(j2k_reference.decode_image(stream), image)
         assert np.array_equal(reference.decode(data), out)
     return data
@@ -321,8 +344,11 @@ def forged(rng: np.random.Generator, data: bytes) -> bytes:
     header, p = stream.header, stream.payload
     assert isinstance(p, J2kPayload)
     fields, lane, residual = p.fields, bytearray(p.lane), bytearray(p.residual_part)
-    kind = int(rng.integers(7))
-    if kind == 0:
+    kind = int(rng.integers(8))
+    if kind == 7 or (kind == 0 and fields.window):
+        fields = _elsewhere(rng, fields)
+        header = replace(header, height=fields.height, width=fields.width)
+    elif kind == 0:
         height, width = (int(v) for v in rng.integers(1, 70, 2))
         header = replace(header, height=height, width=width)
         top, left = fields.area[:2]
@@ -349,6 +375,16 @@ def forged(rng: np.random.Generator, data: bytes) -> bytes:
         del lane[int(rng.integers(1, len(lane) + 1)) :]
     payload = J2kPayload(fields, bytes(lane), bytes(residual))
     return bitstream.pack(Stream(header, payload))
+
+
+def _elsewhere(rng: np.random.Generator, fields: Fields) -> Fields:
+    """Another window, of tiles that may lie elsewhere."""
+    (top, left, bottom, right), tiles = fields.area, list(fields.tiles)
+    ys, xs = (sorted(int(v) for v in rng.integers(a, b, 2)) for a, b in ((top, bottom), (left, right)))
+    at = int(rng.integers(2, 4))
+    tiles[at] = max(tiles[at] + int(rng.integers(-9, 10)), 1)
+    where = tiles[0], tiles[1], tiles[2], tiles[3]
+    return replace(fields, window=(ys[0], xs[0], ys[1] + 1, xs[1] + 1), tiles=where)
 
 
 def outcome(data: bytes, layer: Literal["full", "lossy"] = "full") -> str | bytes:
