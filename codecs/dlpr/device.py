@@ -51,8 +51,12 @@ class Device:
 
     def count(self, what: str, chunks: int) -> None:
         """Write down what has been done."""
-        with self._lock:
-            self.done[what] += chunks
+        if chunks:
+            with self._lock:
+                self.done[what] += chunks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Device, (self.name, self.memory)
 
     def __repr__(self) -> str:
         return f"Device({self.name!r})"
