@@ -55,6 +55,8 @@ def _found() -> str:
         import torch
     except ImportError:
         return "cuda"
+    if not hasattr(torch, "accelerator"):  # torch before 2.6
+        return "mps" if torch.backends.mps.is_available() else "cuda"
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cuda" if here is None else here.type
 

@@ -205,7 +205,7 @@ def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
     tiles = [np.ascontiguousarray(source.read(x, 0, 9, 7).transpose(2, 0, 1)) for x in (0, 350)]
     source.close()
     streams = [*dlpr.encode_batch(tiles), dlpr.encode(tiles[0], 2), b"DLPR?"]
-    *images, broken = decode_chunks(streams, Decoder(1, "cpu"))
+    *images, broken = decode_chunks(streams, Decoder(1, dlpr.Device("cpu")))
     for image, tile in zip(images[:2], tiles, strict=True):
         np.testing.assert_array_equal(image, tile)
     np.testing.assert_array_equal(images[2], dlpr.decode(streams[2]))

@@ -29,6 +29,7 @@ from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact.torch_decoder import decode_with
 from dlpr.modes.networks.exact.torch_encoder import Settings, encode_chunks
 from dlpr.modes.networks.exact.torch_expected import prove
+from dlpr.modes.networks.exact.torch_known import LEAST_ROWS
 from dlpr.modes.networks.exact.torch_parts import HOST, Model, exact_matmul
 from dlpr.modes.networks.payload import payload_of
 
@@ -90,7 +91,9 @@ class Budget:
 def encode_bytes(chunks: int, height: int, width: int, slab: int) -> int:
     """Predict the memory that chunks of one size take to encode, or to prove, in bytes."""
     area = _area(height, width)
-    return FIXED_BYTES + chunks * area * KNOWN_BYTES + max(slab * SLAB_BYTES, area * LOSSY_BYTES)
+    return (
+        FIXED_BYTES + chunks * area * KNOWN_BYTES + max(max(slab, LEAST_ROWS * chunks) * SLAB_BYTES, area * LOSSY_BYTES)
+    )
 
 
 def decode_bytes(chunks: int, height: int, width: int, patch: int) -> int:
@@ -255,7 +258,7 @@ def _fitting(budget: Budget, predicted: Callable[[int], int], most: int) -> int:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out; devices say so in different ways."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
         words in str(error).lower()
         for words in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     )

@@ -30,7 +30,9 @@ I16 = torch.int16
 COLUMNS = 72
 """Of the linear stage's moments: 66 taps, three channels of the pixel itself, a one, two zeros."""
 EXACT_ROWS = 1024
-"""Rows of values -128..127 whose products fp32 adds up without rounding."""
+"""Most rows of values -128..127 whose products fp32 adds up without rounding."""
+LEAST_ROWS = 64
+"""Pixels of each chunk to work on at a time, at least."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class KnownChunks:
 
     def slabs(self, ids: Tensor, rows: int) -> Iterator[Tensor]:
         """Cut a list of pixels so that it fits the slab with so many chunks."""
-        return iter(ids.split(max(EXACT_ROWS, self.slab // max(1, rows))))
+        return iter(ids.split(max(LEAST_ROWS, self.slab // max(1, rows))))
 
     def _around(self, values: Tensor, rows: Tensor, ids: Tensor, taps: Tensor) -> Tensor:
         """Values [b, places, k] at the taps of pixels: [rows, n, taps, k]."""
