@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,31 @@ def check(device: str, side: int, count: int) -> tuple[int, int, int, int]:
             for want, image in zip(wanted, some, strict=True):
                 wrong += int(np.abs(want.astype(int) - image).max()) > tau
     return total, wrong, bytes_here, bytes_native
+
+
+def check_images(device: str, folder: Path, crop: int) -> bool:
+    """Code the middle of every image of a folder; print bytes beside the native encoder's; True if all is well."""
+    from PIL import Image
+
+    here, native, same, wrong, count = Counter[int](), Counter[int](), 0, 0, 0
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".tif", ".tiff", ".jpg")):
+        with Image.open(path) as opened:
+            whole = np.asarray(opened.convert("RGB"))
+        top, left = (max(0, (n - crop) // 2) for n in whole.shape[:2])
+        image = np.ascontiguousarray(whole[top : top + crop, left : left + crop])
+        count += 1
+        for tau in TAUS:
+            (a,) = dlpr.encode_batch([image], tau, **NETWORKS)
+            (b,) = dlpr.encode_batch([image], tau, device=device, **NETWORKS)
+            native[tau] += len(a)
+            here[tau] += len(b)
+            same += a == b
+            wrong += not np.array_equal(dlpr.decode(a), dlpr.decode(b))
+            wrong += int(np.abs(dlpr.decode(b).astype(int) - image).max()) > tau
+    for tau in TAUS:
+        print(f"tau {tau}: {here[tau]} bytes on {device}, {here[tau] / max(native[tau], 1):.6f} x the native encoder's")
+    print(f"{count} images of up to {crop} px: {same} of {len(TAUS) * count} streams are the same, {wrong} wrong")
+    return count > 0 and not wrong and all(here[tau] <= MOST * native[tau] for tau in TAUS)
 
 
 def speed(work: Callable[[], object], pixels: int, budget: float, clock: Callable[[], float]) -> float:
@@ -140,12 +167,16 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seconds", type=float, default=120, help="of the measurement; batches beyond it are left out")
     p.add_argument("--patch", type=int, default=64, help="patches of what is measured")
     p.add_argument("--lanes", type=int, default=8, help="lanes of each; 256 and 1 are the encoder's defaults")
+    p.add_argument("--images", type=Path, help="instead: code every image of this folder and compare the bytes")
+    p.add_argument("--crop", type=int, default=256, help="side of the part of each")
     args = p.parse_args(argv)
     try:
         device = dlpr.Device(args.device).name
     except DlprError as error:
         print(f"device_check: {error.message}", file=sys.stderr)
         return 1
+    if args.images is not None:
+        return 0 if check_images(device, args.images, args.crop) else 1
     begin = time.perf_counter()
     total, wrong, here, native = check(device, args.side, args.count)
     print(

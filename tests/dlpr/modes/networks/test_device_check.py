@@ -41,3 +41,13 @@ def test_a_device_with_wrong_pixels(monkeypatch, capsys):
 def test_no_such_device(capsys):
     assert device_check.main(["--device", "gpus"]) == 1
     assert "not one that torch knows" in capsys.readouterr().err
+
+
+def test_images_of_a_folder(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(device_check.images(1, 12)[0]).save(tmp_path / "a.png")
+    assert device_check.main(["--device", "cpu", "--images", str(tmp_path), "--crop", "9"]) == 0
+    out = capsys.readouterr().out
+    assert "1.000000 x the native encoder's" in out
+    assert "1 of 1 streams are the same, 0 wrong" in out
+    assert device_check.main(["--device", "cpu", "--images", str(tmp_path / "none")]) == 1
