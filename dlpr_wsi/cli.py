@@ -288,6 +288,13 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_device(command: argparse.ArgumentParser) -> None:
+    """Options for who codes."""
+    device = command.add_mutually_exclusive_group()
+    device.add_argument("--gpu", action="store_true", help="run the networks on a GPU where a worker has one")
+    device.add_argument("--device", metavar="NAME", dest="gpu", help="the same on a device that torch calls so")
+
+
 def _parser() -> argparse.ArgumentParser:
     from dlpr_wsi.pipeline.plan import MADE_TAU
 
@@ -398,7 +405,7 @@ def _parser() -> argparse.ArgumentParser:
             help="worker processes; 0: this process alone (default: by the size of the work)",
         )
         command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, as tcp://host:8786")
-        command.add_argument("--gpu", action="store_true", help="decode on workers with a GPU (encoding is native)")
+        _add_device(command)
         command.add_argument("--json", action="store_true", help="the report as JSON")
 
     info = commands.add_parser("info", help="facts about a slide or an archive")

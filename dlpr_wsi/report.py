@@ -79,6 +79,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
             else ""
         ),
         f"tiles         {_modes(report.tiles_by_mode)}",
+        *([f"coded by      {_coders(report.coders)}"] if report.coders else []),
         *[f"not kept      {count} tiles by their pixels: {reason}" for reason, count in report.unkept.items()],
         *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
         f"max |error|   {report.max_error}{made}, every chunk decoded and compared with the source",
@@ -353,6 +354,11 @@ def _size(width: int, height: int) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _coders(coders: Mapping[str, int]) -> str:
+    """Count chunks by who coded them."""
+    return ", ".join(f"{count} {name} ({_share(count, sum(coders.values()))})" for name, count in coders.items())
 
 
 def _modes(modes: Mapping[str, int]) -> str:

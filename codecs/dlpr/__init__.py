@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlpr import errors
 from dlpr.codec import StreamInfo, decode, decode_batch, encode, encode_batch, inspect
 from dlpr.config import EncoderOptions
+from dlpr.device import Device
 from dlpr.modes.jpeg.prior import Prior
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "DLPR",
+    "Device",
     "EncoderOptions",
     "Prior",
     "StreamInfo",

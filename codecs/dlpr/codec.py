@@ -19,10 +19,11 @@ from dlpr import bitstream
 from dlpr.arrays import Buffer
 from dlpr.bitstream import Header, Mode, Stream
 from dlpr.config import EncoderOptions
+from dlpr.device import Device
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS, Layout, to_planes
 from dlpr.modes.jpeg.prior import Prior, remember
-from dlpr.modes.protocol import Chunk, Decoded
+from dlpr.modes.protocol import Chunk, ChunkMode, Decoded
 from dlpr.modes.table import MODES, SOURCE_KINDS, Source
 
 __all__ = ["StreamInfo", "decode", "decode_batch", "encode", "encode_batch", "inspect", "usable_threads"]
@@ -69,6 +70,7 @@ def encode_batch(
     options: EncoderOptions | None = None,
     sources: Sequence[Source | None] | None = None,
     source_jpegs: Sequence[Source | None] | None = None,
+    device: Device | str | None = None,
     **kwargs: Any,
 ) -> list[bytes]:
     """Encode several chunks, each to its own stream.
@@ -93,17 +95,24 @@ def encode_batch(
         unless ``jpeg="given"``.
     source_jpegs
         The older name of ``sources``.
+    device
+        A device of torch, or a `dlpr.Device`, on which the networks run, many chunks at a time; what has no use for one
+        (JPEG, JPEG 2000, chunks of one colour) stays on the CPU. What does not fit its memory is done on the CPU too,
+        with a `dlpr.errors.DeviceWarning`.
 
     Returns
     -------
     list of bytes
         Streams in the order of ``images``. The bytes depend on the image, tau, options and weights alone, not on
-        threads, the rest of the batch or the instruction set.
+        threads, the rest of the batch or the instruction set; on a device they are the same but for ties among the
+        encoder's choices, and the same on every device.
 
     Raises
     ------
     dlpr.errors.UnsupportedInputError
-        If the dtype, shape, tau or an option is not supported.
+        If the dtype, shape, tau, an option or the device's name is not supported.
+    dlpr.errors.DeviceError
+        If torch is not installed, or the device cannot be used.
 
     Examples
     --------
@@ -120,7 +129,7 @@ def encode_batch(
             f"{len(given)} sources for {len(images)} images: give one, or None, for each", reason="input"
         )
     chunks = [_as_chunk(image, tau, source) for image, source in zip(images, given, strict=True)]
-    n_threads = usable_threads(threads)
+    n_threads, where = usable_threads(threads), Device.of(device)
     out = _from_sources(chunks, o, n_threads) if o.keep_source else [b""] * len(chunks)
     settled = [frozenset(MODES) if data else frozenset[Mode]() for data in out]
     for door in MODES.values():
@@ -128,13 +137,22 @@ def encode_batch(
         members = [i for i in open_ if not out[i] or door.can_beat(chunks[i], len(out[i]))]
         if not members:
             continue
-        for i, stream in zip(members, door.encode_batch([chunks[i] for i in members], o, n_threads), strict=True):
+        for i, stream in zip(members, _coded(door, [chunks[i] for i in members], o, n_threads, where), strict=True):
             data = b"" if stream is None else bitstream.pack(stream)
             if stream is not None:
                 settled[i] |= door.supersedes(chunks[i], stream, len(data))
             if data and (not out[i] or len(data) < len(out[i])):
                 out[i] = data
     return out
+
+
+def _coded(
+    door: ChunkMode, chunks: Sequence[Chunk], options: EncoderOptions, threads: int, device: Device | None
+) -> list[Stream | None]:
+    """Let a mode code chunks where they are to be coded."""
+    if device is None:
+        return door.encode_batch(chunks, options, threads)
+    return door.encode_on(device, chunks, options, threads)
 
 
 def _from_sources(chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[bytes]:
@@ -161,6 +179,7 @@ def encode(
     options: EncoderOptions | None = None,
     source: Source | None = None,
     source_jpeg: Source | None = None,
+    device: Device | str | None = None,
     **kwargs: Any,
 ) -> bytes:
     """Encode one chunk; see :func:`encode_batch` for the parameters.
@@ -172,18 +191,42 @@ def encode(
     >>> bool((dlpr.decode(dlpr.encode(x)) == x).all())
     True
     """
-    return encode_batch([image], tau, threads=threads, options=options, sources=[source or source_jpeg], **kwargs)[0]
+    given = [source or source_jpeg]
+    return encode_batch([image], tau, threads=threads, options=options, sources=given, device=device, **kwargs)[0]
 
 
 def decode_batch(
-    streams: Sequence[Buffer], *, threads: int | None = None, prior: Prior | bytes | None = None
+    streams: Sequence[Buffer],
+    *,
+    threads: int | None = None,
+    prior: Prior | bytes | None = None,
+    device: Device | str | None = None,
+    expected: Sequence[npt.ArrayLike | None] | None = None,
 ) -> list[U8]:
     """Decode several streams; each result has the shape and layout that was encoded.
 
-    ``prior`` is the slide's (see `dlpr.Prior`) where streams name one; this process remembers it.
+    Parameters
+    ----------
+    streams
+        Complete streams.
+    threads
+        Threads to use; by default one for each CPU of this process. The result does not depend on it.
+    prior
+        The slide's (see `dlpr.Prior`) where streams name one; this process remembers it.
+    device
+        A device of torch, or a `dlpr.Device`, on which the networks run; see docs/guide/gpu.md for what pays. The
+        result does not depend on it.
+    expected
+        With a device: for each stream the image that was encoded, or None where it is not at hand. A stream that holds
+        it is decoded all pixels at once, since every pixel's context is known, instead of step by step; any other
+        stream is decoded as if nothing were expected. The result does not depend on it.
 
     Raises
     ------
+    dlpr.errors.UnsupportedInputError
+        If the device's name, or the number of expected images, is wrong.
+    dlpr.errors.DeviceError
+        If torch is not installed, or the device cannot be used.
     dlpr.errors.BitstreamError
         If a stream is damaged, truncated or of an unknown version; the message names its place in the batch.
     dlpr.errors.WeightsError
@@ -191,9 +234,14 @@ def decode_batch(
     dlpr.errors.PriorError
         If a stream names a prior that is not at hand.
     """
-    n_threads = usable_threads(threads)
+    n_threads, where = usable_threads(threads), Device.of(device)
     if prior is not None:
         remember(prior)
+    hints = [None] * len(streams) if expected is None else list(expected)
+    if len(hints) != len(streams):
+        raise UnsupportedInputError(
+            f"{len(hints)} expected images for {len(streams)} streams: give one, or None, for each", reason="input"
+        )
     parsed: list[Stream] = []
     for i, s in enumerate(streams):
         try:
@@ -202,7 +250,7 @@ def decode_batch(
             if len(streams) > 1:
                 e.add_note(f"in stream {i} of the batch")
             raise
-    out = _decode_parsed(parsed, n_threads)
+    out = _decode_parsed(parsed, n_threads, where, hints)
     for i, (stream, array) in enumerate(zip(parsed, out, strict=True)):
         if isinstance(array, Exception):
             array.message += f" (stream {i} of {len(parsed)})"
@@ -211,14 +259,30 @@ def decode_batch(
     return [array for array in out if not isinstance(array, Exception)]
 
 
-def _decode_parsed(parsed: Sequence[Stream], threads: int) -> list[Decoded]:
+def _expected_planes(stream: Stream, image: npt.ArrayLike | None) -> npt.NDArray[np.uint8] | None:
+    """Bring an expected image into coding order; None where it cannot be what the stream holds."""
+    a = None if image is None else np.asarray(image)
+    if a is None or a.dtype != np.uint8 or a.shape != stream.header.shape:
+        return None
+    return to_planes(a, stream.header.layout)
+
+
+def _decode_parsed(
+    parsed: Sequence[Stream], threads: int, device: Device | None, expected: Sequence[npt.ArrayLike | None]
+) -> list[Decoded]:
     """Decode streams, those of a mode together."""
     by_mode: dict[Mode, list[int]] = defaultdict(list)
     for i, stream in enumerate(parsed):
         by_mode[stream.header.mode].append(i)
     out: dict[int, Decoded] = {}
     for mode, members in by_mode.items():
-        out |= zip(members, MODES[mode].decode_batch([parsed[i] for i in members], threads), strict=True)
+        some = [parsed[i] for i in members]
+        if device is None:
+            decoded = MODES[mode].decode_batch(some, threads)
+        else:
+            planes = [_expected_planes(parsed[i], expected[i]) for i in members]
+            decoded = MODES[mode].decode_on(device, some, threads, planes)
+        out |= zip(members, decoded, strict=True)
     return [out[i] for i in range(len(parsed))]
 
 
@@ -228,6 +292,7 @@ def decode(
     threads: int | None = None,
     layer: Literal["full", "lossy"] = "full",
     prior: Prior | bytes | None = None,
+    device: Device | str | None = None,
 ) -> U8:
     """Decode one stream.
 
@@ -242,6 +307,8 @@ def decode(
         cost, or in modes jpeg and j2k the source's pixels. Constant and stored streams give their samples either way.
     prior
         The slide's (see `dlpr.Prior`), where the stream names one; this process remembers it.
+    device
+        A device of torch, or a `dlpr.Device`, on which the networks run (``layer="full"`` only); see `decode_batch`.
 
     Returns
     -------
@@ -260,7 +327,7 @@ def decode(
     if prior is not None:
         remember(prior)
     if layer == "full":
-        return decode_batch([data], threads=threads)[0]
+        return decode_batch([data], threads=threads, device=device)[0]
     if layer != "lossy":
         raise UnsupportedInputError(f'layer must be "full" or "lossy", not {layer!r}', reason="input")
     stream = bitstream.parse_lossy(data)

@@ -11,7 +11,10 @@
     |   +-- WeightsError              no such weights       weights
     |   +-- PriorError                no such prior         prior
     +-- UnsupportedInputError(TypeError, ValueError)        input
+    +-- DeviceError(RuntimeError)     no such device        device, torch
     +-- PluginError(ImportError)      a library changed     plugin
+
+    DeviceWarning(RuntimeWarning)                           work that was meant for a device was done on the CPU
 
 ``reason`` is a stable word to compare with, ``offset`` the byte of the stream (or weights file) that is to
 blame, or None; messages may change. Reasons of streams: docs/format section 2.
@@ -25,6 +28,8 @@ __all__ = [
     "BitstreamError",
     "ChecksumError",
     "CorruptError",
+    "DeviceError",
+    "DeviceWarning",
     "DlprError",
     "PluginError",
     "PriorError",
@@ -123,6 +128,16 @@ class UnsupportedInputError(DlprError, TypeError, ValueError):
     """The array to encode, or an option, is not of a kind that the codec takes."""
 
     reason = "input"
+
+
+class DeviceError(DlprError, RuntimeError):
+    """The device cannot be used (`device`), or torch, which would use it, is not installed (`torch`)."""
+
+    reason = "device"
+
+
+class DeviceWarning(RuntimeWarning):
+    """Chunks that were meant for a device were coded on the CPU, with the same result."""
 
 
 class PluginError(DlprError, ImportError):

@@ -5,7 +5,7 @@
 ``work``      what a worker does: one shard, from the slide to a checked file
 ``execute``   where tasks run: this process, or Dask workers; bounded in flight
 ``plugin``    a Dask worker's state
-``gpu``       decoding on a torch device
+``gpu``       coding on a torch device
 ``journal``   what makes a conversion resumable
 ``estimate``  the archive's size from a sample of tiles
 ``convert``   slide -> archive

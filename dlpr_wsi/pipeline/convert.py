@@ -18,6 +18,7 @@ from dlpr_wsi.errors import ConversionError, GrowthError, SourceError, UsageErro
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import estimate
 from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost, default_threads
+from dlpr_wsi.pipeline.gpu import ANY, device_name, require_device
 from dlpr_wsi.pipeline.growth import Limit, already_larger
 from dlpr_wsi.pipeline.journal import Journal, TaskRecord, fingerprint, job_id, partial_folder
 from dlpr_wsi.pipeline.kept import LevelKept, kept_levels
@@ -46,7 +47,7 @@ def make_executor(
     scheduler: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
-    gpu: bool = False,
+    gpu: bool | str = False,
 ) -> Executor:
     """Choose where tasks run.
 
@@ -61,16 +62,24 @@ def make_executor(
         does, and a longer one gets a worker for every 8 CPU cores.
     threads : int, optional
         Codec threads, all together on this machine; on a cluster, of one task.
-    gpu : bool
-        Decode on workers that have a GPU.
+    gpu : bool or str
+        Code on a device where a worker has one: True is the device that torch finds, or its name. Of a cluster those
+        workers have one that have the resource GPU; the others code natively. An embedded cluster has one worker then.
+
+    Raises
+    ------
+    dlpr_wsi.errors.MissingDependencyError, dlpr_wsi.errors.UsageError
+        The device is to be used on this machine and cannot be; or see `dlpr_wsi.pipeline.execute.DaskExecutor`.
     """
+    if gpu and scheduler is None:
+        require_device(device_name(gpu) or ANY)
     if scheduler is not None and workers is not None:
         raise UsageError("--workers", "is for the embedded cluster; with --scheduler the cluster has its workers")
-    if scheduler is None and workers is None and not gpu and pixels < CLUSTER_PIXELS:
+    if scheduler is None and workers is None and pixels < CLUSTER_PIXELS:
         workers = 0
     if scheduler is None and workers == 0:
         return LocalExecutor(threads)
-    return DaskExecutor(scheduler, workers=workers, threads=threads, gpu=gpu)
+    return DaskExecutor(scheduler, workers=workers, threads=threads, gpu=bool(gpu))
 
 
 def _open(slide: Path, options: ConvertOptions) -> tuple[PixelSource, Plan]:
@@ -155,7 +164,7 @@ def convert(
     restart: bool = False,
     options: ConvertOptions | None = None,
     executor: Executor | None = None,
-    gpu: bool = False,
+    gpu: bool | str = False,
     progress: Progress | None = None,
     on_preview: Callable[[Preview], None] | None = None,
     no_growth: bool = False,
@@ -181,8 +190,8 @@ def convert(
         What the archive shall be.
     executor : Executor, optional
         Where tasks run; default: `make_executor` chooses.
-    gpu : bool
-        Decode for the check on the workers' GPUs.
+    gpu : bool or str
+        Code and check on a device, see `make_executor`.
     progress : Progress, optional
         Told of every finished task.
     on_preview : callable, optional
@@ -254,7 +263,7 @@ def convert(
                 version=options.version,
                 source_tiles=options.source_tiles,
                 threads=executor.threads,
-                device="cuda" if gpu else None,
+                device=device_name(gpu),
                 selection=options.selection,
                 prior=prior,
                 keep_source=options.keep_source,
@@ -299,6 +308,7 @@ def convert(
         prior_bytes=0 if job.prior is None else len(job.prior.data),
         reversible=reversible,
         unkept=_sum(record.unkept for record in records),
+        coders=_sum(record.coders for record in records),
     )
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr.errors import DlprError
+from dlpr.errors import DeviceError, DlprError
 from dlpr.modes.jpeg.fields import ColourTransform
 from dlpr.modes.jpeg.image import JpegImage
 from dlpr.modes.jpeg.parse import JpegPiece, SourceJpeg, SourcePieces, image_of
 from dlpr.modes.jpeg.synthesis import synthesise
+from dlpr_wsi.pipeline.gpu import decode_on_device
 from dlpr_wsi.pipeline.jpeg2000 import j2k_pixels, source_j2k
 from dlpr_wsi.sources import Coding, SourceTile
 
@@ -108,6 +109,7 @@ def encode_chunks(
     threads: int,
     prior: dlpr.Prior | None = None,
     keep_source: bool = False,
+    device: dlpr.Device | None = None,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
@@ -125,6 +127,8 @@ def encode_chunks(
         The slide's, see `dlpr.Prior`.
     keep_source : bool
         Keep the slide's own tile wherever its pixels are the chunk's, even where the pixels alone take less.
+    device : dlpr.Device or None
+        Where the networks run; None: natively on the CPU.
     """
     same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once
     places: list[int] = []
@@ -141,7 +145,7 @@ def encode_chunks(
         options["sources"] = [_source(tile) if (tile := tiles[index]) is not None else None for index in todo]
         if keep_source:
             options["keep_source"] = True
-    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
+    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, device=device, **options)
     return [streams[place] for place in places]
 
 
@@ -163,34 +167,45 @@ class Decoder:
     ----------
     threads : int
         Of the native decoder.
-    device : str or None
-        A torch device; None decodes on the CPU natively.
+    device : dlpr.Device or None
+        Where the networks run; None: natively on the CPU.
     """
 
     threads: int = 1
-    device: str | None = None
+    device: dlpr.Device | None = None
 
 
-def decode_chunks(streams: Sequence[bytes], decoder: Decoder) -> list[NDArray[np.uint8] | DlprError]:
-    """Decode streams; a damaged one gives its error in place of its pixels, equal ones share an array."""
+Expected = Sequence[NDArray[np.uint8]] | None
+
+
+def decode_chunks(
+    streams: Sequence[bytes], decoder: Decoder, expected: Expected = None
+) -> list[NDArray[np.uint8] | DlprError]:
+    """Decode streams; a damaged one gives its error in place of its pixels, equal ones share an array.
+
+    ``expected``: the chunks that were encoded, where they are at hand; they help a device, see `dlpr.decode_batch`.
+    """
+    first = {stream: i for i, stream in reversed(list(enumerate(streams)))}
     different = list(dict.fromkeys(streams))
-    found = dict(zip(different, _decode_each(different, decoder), strict=True))
+    hopes = None if expected is None else [expected[first[stream]] for stream in different]
+    found = dict(zip(different, _decode_each(different, decoder, hopes), strict=True))
     return [found[stream] for stream in streams]
 
 
-def _decode_each(streams: Sequence[bytes], decoder: Decoder) -> list[NDArray[np.uint8] | DlprError]:
-    """Decode streams in one batch, or one by one if one of them is damaged."""
+def _decode_each(streams: Sequence[bytes], decoder: Decoder, expected: Expected) -> list[NDArray[np.uint8] | DlprError]:
+    """Decode streams in one batch; natively one by one if one of them is damaged."""
     try:
-        return list(_decode(streams, decoder))
+        return list(_decode(streams, decoder, expected))
+    except DeviceError:
+        raise  # the streams have no part in it
     except DlprError as error:
         if len(streams) == 1:
             return [error]
-    return [image for stream in streams for image in _decode_each([stream], decoder)]
+    alone = Decoder(decoder.threads)
+    return [image for stream in streams for image in _decode_each([stream], alone, None)]
 
 
-def _decode(streams: Sequence[bytes], decoder: Decoder) -> Sequence[NDArray[np.uint8]]:
+def _decode(streams: Sequence[bytes], decoder: Decoder, expected: Expected) -> Sequence[NDArray[np.uint8]]:
     if decoder.device is None:
         return dlpr.decode_batch(streams, threads=decoder.threads)
-    from dlpr_wsi.pipeline.gpu import decode_on_device
-
-    return decode_on_device(streams, decoder.device, decoder.threads)
+    return decode_on_device(streams, decoder.device, decoder.threads, expected)

@@ -131,7 +131,7 @@ class DaskExecutor:
     threads : int, optional
         Codec threads of a task; default: the cores of a worker, or 1 on a cluster that was there before.
     gpu : bool
-        Run tasks on workers with the resource GPU only.
+        Some workers have the resource GPU and will use a device; an embedded cluster's one worker does.
 
     Raises
     ------
@@ -162,11 +162,10 @@ class DaskExecutor:
                 "distributed.diagnostics.computations.max-history": 1,
             }
         )
-        self._gpu = gpu
         self._cluster: Any = None
         cores = threads or default_threads()
         if address is None:
-            workers = workers or max(1, cores // _CORES_PER_WORKER)
+            workers = workers or (1 if gpu else max(1, cores // _CORES_PER_WORKER))
             self._threads = max(1, cores // workers)
             self._cluster = distributed.LocalCluster(
                 n_workers=workers,
@@ -174,7 +173,7 @@ class DaskExecutor:
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # None would try Dask's usual port and warn where it is taken
-                resources={"GPU": 2} if gpu else None,
+                resources={"GPU": 1} if gpu else None,
                 memory_limit=0,
                 silence_logs=50,  # what went wrong is reported here, by tile
             )
@@ -230,7 +229,6 @@ class DaskExecutor:
                     task,
                     pure=False,
                     retries=_RETRIES,
-                    resources={"GPU": 1} if self._gpu else None,
                 )
                 running[future] = task
                 finished.add(future)

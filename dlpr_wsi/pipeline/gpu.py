@@ -1,75 +1,128 @@
-"""Decoding on a torch device, for the check of what was written. Encoding is native."""
+"""Coding on a torch device: which workers have one, and what they do with it.
+
+A job names a device; a worker uses it if it has the resource GPU, or if there is no cluster. Workers without one do the
+same tasks natively: the streams are the same.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr import bitstream
-from dlpr.layout import from_planes
-from dlpr.modes.colour.payload import ColourPayload
-from dlpr.modes.networks import weights as weights_store
-from dlpr.modes.networks.payload import CodedPayload
+from dlpr.errors import DeviceError, UnsupportedInputError
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
-__all__ = ["decode_on_device", "require_device"]
+__all__ = ["ANY", "coders", "decode_on_device", "device_here", "device_name", "device_of", "require_device"]
 
-_BYTES_PER_PIXEL = 6000  # of device memory for one px of a batch, rounded up
-_lock = threading.Lock()  # one batch at a time: the memory below is counted once
+ANY = "gpu"
+"""The device that torch finds on a worker, whatever it is."""
+NATIVE_EVERY = 8
+"""Of so many chunks that a device has coded one is decoded natively: the device does not judge itself alone."""
+_NETWORKS = ("coded", "colour")  # modes with something to do for a device
 
 
-def require_device(device: str) -> None:
-    """Raise unless torch is installed and the device is there."""
+def require_device(device: str) -> dlpr.Device:
+    """Return a device, or raise unless torch is installed and can use it.
+
+    Parameters
+    ----------
+    device : str
+        As torch names it, or `ANY`.
+
+    Raises
+    ------
+    dlpr_wsi.errors.MissingDependencyError
+        torch is not installed.
+    dlpr_wsi.errors.UsageError
+        There is no such device on this machine.
+    """
+    try:
+        return dlpr.Device(_found() if device == ANY else device)
+    except (DeviceError, UnsupportedInputError) as error:
+        if error.reason == "torch":
+            raise MissingDependencyError("torch", "gpu") from error
+        raise UsageError("--gpu", error.message) from error
+
+
+def _found() -> str:
+    """Return the kind of accelerator of this machine; "cuda" where there is none, to be refused by that name."""
     try:
         import torch
-    except ImportError as error:
-        raise MissingDependencyError("torch", "gpu") from error
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--gpu", "torch finds no CUDA device on this machine")
+    except ImportError:
+        return "cuda"
+    if not hasattr(torch, "accelerator"):  # torch before 2.6
+        return "mps" if torch.backends.mps.is_available() else "cuda"
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cuda" if here is None else here.type
 
 
-def decode_on_device(streams: Sequence[bytes], device: str, threads: int) -> list[NDArray[np.uint8]]:
-    """Decode streams of the networks on the device, in batches that fit into its memory; others on the CPU."""
-    from dlpr.modes.colour import torch_pixels
-    from dlpr.modes.networks.exact import torch_decoder
-
-    decoders = {CodedPayload: torch_decoder.decode_batch, ColourPayload: torch_pixels.decode_batch}
-
-    out: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(streams)
-    parsed = [bitstream.parse(stream) for stream in streams]
-    coded = [i for i, stream in enumerate(parsed) if type(stream.payload) in decoders]
-    rest = [i for i in range(len(streams)) if i not in set(coded)]
-    for i, image in zip(rest, dlpr.decode_batch([streams[i] for i in rest], threads=threads), strict=True):
-        out[i] = image
-    with _lock:
-        while coded:
-            kind, weights_id = _kind(parsed[coded[0]])
-            header = parsed[coded[0]].header
-            limit = max(1, _free_bytes(device) // (_BYTES_PER_PIXEL * header.height * header.width))
-            batch = [i for i in coded if _kind(parsed[i]) == (kind, weights_id)][:limit]
-            images = decoders[kind]([parsed[i] for i in batch], weights_store.find(weights_id), device)
-            for i, planes in zip(batch, images, strict=True):
-                header = parsed[i].header
-                out[i] = from_planes(planes, header.layout)
-                bitstream.check_pixels(header, out[i])
-            coded = [i for i in coded if i not in set(batch)]
-    return out
+def device_name(gpu: bool | str) -> str | None:
+    """Return the device that ``gpu=`` means: none, any, or one by its name."""
+    return (ANY if gpu else None) if isinstance(gpu, bool) else gpu
 
 
-def _kind(stream: bitstream.Stream) -> tuple[type, bytes]:
-    """What is decoded together: one mode, one set of weights."""
-    return type(stream.payload), getattr(stream.payload, "weights_id", b"")
+def device_of(worker: object, device: str | None) -> str | None:
+    """Return the device that a Dask worker uses of a job's: none without the resource GPU."""
+    state = getattr(worker, "state", None)
+    return device if state is None or state.total_resources.get("GPU", 0) > 0 else None
 
 
-def _free_bytes(device: str) -> int:
-    """Return the memory that a batch may use: nine tenths of what the device has free."""
-    import torch
+def device_here(device: str | None) -> dlpr.Device | None:
+    """Return the device that the running task uses of a job's."""
+    if device is None:
+        return None
+    worker = None
+    if "distributed" in sys.modules:
+        from distributed import get_worker
 
-    if device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info()
-        return int(free) * 9 // 10
-    return 2 << 30
+        try:
+            worker = get_worker()
+        except ValueError:  # this task does not run on a cluster
+            worker = None
+    return None if device_of(worker, device) is None else require_device(device)
+
+
+def decode_on_device(
+    streams: Sequence[bytes],
+    device: dlpr.Device,
+    threads: int,
+    expected: Sequence[NDArray[np.uint8]] | None = None,
+) -> list[NDArray[np.uint8]]:
+    """Decode streams with the networks on a device, some of them natively.
+
+    Parameters
+    ----------
+    streams : sequence of bytes
+    device : dlpr.Device
+    threads : int
+        Of the native code.
+    expected : sequence of ndarray of uint8, optional
+        What was encoded, as the streams were made of it; then a device needs no steps (`dlpr.decode_batch`).
+    """
+    if expected is None:
+        return dlpr.decode_batch(streams, threads=threads, device=device)
+    networks = [i for i, stream in enumerate(streams) if dlpr.inspect(stream).mode in _NETWORKS]
+    native = networks[::NATIVE_EVERY]
+    rest = [i for i in range(len(streams)) if i not in set(native)]
+    out = dict(zip(native, dlpr.decode_batch([streams[i] for i in native], threads=threads), strict=True))
+    hopes = [expected[i] for i in rest]
+    decoded = dlpr.decode_batch([streams[i] for i in rest], threads=threads, device=device, expected=hopes)
+    out |= zip(rest, decoded, strict=True)
+    return [out[i] for i in range(len(streams))]
+
+
+def coders(device: dlpr.Device | None, modes: Iterable[str]) -> Mapping[str, int]:
+    """Count the chunks of a task by who coded them.
+
+    ``"gpu"``: the device; ``"cpu of a gpu worker"``: modes that have no use for one; ``"gpu out of memory"``: chunks of
+    a task whose device's memory did not suffice; ``"cpu"``: a worker without device.
+    """
+    if device is None:
+        return Counter("cpu" for _ in modes)
+    networks = "gpu out of memory" if device.done["encoded on the CPU"] else "gpu"
+    return Counter(networks if mode in _NETWORKS else "cpu of a gpu worker" for mode in modes)

@@ -48,6 +48,8 @@ class TaskRecord:
         Size of the slide's own tiles under these chunks, where known; else 0.
     unkept : mapping of str to int
         Chunks that are not what the file holds behind them, by reason (`dlpr_wsi.pipeline.unkept`).
+    coders : mapping of str to int
+        With a device: chunks by who coded them (`dlpr_wsi.pipeline.gpu.coders`).
     """
 
     key: str
@@ -57,6 +59,7 @@ class TaskRecord:
     max_error: int
     source_bytes: int = 0
     unkept: Mapping[str, int] = field(default_factory=dict)
+    coders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def level(self) -> int:
@@ -78,6 +81,7 @@ class TaskRecord:
             "max_error": self.max_error,
             "source_bytes": self.source_bytes,
             "unkept": dict(self.unkept),
+            **({"coders": dict(self.coders)} if self.coders else {}),
         }
 
     @classmethod
@@ -91,6 +95,7 @@ class TaskRecord:
             int(line["max_error"]),
             int(line["source_bytes"]),
             {str(reason): int(count) for reason, count in line.get("unkept", {}).items()},
+            {str(coder): int(count) for coder, count in line.get("coders", {}).items()},
         )
 
 

@@ -15,7 +15,23 @@ from dlpr_wsi.pipeline.plan import LevelPlan
 from dlpr_wsi.sinks.omezarr import fill_value
 from dlpr_wsi.sources import SourceTile
 
-__all__ = ["encode_places"]
+__all__ = ["coded_images", "encode_places"]
+
+
+def coded_images(
+    pixels: Sequence[NDArray[np.uint8]], tiles: Sequence[SourceTile | None], level: LevelPlan
+) -> list[NDArray[np.uint8]]:
+    """Return what `encode_places` tries first: (samples, H, W) for each stream."""
+    full = _full(pixels, tiles, level)
+    return [level.part(whole, channel).transpose(2, 0, 1) for whole in full for channel in range(level.stack)]
+
+
+def _full(
+    pixels: Sequence[NDArray[np.uint8]], tiles: Sequence[SourceTile | None], level: LevelPlan
+) -> list[NDArray[np.uint8]]:
+    """Fill up the chunks at the edge."""
+    size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
+    return [padded(p, *size, tile, fill) for p, tile in zip(pixels, tiles, strict=True)]
 
 
 def encode_places(
@@ -25,6 +41,7 @@ def encode_places(
     threads: int,
     prior: dlpr.Prior | None,
     keep_source: bool = False,
+    device: dlpr.Device | None = None,
 ) -> list[bytes]:
     """Encode places of a level: a stream for each, with channels one for each channel of each.
 
@@ -43,14 +60,14 @@ def encode_places(
         Of the codec.
     prior : dlpr.Prior or None
         The slide's.
-    keep_source : bool
+    keep_source, device
         As of `dlpr_wsi.pipeline.encode.encode_chunks`.
     """
     size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
-    full = [padded(p, *size, tile, fill) for p, tile in zip(pixels, tiles, strict=True)]
+    full = _full(pixels, tiles, level)
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, level.tau, stored, threads, prior, keep_source)
+    streams = encode_chunks(parts, level.tau, stored, threads, prior, keep_source, device)
     again: list[int] = []
     others: list[NDArray[np.uint8]] = []
     for number, stream in enumerate(streams):
@@ -61,9 +78,8 @@ def encode_places(
         if not np.array_equal(plain, full[place]):
             again.append(number)
             others.append(level.part(plain, channel))
-    for number, other in zip(
-        again, encode_chunks(others, level.tau, [None] * len(others), threads, prior), strict=True
-    ):
+    plain_streams = encode_chunks(others, level.tau, [None] * len(others), threads, prior, device=device)
+    for number, other in zip(again, plain_streams, strict=True):
         streams[number] = min(streams[number], other, key=len)
     return streams
 

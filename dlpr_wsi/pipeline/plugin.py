@@ -26,8 +26,7 @@ class JobPlugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
 
     def setup(self, worker: Any) -> None:
         """Get ready before the first task."""
-        del worker
-        warm_up(self._job)
+        warm_up(self._job, worker)
 
     def teardown(self, worker: Any) -> None:
         """Let go of the slide."""

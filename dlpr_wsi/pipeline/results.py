@@ -138,6 +138,8 @@ class ConvertReport:
         ``tiles_by_mode`` of each level; empty where the archive was there already.
     unkept : mapping of str to int
         Chunks that are not what the file holds behind them, by reason.
+    coders : mapping of str to int
+        With a device: chunks by who coded them (`dlpr_wsi.pipeline.gpu.coders`).
     """
 
     source: SlideFacts
@@ -161,6 +163,7 @@ class ConvertReport:
     made_max_error: int = 0
     kept_levels: tuple[LevelKept, ...] = ()
     level_modes: tuple[Mapping[str, int], ...] = ()
+    coders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def grew(self) -> bool:
@@ -249,4 +252,5 @@ class ConvertReport:
             "prior_bytes": self.prior_bytes,
             "reversible": None if self.reversible is None else dict(self.reversible),
             "unkept": dict(self.unkept),
+            "coders": dict(self.coders),
         }

@@ -21,6 +21,7 @@ from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks
 from dlpr_wsi.pipeline.execute import Executor, LocalExecutor, Lost
+from dlpr_wsi.pipeline.gpu import device_here, device_name
 from dlpr_wsi.pipeline.opinion import (
     LevelOpinion,
     Opinion,
@@ -29,6 +30,7 @@ from dlpr_wsi.pipeline.opinion import (
     second_opinion,
     sum_opinions,
 )
+from dlpr_wsi.pipeline.places import coded_images
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.work import BadTile, Job, largest_error, open_with_levels, read_task, source_facts, stored_levels
 from dlpr_wsi.progress import NoProgress, Progress
@@ -151,7 +153,7 @@ def verify(
     *,
     threads: int | None = None,
     executor: Executor | None = None,
-    gpu: bool = False,
+    gpu: bool | str = False,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Decode every chunk of an archive; compare its hash with the recorded one and its pixels with the slide.
@@ -166,8 +168,8 @@ def verify(
         Codec threads where no executor is given.
     executor : Executor, optional
         Where tasks run; default: this process.
-    gpu : bool
-        Decode on the workers' GPUs.
+    gpu : bool or str
+        Decode on a device where a worker has one, as of `dlpr_wsi.pipeline.convert.make_executor`.
     progress : Progress, optional
         Told of every finished task.
 
@@ -198,7 +200,7 @@ def verify(
         version=OmeVersion.V05 if opened.levels[0].zarr_format == 3 else OmeVersion.V04,
         source_tiles=SourceTiles.NEVER,
         threads=executor.threads,
-        device="cuda" if gpu else None,
+        device=device_name(gpu),
         selection=recorded_selection(opened),
     )
     function = _check_archive if source is None else _check_against_source
@@ -355,7 +357,11 @@ def _check(job: Job, task: Task, pixels: list[NDArray[np.uint8]] | None) -> _Fou
             bad.append(_bad(level, task.level, row, column, "missing", named))
             continue
         streams[number] = stream
-    decoded = decode_chunks(list(streams.values()), Decoder(job.threads, job.device))
+    device, hopes = device_here(job.device), None
+    if pixels is not None and device is not None:  # they help a device
+        images = coded_images(pixels, [None] * len(pixels), level)
+        hopes = [images[number] for number in streams]
+    decoded = decode_chunks(list(streams.values()), Decoder(job.threads, device), hopes)
     for (number, stream), image in zip(streams.items(), decoded, strict=True):
         row, column, channel = keys[number]
         expected = None if pixels is None else level.part(pixels[number // level.stack], channel)

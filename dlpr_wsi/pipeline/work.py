@@ -22,9 +22,10 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, mode_name
+from dlpr_wsi.pipeline.gpu import coders, device_here, device_of, require_device
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.kept import kept_levels
-from dlpr_wsi.pipeline.places import encode_places
+from dlpr_wsi.pipeline.places import coded_images, encode_places
 from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles, Task
 from dlpr_wsi.pipeline.unkept import LOST, count_unkept, why_unkept
 from dlpr_wsi.sinks.omezarr import OmeVersion, chunk_files, write_shard
@@ -68,7 +69,7 @@ class Job:
     threads : int
         Codec threads of a task.
     device : str or None
-        torch device that decodes for the check; None: the CPU, natively.
+        torch device that workers with the resource GPU code on, or `dlpr_wsi.pipeline.gpu.ANY`; None: the CPU.
     selection : Selection
         Which picture of the source, where it holds several.
     prior : dlpr.Prior or None
@@ -162,14 +163,13 @@ def open_with_levels(path: Path, levels: int, selection: Selection | None = None
     return source
 
 
-def warm_up(job: Job) -> None:
-    """Open the source and load the codec's weights, before the first task."""
+def warm_up(job: Job, worker: object = None) -> None:
+    """Open the source and load the codec's weights, before the first task of a Dask worker."""
     with _source(job):
         pass
-    if job.device is not None:
-        from dlpr_wsi.pipeline.gpu import require_device
-
-        require_device(job.device)
+    device = device_of(worker, job.device)
+    if device is not None:
+        require_device(device)
     else:
         dlpr.encode(np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 16, 16), threads=1)
 
@@ -303,11 +303,12 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         return TaskOutcome(task, None, tuple(bad))
     read = time.perf_counter()
     files = chunk_files(job.data, level, job.version, task)
+    device = device_here(job.device)
     if all(file.is_file() for file in files):  # an earlier run was killed before it could write this down
-        record, bad = _check(job, task, level, pixels, tiles)
+        record, bad = _check(job, task, level, pixels, tiles, device)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
-    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source)
+    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source, device)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [
@@ -319,11 +320,13 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
             return TaskOutcome(task, None, tuple(bad))
     write_shard(job.data, level, job.version, task, streams)
     written = time.perf_counter()
-    record, bad = _check(job, task, level, pixels, tiles)
+    record, bad = _check(job, task, level, pixels, tiles, device)
     if record is None:
         for file in files:
             file.unlink(missing_ok=True)  # to be done again
         return TaskOutcome(task, None, tuple(bad))
+    if job.device is not None:
+        record = replace(record, coders=coders(device, map(mode_name, streams)))
     seconds = (read - begin, encoded - read, written - encoded, time.perf_counter() - written)
     return TaskOutcome(task, record, (), seconds)
 
@@ -343,6 +346,7 @@ def _check(
     level: LevelPlan,
     pixels: Sequence[NDArray[np.uint8]],
     source: Sequence[SourceTile | None],
+    device: dlpr.Device | None,
 ) -> tuple[TaskRecord | None, list[BadTile]]:
     """Read a task's files back, decode every chunk and compare it with the source."""
     keys = level.keys(task)
@@ -354,7 +358,8 @@ def _check(
     bad: list[BadTile] = []
     worst = 0
     hashes, tiles, sizes = bytearray(), Counter[str](), Counter[str]()
-    decoded = decode_chunks(streams, Decoder(job.threads, job.device))
+    expected = None if device is None else coded_images(pixels, source, level)
+    decoded = decode_chunks(streams, Decoder(job.threads, device), expected)
     for number, ((row, column, channel), stream, image) in enumerate(zip(keys, streams, decoded, strict=True)):
         if isinstance(image, DlprError):
             problem = f"what was written cannot be decoded ({image})"

@@ -27,7 +27,8 @@ DOORS = {
     "dlpr.modes.networks.mode",
 }
 COMMON = {
-    f"dlpr.{name}" for name in ("arrays", "config", "crc", "errors", "frame", "layout", "modes.protocol", "quantise")
+    f"dlpr.{name}"
+    for name in ("arrays", "config", "crc", "device", "errors", "frame", "layout", "modes.protocol", "quantise")
 } | {f"dlpr.modes.mixed.{name}" for name in ("arithmetic", "levels", "residual")}
 """What a room may use from outside."""
 TOOLS = {

@@ -205,7 +205,7 @@ def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
     tiles = [np.ascontiguousarray(source.read(x, 0, 9, 7).transpose(2, 0, 1)) for x in (0, 350)]
     source.close()
     streams = [*dlpr.encode_batch(tiles), dlpr.encode(tiles[0], 2), b"DLPR?"]
-    *images, broken = decode_chunks(streams, Decoder(1, "cpu"))
+    *images, broken = decode_chunks(streams, Decoder(1, dlpr.Device("cpu")))
     for image, tile in zip(images[:2], tiles, strict=True):
         np.testing.assert_array_equal(image, tile)
     np.testing.assert_array_equal(images[2], dlpr.decode(streams[2]))
@@ -214,9 +214,15 @@ def test_decoding_on_a_torch_device_gives_the_same_pixels(svs):
 
 def test_gpu_without_one_is_a_clear_error(monkeypatch):
     torch = pytest.importorskip("torch")
-    from dlpr_wsi.errors import UsageError
-    from dlpr_wsi.pipeline.gpu import require_device
+    from dlpr_wsi.errors import MissingDependencyError, UsageError
+    from dlpr_wsi.pipeline.gpu import ANY, require_device
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match=r"--gpu.*no CUDA device"):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UsageError, match=r"--gpu: torch cannot use the device 'cuda'"):
         require_device("cuda")
+    with pytest.raises(UsageError, match=r"--gpu: device 'gpus' is not one that torch knows"):
+        require_device("gpus")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match="gpu"):
+        require_device(ANY)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
+from dlpr.device import Device
 from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream
 
@@ -90,6 +91,12 @@ class ChunkMode(ABC):
         The result depends on chunk and options alone, not on the rest of the batch or ``threads``.
         """
 
+    def encode_on(
+        self, device: Device, chunks: Sequence[Chunk], options: EncoderOptions, threads: int
+    ) -> list[Stream | None]:
+        """Code chunks as `encode_batch`, on a device where the mode has something for one; the same streams."""
+        return self.encode_batch(chunks, options, threads)
+
     def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
         """Modes that need not be tried on a chunk for which this one gave a stream, of ``size`` bytes."""
         return frozenset()
@@ -105,6 +112,16 @@ class ChunkMode(ABC):
         WeightsError
             What a stream names is not installed.
         """
+
+    def decode_on(
+        self, device: Device, streams: Sequence[Stream], threads: int, expected: Sequence[Bytes8 | None]
+    ) -> list[Decoded]:
+        """Decode streams as `decode_batch`, on a device where the mode has something for one.
+
+        ``expected``: for each stream the samples [H, W, channels], coding order, that were coded, as far as the caller
+        knows, or None. The result does not depend on them; where they are right it is found sooner.
+        """
+        return self.decode_batch(streams, threads)
 
     def decode_lossy(self, stream: Stream) -> Bytes8 | None:
         """Decode the lossy layer from what `parse_lossy` gave; None: the mode has none, decode the stream."""

@@ -18,11 +18,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from dlpr.device import Device
 from dlpr.modes.jpeg.prior import Prior, remember
 
-__all__ = ["CodecOptions"]
+__all__ = ["CodecOptions", "device_of", "use_device"]
 
 _PATCHES = (32, 64, 128, 256)
+
+
+_default: list[Device | None] = [None]
+
+
+def use_device(device: Device | str | None) -> None:
+    """Let codecs of this process that name no device work on this one, those of arrays opened from now on too.
+
+    Arrays do not store a device, so an array that is opened has none of its own.
+
+    Parameters
+    ----------
+    device : Device, str or None
+        A device of torch, see `dlpr.Device`; None is the native code on the CPU.
+
+    Raises
+    ------
+    dlpr.errors.UnsupportedInputError, dlpr.errors.DeviceError
+        As `dlpr.Device`.
+    """
+    _default[0] = Device.of(device)
+
+
+def device_of(device: Device | None) -> Device | None:
+    """Return a codec's own device, or else that of `use_device`."""
+    return _default[0] if device is None else device
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_bytes, ensure_ndarray, ndarray_copy
 
 from dlpr import codec
+from dlpr.device import Device
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import coded_shape
 from dlpr.modes.jpeg.prior import Prior
-from dlpr.plugins import CodecOptions
+from dlpr.plugins import CodecOptions, device_of
 
 __all__ = ["DLPR"]
 
@@ -43,11 +44,16 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     prior : Prior, bytes or str, optional
         The slide's prior for chunks that are coded as JPEG (`dlpr.Prior`), its bytes, or these in base64. It is stored
         with the array: chunks that name it cannot be decoded without.
+    device : Device or str, optional
+        A device of torch on which the networks run (`dlpr.Device`). A setting of this process like ``threads``; for
+        arrays that are opened, `dlpr.plugins.use_device`.
 
     Raises
     ------
     TypeError, ValueError
-        An option of the wrong type or out of range.
+        An option of the wrong type or out of range, or a device that torch does not know.
+    dlpr.errors.DeviceError
+        torch is not installed, or cannot use the device.
 
     Notes
     -----
@@ -81,9 +87,11 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         lossy_layer: bool = True,
         patch: int | None = None,
         prior: Prior | bytes | str | None = None,
+        device: Device | str | None = None,
     ) -> None:
         self._options = CodecOptions(tau=tau, lossy_layer=lossy_layer, patch=patch, prior=prior)
         self._threads = threads
+        self._device = Device.of(device)
         dict.__init__(self, name=self.codec_id, configuration=self._options.to_config())
 
     @property
@@ -100,6 +108,11 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     def threads(self) -> int | None:
         """Threads used by one call; None is the codec's default."""
         return self._threads
+
+    @property
+    def device(self) -> Device | None:
+        """Where the networks run; None is that of `dlpr.plugins.use_device`, or the CPU."""
+        return self._device
 
     def encode(self, buf: Any) -> bytes:
         """Encode one chunk.
@@ -133,6 +146,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             lossy_layer=self._options.lossy_layer,
             patch=self._options.patch,
             prior=self._options.known_prior,
+            device=device_of(self._device),
         )
 
     def decode(self, buf: Any, out: Any = None) -> Any:
@@ -158,7 +172,12 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             ``out`` has another size.
         """
         image = np.ascontiguousarray(
-            codec.decode(ensure_bytes(buf), threads=self.threads, prior=self._options.known_prior)
+            codec.decode(
+                ensure_bytes(buf),
+                threads=self.threads,
+                prior=self._options.known_prior,
+                device=device_of(self._device),
+            )
         )
         if out is None:
             return image
@@ -195,15 +214,20 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         o = self._options
-        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.known_prior)
+        device = None if self._device is None else self._device.name
+        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.known_prior, device)
 
     def __repr__(self) -> str:
         stored = self._options.to_config()
         if self.threads is not None:
             stored["threads"] = self.threads
+        if self._device is not None:
+            stored["device"] = self._device.name
         return f"DLPR({', '.join(f'{key}={value!r}' for key, value in stored.items())})"
 
 
-def _rebuild(tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: Prior | None) -> DLPR:
+def _rebuild(
+    tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: Prior | None, device: str | None = None
+) -> DLPR:
     """Unpickle a codec."""
-    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior)
+    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior, device=device)

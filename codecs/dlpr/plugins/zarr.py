@@ -21,9 +21,10 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.common import parse_named_configuration
 
 import dlpr
+from dlpr.device import Device
 from dlpr.errors import BitstreamError, UnsupportedInputError
 from dlpr.layout import Layout, coded_shape
-from dlpr.plugins import CodecOptions
+from dlpr.plugins import CodecOptions, device_of
 
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArraySpec
@@ -58,6 +59,8 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
         What the array's metadata stores.
     threads : int, optional
         Threads used by one batch; not stored.
+    device : Device, optional
+        Where the networks run (`dlpr.Device`); not stored. None is that of `dlpr.plugins.use_device`, or the CPU.
 
     Examples
     --------
@@ -69,10 +72,11 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
 
     options: CodecOptions = field(default_factory=CodecOptions)
     threads: int | None = field(default=None, compare=False)
+    device: Device | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DLPRArrayBytesCodec:
-        """Build the codec from its JSON form, or from a `dlpr.DLPR`, whose ``threads`` is kept.
+        """Build the codec from its JSON form, or from a `dlpr.DLPR`, whose ``threads`` and ``device`` are kept.
 
         Raises
         ------
@@ -80,7 +84,8 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
             An option that is unknown, of the wrong type or out of range.
         """
         _, configuration = parse_named_configuration(dict(data), CodecOptions.NAME, require_configuration=False)
-        return cls(CodecOptions.from_config(configuration or {}), threads=getattr(data, "threads", None))
+        options = CodecOptions.from_config(configuration or {})
+        return cls(options, threads=getattr(data, "threads", None), device=getattr(data, "device", None))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the array's metadata stores."""
@@ -140,11 +145,13 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
             lossy_layer=self.options.lossy_layer,
             patch=self.options.patch,
             prior=self.options.known_prior,
+            device=device_of(self.device),
         )
 
     def _decode_streams(self, streams: Sequence[bytes]) -> Sequence[np.ndarray[Any, Any]]:
         """Decode streams in one batch."""
-        return dlpr.decode_batch(streams, threads=self.threads, prior=self.options.known_prior)
+        prior, device = self.options.known_prior, device_of(self.device)
+        return dlpr.decode_batch(streams, threads=self.threads, prior=prior, device=device)
 
 
 def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from dlpr import _native
 from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
+from dlpr.device import Device
 from dlpr.errors import CorruptError
 from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import CODING_ORDER, from_planes, to_planes
@@ -100,47 +102,30 @@ class ColourMode(ChunkMode):
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
         """Code chunks whose colours lie on a lattice."""
-        out: list[Stream | None] = [None] * len(chunks)
-        if options.colour == "never":
-            return out
-        work = [i for i, chunk in enumerate(chunks) if _can_have(chunk.header)]
-        found = find_batch([_rgb(chunks[i].planes) for i in work], threads)
-        plans = {i: _plan(chunks[i], f) for i, f in zip(work, found, strict=True) if f is not None}
-        chosen = {i: plan for i, plan in plans.items() if plan is not None}
-        if options.jpeg == "auto":
-            _add_jpegs(list(chosen.values()), threads)
-        plain = replace(options, lossy_layer=False, anchor="base")
-        jobs = [(i, k, chunk) for i, plan in chosen.items() for k, chunk in plan.to_code().items()]
-        coded = NETWORKS.encode_batch([chunk for _, _, chunk in jobs], plain, threads) if jobs else []
-        payloads = {(i, k): coded_payload_of(s) for (i, k, _), s in zip(jobs, coded, strict=True) if s is not None}
-        weights_id = options.weights_id or weights_store.default_id()
-        for i, plan in chosen.items():
-            planes = plan.smallest({k: p for (at, k), p in payloads.items() if at == i})
-            out[i] = _stream(chunks[i], plan, planes, weights_id)
-        return out
+        return _encode(chunks, options, threads, NETWORKS.encode_batch)
+
+    def encode_on(
+        self, device: Device, chunks: Sequence[Chunk], options: EncoderOptions, threads: int
+    ) -> list[Stream | None]:
+        """Code them with planes coded on a device; planes are searched natively."""
+        return _encode(chunks, options, threads, partial(NETWORKS.encode_on, device))
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively, the planes of all streams together."""
-        parts = [plane_streams(s) for s in streams]
-        streams_ = [part for three in parts for part in three if isinstance(part, Stream)]
-        coded = [s for s in streams_ if s.header.mode is Mode.CODED]
-        jpegs = [s for s in streams_ if s.header.mode is Mode.JPEG]
-        decoded = {
-            Mode.CODED: iter(NETWORKS.decode_batch(coded, threads) if coded else []),
-            Mode.JPEG: iter(decode_jpegs(jpegs, threads)),
-        }
-        out: dict[int, Decoded] = {}
-        whole: dict[int, Planes] = {}
-        for i, stream in enumerate(streams):
-            arrays = [_array(part, decoded) for part in parts[i]]
-            bad = [a for a in arrays if isinstance(a, CorruptError)]
-            if bad:
-                out[i] = CorruptError(f"a plane is damaged: {bad[0].message}", offset=COLOUR_SIZE)
-                continue
-            p = payload_of(stream)
-            whole[i] = Planes(p.lattice, p.shape, three_planes([a for a in arrays if not isinstance(a, CorruptError)]))
-        for i, made in zip(whole, pixels_batch(list(whole.values()), threads), strict=True):
-            out[i] = _with_residual(streams[i], made)
+        return _decode(streams, threads, [None] * len(streams), lambda coded, _: NETWORKS.decode_batch(coded, threads))
+
+    def decode_on(
+        self, device: Device, streams: Sequence[Stream], threads: int, expected: Sequence[Bytes8 | None]
+    ) -> list[Decoded]:
+        """Decode with planes on a device; what is expected of pixels tells what to expect of planes."""
+        hoped = [i for i, x in enumerate(expected) if x is not None]
+        guesses = dict(zip(hoped, find_batch([_rgb(x) for x in expected if x is not None], threads), strict=True))
+        known = [guesses.get(i) for i in range(len(streams))]
+        lost = [i for i in hoped if known[i] is None or not _fits(streams[i], known[i])]
+        out = dict(zip(lost, self.decode_batch([streams[i] for i in lost], threads), strict=True))
+        rest = [i for i in range(len(streams)) if i not in out]
+        code = partial(_decode_planes_on, device, threads)
+        out |= zip(rest, _decode([streams[i] for i in rest], threads, [known[i] for i in rest], code), strict=True)
         return [out[i] for i in range(len(streams))]
 
     def decode_reference(self, stream: Stream, weights: weights_store.Weights | None = None) -> Bytes8:
@@ -148,6 +133,59 @@ class ColourMode(ChunkMode):
         from dlpr.modes.colour import reference
 
         return from_planes(reference.decode_planes(stream, weights), stream.header.layout)
+
+
+def _decode(
+    streams: Sequence[Stream],
+    threads: int,
+    expected: Sequence[Planes | None],
+    decode: Callable[[Sequence[Stream], Sequence[Bytes8 | None]], list[Decoded]],
+) -> list[Decoded]:
+    """Decode streams, the planes of all of them together; those of mode coded by ``decode``."""
+    parts = [plane_streams(s) for s in streams]
+    coded, hopes, jpegs = [], [], []
+    for three, planes in zip(parts, expected, strict=True):
+        for k, part in enumerate(three):
+            if isinstance(part, Stream) and part.header.mode is Mode.JPEG:
+                jpegs.append(part)
+            elif isinstance(part, Stream):
+                coded.append(part)
+                hopes.append(None if planes is None else _plane(planes, k, len(three) == 1))
+    decoded = {
+        Mode.CODED: iter(decode(coded, hopes) if coded else []),
+        Mode.JPEG: iter(decode_jpegs(jpegs, threads)),
+    }
+    out: dict[int, Decoded] = {}
+    whole: dict[int, Planes] = {}
+    for i, stream in enumerate(streams):
+        arrays = [_array(part, decoded) for part in parts[i]]
+        bad = [a for a in arrays if isinstance(a, CorruptError)]
+        if bad:
+            out[i] = CorruptError(f"a plane is damaged: {bad[0].message}", offset=COLOUR_SIZE)
+            continue
+        p = payload_of(stream)
+        whole[i] = Planes(p.lattice, p.shape, three_planes([a for a in arrays if not isinstance(a, CorruptError)]))
+    for i, made in zip(whole, pixels_batch(list(whole.values()), threads), strict=True):
+        out[i] = _with_residual(streams[i], made)
+    return [out[i] for i in range(len(streams))]
+
+
+def _decode_planes_on(
+    device: Device, threads: int, coded: Sequence[Stream], expected: Sequence[Bytes8 | None]
+) -> list[Decoded]:
+    """Decode planes of mode coded on a device."""
+    return NETWORKS.decode_on(device, coded, threads, expected)
+
+
+def _plane(planes: Planes, k: int, joint: bool) -> Bytes8:
+    """Plane number k as the networks code it, or the image of all three."""
+    return joint_image(planes.planes) if joint else planes.planes[k][..., None]
+
+
+def _fits(stream: Stream, planes: Planes | None) -> bool:
+    """Whether planes can be what a stream holds."""
+    p = payload_of(stream)
+    return planes is not None and (planes.lattice, planes.shape) == (p.lattice, p.shape)
 
 
 def _array(part: Stream | tuple[Header, int], decoded: Mapping[Mode, Iterator[Decoded]]) -> Decoded:
@@ -188,6 +226,33 @@ def _can_have(h: Header) -> bool:
 
 
 # ---- the encoder's choices --------------------------------------------------------------------------------
+
+
+def _encode(
+    chunks: Sequence[Chunk],
+    options: EncoderOptions,
+    threads: int,
+    code: Callable[[Sequence[Chunk], EncoderOptions, int], list[Stream | None]],
+) -> list[Stream | None]:
+    """Code chunks whose colours lie on a lattice, with planes coded by ``code``."""
+    out: list[Stream | None] = [None] * len(chunks)
+    if options.colour == "never":
+        return out
+    work = [i for i, chunk in enumerate(chunks) if _can_have(chunk.header)]
+    found = find_batch([_rgb(chunks[i].planes) for i in work], threads)
+    plans = {i: _plan(chunks[i], f) for i, f in zip(work, found, strict=True) if f is not None}
+    chosen = {i: plan for i, plan in plans.items() if plan is not None}
+    if options.jpeg == "auto":
+        _add_jpegs(list(chosen.values()), threads)
+    plain = replace(options, lossy_layer=False, anchor="base")
+    jobs = [(i, k, chunk) for i, plan in chosen.items() for k, chunk in plan.to_code().items()]
+    coded = code([chunk for _, _, chunk in jobs], plain, threads) if jobs else []
+    payloads = {(i, k): coded_payload_of(s) for (i, k, _), s in zip(jobs, coded, strict=True) if s is not None}
+    weights_id = options.weights_id or weights_store.default_id()
+    for i, plan in chosen.items():
+        planes = plan.smallest({k: p for (at, k), p in payloads.items() if at == i})
+        out[i] = _stream(chunks[i], plan, planes, weights_id)
+    return out
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 from dlpr import _native
 from dlpr.arrays import Bytes8
 from dlpr.config import DEFAULT_PATCH, EncoderOptions
+from dlpr.device import Device
 from dlpr.errors import CorruptError, UnsupportedInputError
 from dlpr.frame import Header, Mode, Stream, finished
 from dlpr.layout import from_planes
@@ -88,13 +89,18 @@ class NetworksMode(ChunkMode):
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
         """Code chunks natively; the networks can carry any."""
-        weights_id = options.weights_id or weights_store.default_id()
-        bank, entry = weights_store.find(weights_id).sizes.bank, options.bank_entry
-        if entry is not None and not 0 <= entry < bank:
-            raise UnsupportedInputError(f"bank_entry must be in 0..{bank - 1}, not {entry!r}", reason="input")
-        model = native_model(weights_id)
-        jobs = [(chunk.planes, _native_options(chunk.header, options)) for chunk in chunks]
-        parts = _native.encode_batch(model, jobs, threads)
+        weights_id, jobs = _jobs(chunks, options)
+        parts = _native.encode_batch(native_model(weights_id), jobs, threads)
+        return [_stream(chunk, weights_id, job[1], part) for chunk, job, part in zip(chunks, jobs, parts, strict=True)]
+
+    def encode_on(
+        self, device: Device, chunks: Sequence[Chunk], options: EncoderOptions, threads: int
+    ) -> list[Stream | None]:
+        """Code chunks in tensors."""
+        from dlpr.modes.networks import on_device
+
+        weights_id, jobs = _jobs(chunks, options)
+        parts = on_device.encode(device, weights_id, jobs, threads)
         return [_stream(chunk, weights_id, job[1], part) for chunk, job, part in zip(chunks, jobs, parts, strict=True)]
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
@@ -118,6 +124,18 @@ class NetworksMode(ChunkMode):
                 out[i] = bad or from_planes(planes, streams[i].header.layout)
         return [out[i] for i in range(len(streams))]
 
+    def decode_on(
+        self, device: Device, streams: Sequence[Stream], threads: int, expected: Sequence[Bytes8 | None]
+    ) -> list[Decoded]:
+        """Decode in tensors, all pixels at once where the expected ones are right; damaged streams natively."""
+        from dlpr.modes.networks import on_device
+
+        planes = on_device.decode(device, streams, threads, expected)
+        rest = [i for i, array in enumerate(planes) if array is None]
+        out = dict(zip(rest, self.decode_batch([streams[i] for i in rest], threads), strict=True))
+        out |= {i: from_planes(x, streams[i].header.layout) for i, x in enumerate(planes) if x is not None}
+        return [out[i] for i in range(len(streams))]
+
     def decode_lossy(self, stream: Stream) -> Bytes8:
         """Decode x~."""
         h, p = stream.header, payload_of(stream)
@@ -132,6 +150,15 @@ class NetworksMode(ChunkMode):
 
         known = weights or weights_store.find(payload_of(stream).weights_id)
         return from_planes(reference.decode_payload(stream, known), stream.header.layout)
+
+
+def _jobs(chunks: Sequence[Chunk], options: EncoderOptions) -> tuple[bytes, list[tuple[Bytes8, dict[str, Any]]]]:
+    """Weights to code chunks with; samples and options of each as the native encoder takes them."""
+    weights_id = options.weights_id or weights_store.default_id()
+    bank, entry = weights_store.find(weights_id).sizes.bank, options.bank_entry
+    if entry is not None and not 0 <= entry < bank:
+        raise UnsupportedInputError(f"bank_entry must be in 0..{bank - 1}, not {entry!r}", reason="input")
+    return weights_id, [(chunk.planes, _native_options(chunk.header, options)) for chunk in chunks]
 
 
 def _native_options(h: Header, o: EncoderOptions) -> dict[str, Any]:

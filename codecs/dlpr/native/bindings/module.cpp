@@ -9,11 +9,13 @@ void bind_j2k(nb::module_& m);
 void bind_j2k_mode(nb::module_& m);
 void bind_jpeg_rewrite(nb::module_& m);
 void bind_colour(nb::module_& m);
+void bind_networks_steps(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels of dlpr (see codecs/dlpr/native).";
   bind_training(m);
   bind_networks(m);
+  bind_networks_steps(m);
   bind_jpeg(m);
   bind_jpeg_recover(m);
   bind_j2k(m);

@@ -24,16 +24,14 @@ from torch import Tensor
 from dlpr.arrays import Bytes8
 from dlpr.errors import CorruptError, UnsupportedError
 from dlpr.frame import Stream
-from dlpr.modes.networks.exact.layers import LIMIT
 from dlpr.modes.networks.exact.linear import LinearStage, parse_linear
-from dlpr.modes.networks.exact.rans import LaneDecoder, Latents
 from dlpr.modes.networks.exact.reference import patch_corners
 from dlpr.modes.networks.exact.torch_group import PatchGroup, PatchJob
 from dlpr.modes.networks.exact.torch_parts import I32, Model, exact_matmul
 from dlpr.modes.networks.payload import CodedPayload, payload_of
 from dlpr.modes.networks.weights import Weights
 
-__all__ = ["decode_batch", "decode_lossy_batch"]
+__all__ = ["decode_batch", "decode_lossy_batch", "decode_with"]
 
 
 @dataclass
@@ -69,38 +67,42 @@ def decode_batch(streams: Sequence[Stream], weights: Weights, device: str | torc
     ------
     CorruptError
         A stream holds a value that no encoder writes; the message names its place in the batch.
-    DlprError
-        Reason ``device``: the device rounds fp32 products.
+    DeviceError
+        The device rounds fp32 products.
     """
     where = torch.device(device)
-    chunks = [_Chunk(s, payload_of(s)) for s in streams]
+    with torch.inference_mode(), exact_matmul(where):
+        return decode_with(Model(weights, where), streams)
+
+
+def decode_with(model: Model, streams: Sequence[Stream], threads: int = 1) -> list[Bytes8]:
+    """Decode as `decode_batch`, with a model that is on its device already; within `exact_matmul`."""
+    chunks, weights = [_Chunk(s, payload_of(s)) for s in streams], model.weights
     for i, chunk in enumerate(chunks):
         if chunk.payload.bank_entry >= weights.sizes.bank:
             have = weights.sizes.bank
             raise CorruptError(
                 f"bank entry {chunk.payload.bank_entry}, these weights have {have} (stream {i})", offset=35
             )
-    with torch.inference_mode(), exact_matmul(where):
-        model = Model(weights, where)
-        _decode_lossy_parts(model, chunks)
-        groups: dict[tuple[bool, int, int, int], list[PatchJob]] = defaultdict(list)
-        out: list[Bytes8] = []
-        for i, chunk in enumerate(chunks):
-            header, payload = chunk.stream.header, chunk.payload
-            channels = header.layout.channels
-            out.append(np.zeros((header.height, header.width, channels), np.uint8))
-            with _named(i):
-                linear = parse_linear(payload.linear_part, weights, channels)
-            key = (header.tau == 0, channels, payload.patch_exp, payload.lane_exp)
-            for (y0, x0), lanes in zip(patch_corners(header, payload), payload.lanes, strict=True):
-                groups[key].append(PatchJob(i, header, payload, linear, y0, x0, lanes, chunk.x_tilde, chunk.trunk))
-        for jobs in groups.values():
-            group = PatchGroup(model, jobs)
-            group.decode()
-            for job, bad, samples in zip(jobs, group.damaged(), group.result(), strict=True):
-                if bad:
-                    raise CorruptError(f"a lane does not fit its symbols; fetch the stream again (stream {job.chunk})")
-                out[job.chunk][job.y0 : job.y0 + samples.shape[0], job.x0 : job.x0 + samples.shape[1]] = samples
+    _decode_lossy_parts(model, chunks, threads)
+    groups: dict[tuple[bool, int, int, int], list[PatchJob]] = defaultdict(list)
+    out: list[Bytes8] = []
+    for i, chunk in enumerate(chunks):
+        header, payload = chunk.stream.header, chunk.payload
+        channels = header.layout.channels
+        out.append(np.zeros((header.height, header.width, channels), np.uint8))
+        with _named(i):
+            linear = parse_linear(payload.linear_part, weights, channels)
+        key = (header.tau == 0, channels, payload.patch_exp, payload.lane_exp)
+        for (y0, x0), lanes in zip(patch_corners(header, payload), payload.lanes, strict=True):
+            groups[key].append(PatchJob(i, header, payload, linear, y0, x0, lanes, chunk.x_tilde, chunk.trunk))
+    for jobs in groups.values():
+        group = PatchGroup(model, jobs)
+        group.decode()
+        for job, bad, samples in zip(jobs, group.damaged(), group.result(), strict=True):
+            if bad:
+                raise CorruptError(f"a lane does not fit its symbols; fetch the stream again (stream {job.chunk})")
+            out[job.chunk][job.y0 : job.y0 + samples.shape[0], job.x0 : job.x0 + samples.shape[1]] = samples
     return out
 
 
@@ -112,7 +114,7 @@ def decode_lossy_batch(streams: Sequence[Stream], weights: Weights, device: str 
         if not chunk.payload.lossy:
             raise UnsupportedError(f"stream {i} has no lossy layer; decode all of it instead", offset=32)
     with torch.inference_mode(), exact_matmul(where):
-        _decode_lossy_parts(Model(weights, where), chunks)
+        _decode_lossy_parts(Model(weights, where), chunks, 1)
     out: list[Bytes8] = []
     for chunk in chunks:
         if chunk.x_tilde is not None:
@@ -131,42 +133,21 @@ def _named(index: int) -> Iterator[None]:
         raise
 
 
-def _decode_lossy_parts(model: Model, chunks: Sequence[_Chunk]) -> None:
+def _decode_lossy_parts(model: Model, chunks: Sequence[_Chunk], threads: int) -> None:
     """Section 5 for the chunks that have a lossy layer, those of one size together."""
     by_size: dict[tuple[int, int], list[tuple[int, _Chunk]]] = defaultdict(list)
     for i, chunk in enumerate(chunks):
         header = chunk.stream.header
         if chunk.payload.lossy:
             by_size[(-(-header.height // 64), -(-header.width // 64))].append((i, chunk))
-    latents = Latents(model.weights)
     for (gh, gw), members in by_size.items():
-        lanes = []
-        for i, chunk in members:
-            with _named(i):
-                lanes.append(LaneDecoder(chunk.payload.lossy_part))
-        shape = (len(members), model.weights.sizes.hyper, gh, gw)
-        z_scale = np.broadcast_to(model.weights["lic.z_scale"].astype(np.int64)[None, :, None, None], shape)
-        z_sym = _read_latents(latents, lanes, z_scale, members)
-        z_mean = model.ints("lic.z_mean")[:, None, None]
-        mu, scale = model.hyper_synthesis((16 * model.tensor(z_sym) + z_mean).clamp(-LIMIT, LIMIT))
-        y_sym = _read_latents(latents, lanes, scale.cpu().numpy(), members)
-        for (i, _), lane in zip(members, lanes, strict=True):
-            with _named(i):
-                lane.finish()
-        x_tilde, trunk = model.synthesise((16 * model.tensor(y_sym) + mu).clamp(-LIMIT, LIMIT))
+        y_hat, good = model.decode_latents([chunk.payload.lossy_part for _, chunk in members], gh, gw, threads)
+        if not all(good):
+            number = members[good.index(False)][0]
+            raise CorruptError(f"the lossy part does not fit its symbols; fetch the stream again (stream {number})")
+        x_tilde, trunk = model.synthesise(y_hat)
         for k, (_, chunk) in enumerate(members):
             header = chunk.stream.header
             x = x_tilde[k, [0, 0, 0]] if header.layout.channels == 1 else x_tilde[k]
             chunk.x_tilde = x.permute(1, 2, 0)[: header.height, : header.width].to(I32)
             chunk.trunk = trunk[k].permute(1, 2, 0).to(I32)
-
-
-def _read_latents(
-    latents: Latents, lanes: Sequence[LaneDecoder], scale: np.ndarray, members: Sequence[tuple[int, _Chunk]]
-) -> np.ndarray:
-    """Symbols of every latent, by the scale indices [b, c, h, w] of their tables; on the host, one after another."""
-    symbols = np.zeros(scale.shape, np.int64)
-    for k, (lane, (i, _)) in enumerate(zip(lanes, members, strict=True)):
-        with _named(i):
-            symbols[k].flat = [latents.decode(lane, index) for index in scale[k].ravel().tolist()]
-    return symbols

@@ -13,8 +13,8 @@ from dlpr.arrays import Buffer, Bytes8
 from dlpr.frame import Header
 from dlpr.modes.networks.exact.geometry import AROUND_DX, AROUND_DY, BORDER, NEAR, TAP_DX, TAP_DY
 from dlpr.modes.networks.exact.linear import LinearStage
-from dlpr.modes.networks.exact.mixture import CARRIED
 from dlpr.modes.networks.exact.tables import PRED_MAX, PRED_MIN
+from dlpr.modes.networks.exact.torch_mixture import Grid, Mixture, MixtureTables
 from dlpr.modes.networks.exact.torch_parts import I32, I64, Lanes, Model, PixelNetwork
 from dlpr.modes.networks.payload import CodedPayload
 
@@ -79,8 +79,7 @@ class PatchGroup:
         self.samples = torch.cat([self.base.repeat_interleave(places, 0), self.base[:1]])
         self.residuals = torch.zeros((self.spare + 1, 6), dtype=I32, device=device)
         self.tap_offset = model.tensor(TAP_DY, I64) * self.stride + model.tensor(TAP_DX, I64)
-        logistic = model.tensor(model.weights["table.logistic"], I64)
-        self.logistic_low, self.logistic_high = (logistic & 0xFFFF).to(I32), (logistic >> 16).to(I32)
+        self.tables = MixtureTables(model)
 
     def _build_linear(self) -> None:
         """Coefficients of all patches: bias [p, k, c], own channels [p, k, c, 3], taps [p, k, c, 66]."""
@@ -193,7 +192,6 @@ class PatchGroup:
     ) -> None:
         """Decode the samples of a block of rows, channel after channel, and write them with their borders."""
         lane = torch.arange(len(self.jobs), device=self.model.device)[:, None] * self.lane_count + y % self.lane_count
-        log = self.model.ints("table.log")
         values: list[Tensor] = []
         e: list[Tensor] = []
         g: list[Tensor] = []
@@ -202,10 +200,10 @@ class PatchGroup:
             for k in range(c):
                 total = total + own[..., c, k] * (values[k] - 128)
             pred = self._prediction(total)
-            mixture = self._mixture(out, c, pred, e, g)
-            values.append(self._sample(lane, inside, anchors[..., c], pred, mixture))
+            grid = Grid.of(anchors[..., c], self.tau, self.interval, pred)
+            values.append(self._sample(lane, inside, grid, self.tables.mixture(out, c, pred, e, g)))
             e.append(16 * values[c] - pred)
-            g.append(log[e[c].abs().clamp(max=PRED_MAX)])
+            g.append(self.tables.logs(e[c]))
         order = range(3) if self.channels == 3 else (0, 0, 0)
         samples = torch.stack([values[c] for c in order], -1)
         self.samples[place] = samples
@@ -219,63 +217,29 @@ class PatchGroup:
 
     # ---- section 9 ----
 
-    def _mixture(self, out: Tensor, c: int, pred: Tensor, e: list[Tensor], g: list[Tensor]) -> list[Tensor]:
-        """Location, mantissa, shift and weight of the five components: [p, n, 5] each."""
-        ints = self.model.ints
-        mean, log_scale, mean_coef, scale_coef, logit = out.unbind(2)
-        loc, scale = 4 * pred[..., None] + mean[:, :, c], log_scale[:, :, c]
-        for row, channel in CARRIED[c]:
-            loc = loc + ((mean_coef[:, :, row] * e[channel][..., None]) >> 6)
-            scale = scale + ((scale_coef[:, :, row] * g[channel][..., None]) >> 6)
-        own_logit = logit[:, :, c]
-        best = own_logit.amax(-1, keepdim=True)
-        weight = ints("table.exp")[((best - own_logit) >> 3).clamp(max=511)].to(I64)
-        weight = (weight * ((1 << 30) // weight.sum(-1, keepdim=True))) >> 15
-        is_best = own_logit == best
-        top = is_best & (is_best.cumsum(-1) == 1)  # the first of the largest
-        weight = weight + torch.where(top, 32768 - weight.sum(-1, keepdim=True), 0)
-        index = ((scale + 1028) >> 3).clamp(0, 320)
-        mant, shift = ints("table.scale_mant")[index], ints("table.scale_shift")[index]
-        return [loc.clamp(-16384, 32767), mant, shift, weight.to(I32)]
-
-    def _sample(self, lane: Tensor, inside: Tensor, anchor: Tensor, pred: Tensor, mixture: list[Tensor]) -> Tensor:
+    def _sample(self, lane: Tensor, inside: Tensor, grid: Grid, mixture: Mixture) -> Tensor:
         """Read one symbol for each row, and its escape; returns the samples."""
-        loc, mant, shift, weight = mixture
-        tau, step = self.tau, 2 * self.tau + 1
-        qmin, qmax = -((anchor + tau) // step), (255 - anchor + tau) // step
-        away = ((pred + 8) >> 4).clamp(0, 255) - anchor
-        centre = torch.sign(away) * ((away.abs() + tau) // step)
-        lo, hi = torch.maximum(qmin, centre - self.interval), torch.minimum(qmax, centre + self.interval)
-        n = (hi - lo + 1).to(I64)
+        lo, hi = grid.lo, grid.hi
         slot = self.lanes.slot(lane)
-
         # the largest q with F(q) <= slot, in at most two looks at 16 parts each; start = F(q), end = F(q + 1)
         q = lo
         start, end = torch.zeros_like(slot), torch.full_like(slot, 65536)
         for stride in (16, 1) if self.widest > 16 else (1,):
-            at = q[..., None] + self.parts * stride
-            bound = 64 * (anchor[..., None] + at * step[..., None] - tau[..., None]) - 32
-            product = (bound[..., None] - loc[:, :, None]) * mant[:, :, None]
-            t = (product >> shift[:, :, None]).clamp(-12288, 12287) + 12288
-            part = t >> 5
-            logistic = self.logistic_low[part] + ((self.logistic_high[part] * (t & 31)) >> 5)
-            total = (logistic * weight[:, :, None]).sum(-1, dtype=I64)
-            f = (((total >> 15) * (65536 - n[..., None])) >> 16) + (at - lo[..., None])
-            f = torch.where(at > hi[..., None], 65536, f)
+            f = self.tables.cumulative(mixture, grid, q[..., None] + self.parts * stride)
             steps = (f <= slot[..., None]).sum(-1)  # F increases
-            f = torch.cat([start[..., None], f, end[..., None]], -1)
+            f = torch.cat([start[..., None], f.to(I64), end[..., None]], -1)
             start, end = (f.gather(-1, (steps + k)[..., None])[..., 0] for k in (0, 1))
             q = q + (steps * stride).to(I32)
-        self.lanes.take(lane, inside & (n > 1), start, end)
+        self.lanes.take(lane, inside & (hi > lo), start, end)
 
         if self.escapes:
-            down, up = (q == lo) & (lo > qmin), (q == hi) & (hi < qmax)
+            down, up = (q == lo) & (lo > grid.qmin), (q == hi) & (hi < grid.qmax)
             up = up & ~down
-            count = torch.where(down, lo - qmin + 1, torch.where(up, qmax - hi + 1, 1)).to(I64)
+            count = torch.where(down, lo - grid.qmin + 1, torch.where(up, grid.qmax - hi + 1, 1)).to(I64)
             j = ((self.lanes.slot(lane) + 1) * count - 1) >> 16
             self.lanes.take(lane, inside & (down | up), 65536 * j // count, 65536 * (j + 1) // count)
             q = q + torch.where(down, -j, j).to(I32)
-        return (anchor + q * step).clamp(0, 255)
+        return grid.value(q)
 
     # ---- results ----
 

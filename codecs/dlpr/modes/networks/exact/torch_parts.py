@@ -10,16 +10,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlpr.errors import DlprError
+import dlpr._native as _native  # noqa: PLR0402  mypy resolves no other form in modules that `dlpr` imports late
+from dlpr.arrays import AnyInts, Buffer
+from dlpr.errors import DeviceError
 from dlpr.modes.networks.exact.layers import LIMIT, OUT_LIMIT
 from dlpr.modes.networks.weights import Weights
 
 I32, I64 = torch.int32, torch.int64
 LOW = 1 << 23
+ANALYSIS = (*(f"g_e.c{i}" for i in range(5)), *(f"h_e.c{i}" for i in range(3)))
+NO_LAYER: dict[str, AnyInts] = {
+    "weight": np.zeros((1, 1, 1, 1), np.int8),
+    "acc_bias": np.zeros(1, np.int32),
+    "shift": np.zeros(1, np.uint8),
+    "mult": np.zeros(1, np.int16),
+    "bias": np.zeros(1, np.int16),
+}
+HOST: Any = _native
+"""What the host does: entropy coding, least squares."""
 
 
 @contextmanager
@@ -32,7 +45,7 @@ def exact_matmul(device: torch.device) -> Iterator[None]:
         column = torch.zeros((64, 64), device=device)
         column[0], column[1] = 2049.0, -2048.0
         if not bool((row @ column == 4097.0).all()):
-            raise DlprError(f"fp32 products on {device} are rounded; switch TF32 or bf16 products off", reason="device")
+            raise DeviceError(f"fp32 products on {device} are rounded; switch TF32 or bf16 products off")
         yield
     finally:
         torch.set_float32_matmul_precision(before)
@@ -54,8 +67,18 @@ class Model:
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         self.weights, self.device = weights, device
+        self._native: Any = None
         self._ints: dict[str, Tensor] = {}
         self._floats: dict[str, Tensor] = {}
+
+    @property
+    def native(self) -> Any:
+        """The same weights for the host's part of the work, which may lack the analysis: decoders need none."""
+        if self._native is None:
+            tensors = {f"lic.{layer}.{part}": value for layer in ANALYSIS for part, value in NO_LAYER.items()}
+            tensors |= {name: np.ascontiguousarray(value) for name, value in self.weights.tensors.items()}
+            self._native = HOST.Model(dict(self.weights.profile), tensors)
+        return self._native
 
     def tensor(self, array: Any, dtype: torch.dtype = I32) -> Tensor:
         """Array to tensor."""
@@ -80,14 +103,49 @@ class Model:
 
     # ---- section 5 ----
 
-    def convolve(self, layer: str, a: Tensor) -> Tensor:
-        """Evaluate a layer of the lossy codec: [b, in, h, w] to [b, out, h, w]."""
+    def convolve(self, layer: str, a: Tensor, stride: int = 1, wide: bool = False) -> Tensor:
+        """Evaluate a layer of the lossy codec: [b, in, h, w] to [b, out, h / stride, w / stride].
+
+        ``wide``: sums may leave 24 bits, as those of the analysis may, which no proof covers.
+        """
         k = self.ints(f"{layer}.weight").shape[2]
         b, _, h, w = a.shape
-        columns = a.flatten(2) if k == 1 else F.unfold(a.to(torch.float32), k, padding=k // 2)
-        acc = self.product(columns.transpose(1, 2), f"{layer}.weight") + self.ints(f"{layer}.acc_bias")
+        columns = a.flatten(2) if k == 1 else F.unfold(a.to(torch.float32), k, padding=k // 2, stride=stride)
+        columns = columns.transpose(1, 2)
+        if wide:
+            high = (columns.to(I32) >> 6).to(torch.float32)
+            parts = (self.product(part, f"{layer}.weight") for part in (high, columns - 64 * high))
+            acc = 64 * next(parts) + next(parts)
+        else:
+            acc = self.product(columns, f"{layer}.weight")
+        acc = acc + self.ints(f"{layer}.acc_bias")
         shift, mult, bias = (self.ints(f"{layer}.{part}") for part in ("shift", "mult", "bias"))
-        return requantise(acc, shift, mult, bias).transpose(1, 2).reshape(b, -1, h, w)
+        return requantise(acc, shift, mult, bias).transpose(1, 2).reshape(b, -1, h // stride, w // stride)
+
+    def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents y [b, N, 4GH, 4GW] and z [b, Nz, GH, GW] of samples int32 [b, 3, 64GH, 64GW]; an encoder's part."""
+        t = leaky(self.convolve("lic.g_e.c0", F.pixel_unshuffle(x - 128, 4), wide=True))
+        t = leaky(self.convolve("lic.g_e.c1", t, 2, wide=True))
+        t = (t + leaky(self.convolve("lic.g_e.c2", t, wide=True))).clamp(-LIMIT, LIMIT)
+        t = leaky(self.convolve("lic.g_e.c3", t, 2, wide=True))
+        y = self.convolve("lic.g_e.c4", t, wide=True)
+        t = leaky(self.convolve("lic.h_e.c0", y, wide=True))
+        t = leaky(self.convolve("lic.h_e.c1", F.pixel_unshuffle(t, 2), wide=True))
+        return y, self.convolve("lic.h_e.c2", F.pixel_unshuffle(t, 2), wide=True)
+
+    def decode_latents(self, parts: Sequence[Buffer], gh: int, gw: int, threads: int) -> tuple[Tensor, list[bool]]:
+        """Latents y^ int32 [b, N, 4GH, 4GW] of lossy parts, and which parts hold them and nothing else."""
+        held, b = [bytes(part) for part in parts], len(parts)
+        z_mean = self.ints("lic.z_mean")[:, None, None]
+        z_scale = self.ints("lic.z_scale")[:, None, None].expand(b, -1, gh, gw)
+        scales = z_scale.flatten(1).to(I32).cpu().numpy()
+        symbols, _ = HOST.decode_latents(self.native, held, scales, False, threads)
+        z = self.tensor(symbols).view(b, -1, gh, gw)
+        mu, scale = self.hyper_synthesis((16 * z + z_mean).clamp(-LIMIT, LIMIT))
+        scales = np.concatenate([scales, scale.flatten(1).cpu().numpy()], 1)
+        symbols, good = HOST.decode_latents(self.native, held, np.ascontiguousarray(scales), True, threads)
+        y = self.tensor(symbols[:, z[0].numel() :]).view_as(mu)
+        return (16 * y + mu).clamp(-LIMIT, LIMIT), good
 
     def hyper_synthesis(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and scale index of every latent of y."""
@@ -132,13 +190,21 @@ class PixelNetwork:
 
     def __call__(self, features: Tensor, trunk: Tensor | None, y: Tensor, x: Tensor) -> Tensor:
         """Mixture parameters [patches, n, 75]; y and x are places in the chunk."""
+        return self.after_first(self.first_sums(features, trunk, y, x))
+
+    def first_sums(self, features: Tensor, trunk: Tensor | None, y: Tensor, x: Tensor) -> Tensor:
+        """Sums of the first layer, which bank entry and tau have no part in: [patches, n, C]."""
         model, net = self.model, self.net
         acc = model.product(features, f"{net}.masked.weight") + model.ints(f"{net}.position")[y & 7, x & 7]
         if trunk is not None:
             heads = model.product(trunk, f"{net}.u_head.weight").unflatten(-1, (4, self.hidden))
             parity = (2 * (y & 1) + (x & 1))[..., None, None].expand(*y.shape, 1, self.hidden)
             acc = acc + heads.gather(-2, parity).squeeze(-2)
-        h = requantise(acc, model.ints(f"{net}.first.shift"), self.mult[:, :, 0], self.bias[:, :, 0])
+        return acc
+
+    def after_first(self, acc: Tensor) -> Tensor:
+        """Mixture parameters [patches, n, 75] from the sums of the first layer."""
+        h = requantise(acc, self.model.ints(f"{self.net}.first.shift"), self.mult[:, :, 0], self.bias[:, :, 0])
         t = leaky(h)
         for i in range(self.blocks + 1):
             if i == self.blocks:
