@@ -53,8 +53,7 @@ ALLOWED = [
     # slides hold JPEGs: reading, comparing and writing them back
     (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|intervals|parse|prior|rewrite|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.j2k\.(extract|fields|image|parse|stream|synthesis|write)"),
-    (r"dlpr_wsi\..*", r"dlpr\.modes\.colour\.(payload|torch_pixels)"),
-    (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.(payload|weights|exact\.torch_decoder)"),
+    (r"dlpr_wsi\..*", r"dlpr\.modes\.networks\.weights"),
 ]
 """Who, beside a room itself, imports what of a room."""
 
