@@ -14,6 +14,7 @@ from dlpr import errors
 from dlpr.codec import StreamInfo, decode, decode_batch, encode, encode_batch, inspect
 from dlpr.config import EncoderOptions
 from dlpr.modes.jpeg.prior import Prior
+from dlpr.modes.networks.tuned import Tuned
 
 if TYPE_CHECKING:
     from dlpr.plugins.numcodecs import DLPR
@@ -24,6 +25,7 @@ __all__ = [
     "EncoderOptions",
     "Prior",
     "StreamInfo",
+    "Tuned",
     "__version__",
     "decode",
     "decode_batch",

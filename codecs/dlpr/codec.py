@@ -22,6 +22,8 @@ from dlpr.config import EncoderOptions
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS, Layout, to_planes
 from dlpr.modes.jpeg.prior import Prior, remember
+from dlpr.modes.networks.tuned import Tuned
+from dlpr.modes.networks.tuned import remember as remember_tuned
 from dlpr.modes.protocol import Chunk, Decoded
 from dlpr.modes.table import MODES, SOURCE_KINDS, Source
 
@@ -113,6 +115,11 @@ def encode_batch(
     [27, 27]
     """
     o = EncoderOptions.of(options, kwargs)
+    if o.tuned is not None:
+        tuned = remember_tuned(o.tuned)
+        if o.weights_id not in (None, tuned.id):
+            raise UnsupportedInputError("tuned names weights as weights_id does: give one of them", reason="input")
+        o = replace(o, tuned=tuned, weights_id=tuned.id)
     given = source_jpegs if sources is None else sources
     given = [None] * len(images) if given is None else given
     if len(given) != len(images):
@@ -176,11 +183,16 @@ def encode(
 
 
 def decode_batch(
-    streams: Sequence[Buffer], *, threads: int | None = None, prior: Prior | bytes | None = None
+    streams: Sequence[Buffer],
+    *,
+    threads: int | None = None,
+    prior: Prior | bytes | None = None,
+    tuned: Tuned | bytes | None = None,
 ) -> list[U8]:
     """Decode several streams; each result has the shape and layout that was encoded.
 
-    ``prior`` is the slide's (see `dlpr.Prior`) where streams name one; this process remembers it.
+    ``prior`` and ``tuned`` are the slide's (see `dlpr.Prior`, `dlpr.Tuned`) where streams name them; this process
+    remembers them.
 
     Raises
     ------
@@ -192,8 +204,7 @@ def decode_batch(
         If a stream names a prior that is not at hand.
     """
     n_threads = usable_threads(threads)
-    if prior is not None:
-        remember(prior)
+    _remember(prior, tuned)
     parsed: list[Stream] = []
     for i, s in enumerate(streams):
         try:
@@ -209,6 +220,14 @@ def decode_batch(
             raise array
         bitstream.check_pixels(stream.header, array)
     return [array for array in out if not isinstance(array, Exception)]
+
+
+def _remember(prior: Prior | bytes | None, tuned: Tuned | bytes | None) -> None:
+    """Make what a slide's streams name known to this process."""
+    if prior is not None:
+        remember(prior)
+    if tuned is not None:
+        remember_tuned(tuned)
 
 
 def _decode_parsed(parsed: Sequence[Stream], threads: int) -> list[Decoded]:
@@ -228,6 +247,7 @@ def decode(
     threads: int | None = None,
     layer: Literal["full", "lossy"] = "full",
     prior: Prior | bytes | None = None,
+    tuned: Tuned | bytes | None = None,
 ) -> U8:
     """Decode one stream.
 
@@ -242,6 +262,8 @@ def decode(
         cost, or in modes jpeg and j2k the source's pixels. Constant and stored streams give their samples either way.
     prior
         The slide's (see `dlpr.Prior`), where the stream names one; this process remembers it.
+    tuned
+        The slide's weights (see `dlpr.Tuned`), where the stream names them; this process remembers them.
 
     Returns
     -------
@@ -257,8 +279,7 @@ def decode(
     dlpr.errors.PriorError
         If the stream names a prior that is not at hand.
     """
-    if prior is not None:
-        remember(prior)
+    _remember(prior, tuned)
     if layer == "full":
         return decode_batch([data], threads=threads)[0]
     if layer != "lossy":

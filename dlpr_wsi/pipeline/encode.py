@@ -108,6 +108,7 @@ def encode_chunks(
     threads: int,
     prior: dlpr.Prior | None = None,
     keep_source: bool = False,
+    tuned: dlpr.Tuned | None = None,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
 
@@ -125,6 +126,8 @@ def encode_chunks(
         The slide's, see `dlpr.Prior`.
     keep_source : bool
         Keep the slide's own tile wherever its pixels are the chunk's, even where the pixels alone take less.
+    tuned : dlpr.Tuned or None
+        Weights tuned to the slide.
     """
     same: dict[tuple[int, ...], int] = {}  # background: one colour, coded once
     places: list[int] = []
@@ -141,7 +144,7 @@ def encode_chunks(
         options["sources"] = [_source(tile) if (tile := tiles[index]) is not None else None for index in todo]
         if keep_source:
             options["keep_source"] = True
-    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, **options)
+    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, tuned=tuned, **options)
     return [streams[place] for place in places]
 
 

@@ -106,6 +106,7 @@ def estimate(
     prior: dlpr.Prior | None = None,
     beside: int = 0,
     keep_source: bool = False,
+    tuned: Sequence[dlpr.Tuned | None] = (),
 ) -> Estimate:
     """Encode chunks spread evenly over each level and scale up.
 
@@ -125,6 +126,8 @@ def estimate(
         Bytes of the archive that are no chunks: metadata, hashes, indexes of shards.
     keep_source : bool
         Whether the slide's tiles are kept even where their pixels alone take less.
+    tuned : sequence of dlpr.Tuned or None
+        Of each level, weights tuned to the slide; nothing where no level has any.
 
     Raises
     ------
@@ -136,7 +139,8 @@ def estimate(
         if index >= plan.first_made + _MADE:
             levels.append(_like(levels[-1], plan.levels[index - 1], level))
         else:
-            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source))
+            weights = tuned[index] if tuned else None
+            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source, weights))
     modes: Counter[str] = Counter()
     for one in levels:
         modes.update(one.modes)
@@ -164,6 +168,7 @@ def _sample(
     threads: int,
     prior: dlpr.Prior | None,
     keep_source: bool,
+    tuned: dlpr.Tuned | None,
 ) -> LevelEstimate:
     """Encode some chunks of a level."""
     places = level.rows * level.columns
@@ -179,7 +184,7 @@ def _sample(
         images.append(source.read(x, y, width, height, index))
         stored.append(tile)
     begin = time.perf_counter()
-    streams = encode_places(images, stored, level, threads, prior, keep_source)
+    streams = encode_places(images, stored, level, threads, prior, keep_source, tuned)
     seconds = (time.perf_counter() - begin) * places / count
     sizes = np.array([sum(map(len, streams[i : i + level.stack])) for i in range(0, len(streams), level.stack)], float)
     modes = dict(Counter(mode_name(stream) for stream in streams))

@@ -140,11 +140,13 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
             lossy_layer=self.options.lossy_layer,
             patch=self.options.patch,
             prior=self.options.known_prior,
+            tuned=self.options.known_tuned,
         )
 
     def _decode_streams(self, streams: Sequence[bytes]) -> Sequence[np.ndarray[Any, Any]]:
         """Decode streams in one batch."""
-        return dlpr.decode_batch(streams, threads=self.threads, prior=self.options.known_prior)
+        o = self.options
+        return dlpr.decode_batch(streams, threads=self.threads, prior=o.known_prior, tuned=o.known_tuned)
 
 
 def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:

@@ -3,15 +3,14 @@
 Training goes on from the integers of a weights file, whose scales stay as they are, so that what changes is a few steps
 of int8 weights, which pack small. The lossy layer is not touched::
 
-    weights file --floats--> AdaptedNet --training on the slide's own chunks--> integers --> another weights file
+    streams --network_parts--> what the networks coded
+    weights file --floats--> AdaptedNet --training on it--> integers --> dlpr.Tuned
 """
 
 from __future__ import annotations
 
-import lzma
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +19,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from dlpr import _native
-from dlpr.arrays import AnyInts, Bytes8
-from dlpr.frame import Stream
+from dlpr import _native, bitstream
+from dlpr.arrays import AnyInts, Buffer, Bytes8
+from dlpr.config import EncoderOptions
+from dlpr.errors import CorruptError
+from dlpr.frame import Mode, Stream
+from dlpr.layout import to_planes
+from dlpr.modes.colour.payload import plane_streams
 from dlpr.modes.networks import weights as store
 from dlpr.modes.networks.exact.lossy import decode_lossy_part
+from dlpr.modes.networks.mode import NetworksMode
 from dlpr.modes.networks.model.residual import ResidualCompressor
 from dlpr.modes.networks.payload import payload_of
+from dlpr.modes.networks.tuned import Tuned
+from dlpr.modes.protocol import Chunk
 from dlpr.quantise import quantise
 from dlpr.training.batches import LOG_TABLE, OPEN
 from dlpr.training.likelihood import network_bits
 from dlpr.training.loop import lossy_features
 
+__all__ = ["PARTS", "AdaptConfig", "AdaptedNet", "Part", "coded_again", "network_parts", "tune"]
+
+NETWORKS = NetworksMode()
 ACT, OUT = 64, 256
 F32 = npt.NDArray[np.float32]
 PARTS = ("entry", "bank", "all")
@@ -93,7 +102,8 @@ class AdaptedNet(ResidualCompressor):
         """Tensors of the weights file that may have changed."""
 
         def whole(value: Tensor, kind: str, low: int, high: int) -> AnyInts:
-            return np.clip(np.rint(value.double().numpy()), low, high).astype(kind)
+            out: AnyInts = np.clip(np.rint(value.double().numpy()), low, high).astype(kind)
+            return out
 
         def i16(value: Tensor) -> AnyInts:
             return whole(value, "int16", -32768, 32767)
@@ -119,6 +129,50 @@ class AdaptedNet(ResidualCompressor):
 
 
 @dataclass(frozen=True)
+class Part:
+    """What the networks coded: a chunk of mode coded, or a plane of mode colour."""
+
+    stream: Stream
+    planes: Bytes8
+    """What decodes, uint8 [h, w, channels], coding order."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of lossy part, linear part and lanes."""
+        p = payload_of(self.stream)
+        return len(p.lossy_part) + len(p.linear_part) + sum(len(lane) for patch in p.lanes for lane in patch)
+
+
+def network_parts(data: Buffer) -> list[Part]:
+    """What the networks coded of a stream; nothing where they coded nothing."""
+    stream = bitstream.parse(data)
+    if stream.header.mode is Mode.CODED:
+        streams = [stream]
+    elif stream.header.mode is Mode.COLOUR:
+        planes = [s for s in plane_streams(stream) if isinstance(s, Stream)]
+        streams = [s for s in planes if s.header.mode is Mode.CODED]
+    else:
+        return []
+    out = []
+    for s, array in zip(streams, NETWORKS.decode_batch(streams, 1), strict=True):
+        if isinstance(array, CorruptError):
+            raise array
+        out.append(Part(s, to_planes(array, s.header.layout)))
+    return out
+
+
+def coded_again(parts: Sequence[Part], tuned: Tuned | None, threads: int = 1) -> list[int]:
+    """Bytes of the same parts with other weights."""
+    out = []
+    for part in parts:
+        lossy = payload_of(part.stream).lossy
+        options = EncoderOptions(weights_id=None if tuned is None else tuned.id, lossy_layer=lossy)
+        (stream,) = NETWORKS.encode_batch([Chunk(part.stream.header, part.planes)], options, threads)
+        out.append(0 if stream is None else Part(stream, part.planes).size)
+    return out
+
+
+@dataclass(frozen=True)
 class Sample:
     """One chunk of mode coded as training sees it; coding order, one channel as three copies."""
 
@@ -136,12 +190,12 @@ class Sample:
     """[24, h/2, w/2] in network units."""
 
 
-def sample_of(stream: Stream, planes: Bytes8, weights: store.Weights) -> Sample:
-    """A sample from a stream of mode coded (its lossy layer, bank entry) and the samples that it was made from."""
-    p, tau = payload_of(stream), stream.header.tau
-    h, w, channels = planes.shape
+def sample_of(part: Part, weights: store.Weights) -> Sample:
+    """A part as training sees it, with its own lossy layer and bank entry."""
+    p, tau = payload_of(part.stream), part.stream.header.tau
+    h, w, channels = part.planes.shape
     base = np.array(p.base, np.uint8)
-    three = np.ascontiguousarray(np.repeat(planes, 3 // channels, 2))
+    three = np.ascontiguousarray(np.repeat(part.planes, 3 // channels, 2))
     x, centre = quantise(three, base, tau) if tau else (three, three.astype(np.int32))
     pred = _native.linear_block(x, base, 8)[0]
     if channels == 1:
@@ -185,22 +239,21 @@ class AdaptConfig:
     """How the networks are tuned."""
 
     parts: str = "all"
-    steps: int = 400
+    steps: int = 600
     batch: int = 8
     cells: int = 1024
     lr: float = 1e-3
-    seconds: float = math.inf
     threads: int = 1
     seed: int = 0
 
 
-def adapt(weights: store.Weights, samples: Sequence[Sample], cfg: AdaptConfig) -> dict[str, AnyInts]:
-    """Tune the network that codes ``samples`` (all of one tau); all tensors of the new weights file."""
-    tau = samples[0].tau
-    net = AdaptedNet(weights, "sqrc" if tau else "rc")
+def _tuned_tensors(weights: store.Weights, samples: Sequence[Sample], cfg: AdaptConfig) -> dict[str, AnyInts]:
+    """Tune the network that codes ``samples``: RC if their tau is 0, else SQRC; its tensors."""
+    near = samples[0].tau > 0
+    net = AdaptedNet(weights, "sqrc" if near else "rc")
     entries = [s.entry for s in samples]
     if cfg.parts == "entry":  # one vector for all, in the place of the entry that most of the slide chose
-        entries = [max(set(entries), key=entries.count)] * len(samples)
+        entries = [max(sorted(set(entries)), key=entries.count)] * len(samples)
     bank = [net.bank_scale, net.bank_shift, net.bank_out]
     rest = [p for p in net.parameters() if all(p is not b for b in bank)] if cfg.parts == "all" else []
     for p in net.parameters():
@@ -209,24 +262,17 @@ def adapt(weights: store.Weights, samples: Sequence[Sample], cfg: AdaptConfig) -
     share = np.array([s.x.shape[0] * s.x.shape[1] * s.channels for s in samples], np.float64)
     rng = np.random.default_rng(cfg.seed)
     mean = {k: v.clone() for k, v in net.state_dict().items()}
-    start = time.monotonic()
-    tau_class = min(tau, net.tau_classes) - 1
     for step in range(cfg.steps):
-        done = max(step / cfg.steps, (time.monotonic() - start) / cfg.seconds)
-        if done >= 1:
-            break
-        lr = cfg.lr * min(1.0, (step + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        opt.param_groups[0]["lr"] = 3 * lr
-        if rest:
-            opt.param_groups[1]["lr"] = lr
+        lr = cfg.lr * min(1.0, (step + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / cfg.steps)))
+        for group, factor in zip(opt.param_groups, (3, 1), strict=False):
+            group["lr"] = factor * lr
         chosen = rng.choice(len(samples), cfg.batch, p=share / share.sum())
-        parts = [_draw(samples[i], cfg.cells, rng) for i in chosen]
-        causal, lossy, trunk, position, e, lower, upper = (torch.stack(t) for t in zip(*parts, strict=True))
+        drawn = [_draw(samples[i], cfg.cells, rng) for i in chosen]
+        causal, lossy, trunk, position, e, lower, upper = (torch.stack(t) for t in zip(*drawn, strict=True))
         entry = torch.tensor([entries[i] for i in chosen])
-        classes = torch.full((cfg.batch,), tau_class) if tau else None
-        bits = network_bits(
-            net, (causal, lossy, trunk, position), (e, lower, upper), (entry, classes), cfg.threads
-        ) / position.numel()
+        classes = torch.tensor([min(samples[i].tau, net.tau_classes) - 1 for i in chosen]) if near else None
+        inputs, edges = (causal, lossy, trunk, position), (e, lower, upper)
+        bits = network_bits(net, inputs, edges, (entry, classes), cfg.threads) / position.numel()
         opt.zero_grad(set_to_none=True)
         bits.backward()
         nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], 1.0)
@@ -236,12 +282,36 @@ def adapt(weights: store.Weights, samples: Sequence[Sample], cfg: AdaptConfig) -
             for k, v in net.state_dict().items():
                 mean[k].lerp_(v, 1 - keep)
     net.load_state_dict(mean)
-    return {**weights.tensors, **net.integers(cfg.parts)}
+    return net.integers(cfg.parts)
 
 
-def packed(old: Mapping[str, AnyInts], new: Mapping[str, AnyInts]) -> int:
-    """Bytes that carry the new tensors to whom has the old ones: differences, compressed."""
-    names = sorted(k for k in new if not np.array_equal(old[k], new[k]))
-    parts = [(new[k].astype(np.int64) - old[k]) for k in names]
-    wide = b"".join(d.astype(np.int8 if np.abs(d).max() < 128 else np.int32).tobytes() for d in parts)
-    return len(lzma.compress(wide, preset=9 | lzma.PRESET_EXTREME)) + 8 * len(names)
+def tune(parts: Sequence[Part], cfg: AdaptConfig | None = None, weights_id: bytes | None = None) -> Tuned:
+    """Tune weights to what they are to code.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        A sample of the slide; those of tau = 0 tune RC, others SQRC.
+    cfg : AdaptConfig, optional
+        How.
+    weights_id : bytes, optional
+        Installed weights to start from; default: those that an encoder uses.
+
+    Raises
+    ------
+    WeightsError
+        A sum of a layer could leave 24 bits: these weights cannot be used.
+    """
+    cfg = cfg or AdaptConfig()
+    weights = store.find(weights_id or store.default_id())
+    tensors = dict(weights.tensors)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the native pass has threads of its own
+    try:
+        for near in (False, True):
+            samples = [sample_of(p, weights) for p in parts if (p.stream.header.tau > 0) is near]
+            if samples:
+                tensors |= _tuned_tensors(weights, samples, cfg)
+    finally:
+        torch.set_num_threads(threads)
+    return Tuned.between(weights, tensors)
