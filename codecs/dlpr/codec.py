@@ -204,7 +204,7 @@ def decode_batch(
         If a stream names a prior that is not at hand.
     """
     n_threads = usable_threads(threads)
-    _remember(prior, tuned)
+    held = _remember(prior, tuned)
     parsed: list[Stream] = []
     for i, s in enumerate(streams):
         try:
@@ -214,6 +214,7 @@ def decode_batch(
                 e.add_note(f"in stream {i} of the batch")
             raise
     out = _decode_parsed(parsed, n_threads)
+    del held
     for i, (stream, array) in enumerate(zip(parsed, out, strict=True)):
         if isinstance(array, Exception):
             array.message += f" (stream {i} of {len(parsed)})"
@@ -222,12 +223,12 @@ def decode_batch(
     return [array for array in out if not isinstance(array, Exception)]
 
 
-def _remember(prior: Prior | bytes | None, tuned: Tuned | bytes | None) -> None:
-    """Make what a slide's streams name known to this process."""
-    if prior is not None:
-        remember(prior)
-    if tuned is not None:
-        remember_tuned(tuned)
+def _remember(prior: Prior | bytes | None, tuned: Tuned | bytes | None) -> tuple[Prior | None, Tuned | None]:
+    """Make what a slide's streams name known to this process, as long as the result is held."""
+    return (
+        None if prior is None else remember(prior),
+        None if tuned is None else remember_tuned(tuned),
+    )
 
 
 def _decode_parsed(parsed: Sequence[Stream], threads: int) -> list[Decoded]:
@@ -279,14 +280,15 @@ def decode(
     dlpr.errors.PriorError
         If the stream names a prior that is not at hand.
     """
-    _remember(prior, tuned)
     if layer == "full":
-        return decode_batch([data], threads=threads)[0]
+        return decode_batch([data], threads=threads, prior=prior, tuned=tuned)[0]
     if layer != "lossy":
         raise UnsupportedInputError(f'layer must be "full" or "lossy", not {layer!r}', reason="input")
+    held = _remember(prior, tuned)
     stream = bitstream.parse_lossy(data)
     array = MODES[stream.header.mode].decode_lossy(stream)
-    return decode_batch([data], threads=threads)[0] if array is None else array
+    del held
+    return decode_batch([data], threads=threads, prior=prior, tuned=tuned)[0] if array is None else array
 
 
 @dataclass(frozen=True)
