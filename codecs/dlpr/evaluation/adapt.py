@@ -8,6 +8,8 @@ streams; what carries the tuned weights is counted.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 import dlpr
 from dlpr.modes.networks.tuned import remember
 from dlpr.training.adapt import PARTS, AdaptConfig, coded_again, network_parts, tune
+from dlpr.training.evaluate import install
 
 U8 = npt.NDArray[np.uint8]
 SIDE = 256
@@ -53,9 +56,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=AdaptConfig.steps)
     parser.add_argument("--lr", type=float, default=AdaptConfig.lr)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, help="weights file to start from, in place of the shipped one")
     args = parser.parse_args(argv)
+    base = None
+    if args.weights is not None:
+        data = args.weights.read_bytes()
+        sha = hashlib.sha256(data).hexdigest()
+        base = bytes.fromhex(sha[:16])
+        install(data, sha, Path(tempfile.mkdtemp()))
     tiles = [t for path in args.images for t in tiles_of(read(path, args.shrink))]
-    streams = [dlpr.encode(t, args.tau, threads=1) for t in tiles]
+    streams = [dlpr.encode(t, args.tau, threads=1, weights_id=base) for t in tiles]
     whole = sum(map(len, streams))
     found = [(i, part) for i, data in enumerate(streams) for part in network_parts(data)]
     parts, used = [part for _, part in found], sorted({i for i, _ in found})
@@ -73,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     for kind in args.parts:
         start = time.process_time()
         cfg = AdaptConfig(kind, args.steps, lr=args.lr, threads=args.threads)
-        tuned = remember(tune([p for p, m in zip(parts, mine, strict=True) if m], cfg))
+        tuned = remember(tune([p for p, m in zip(parts, mine, strict=True) if m], cfg, base))
         seconds = time.process_time() - start
         after = np.array(coded_again(parts, tuned))
         on, off = (100 * (after[m].sum() / max(old[m].sum(), 1) - 1) for m in (mine, ~mine))

@@ -162,11 +162,11 @@ def network_parts(data: Buffer) -> list[Part]:
 
 
 def coded_again(parts: Sequence[Part], tuned: Tuned | None, threads: int = 1) -> list[int]:
-    """Bytes of the same parts with other weights."""
+    """Bytes of the same parts coded again, with other weights where some are given."""
     out = []
     for part in parts:
-        lossy = payload_of(part.stream).lossy
-        options = EncoderOptions(weights_id=None if tuned is None else tuned.id, lossy_layer=lossy)
+        p = payload_of(part.stream)
+        options = EncoderOptions(weights_id=p.weights_id if tuned is None else tuned.id, lossy_layer=p.lossy)
         (stream,) = NETWORKS.encode_batch([Chunk(part.stream.header, part.planes)], options, threads)
         out.append(0 if stream is None else Part(stream, part.planes).size)
     return out
@@ -242,7 +242,7 @@ class AdaptConfig:
     steps: int = 600
     batch: int = 8
     cells: int = 1024
-    lr: float = 1e-3
+    lr: float = 2e-3
     threads: int = 1
     seed: int = 0
 
