@@ -56,6 +56,13 @@ class SlideProfile:
         }
 
 
+PROFILES = {
+    "slide": SlideProfile(),
+    "large": SlideProfile(hidden=160, bank=64, latent=48, hyper=24, widths=(128, 96, 64, 24)),
+}
+"""Sizes by name: those that are shipped, about 25,000 multiply-adds a pixel; six times as many, for GPUs, for which no
+weights are shipped (docs/guide/training.md)."""
+
 DEFAULT_PATCH = 256
 """docs/decisions/0002: smaller patches decode in parallel within a chunk, but cost size."""
 

@@ -32,6 +32,7 @@ from dlpr.modes.networks.mode import NetworksMode
 from dlpr.modes.networks.model.residual import ResidualCompressor
 from dlpr.modes.networks.payload import payload_of
 from dlpr.modes.networks.tuned import Tuned
+from dlpr.modes.networks.weights_check import BOUND, accumulator_rows
 from dlpr.modes.protocol import Chunk
 from dlpr.quantise import quantise
 from dlpr.training.batches import LOG_TABLE, OPEN
@@ -297,10 +298,6 @@ def tune(parts: Sequence[Part], cfg: AdaptConfig | None = None, weights_id: byte
     weights_id : bytes, optional
         Installed weights to start from; default: those that an encoder uses.
 
-    Raises
-    ------
-    WeightsError
-        A sum of a layer could leave 24 bits: these weights cannot be used.
     """
     cfg = cfg or AdaptConfig()
     weights = store.find(weights_id or store.default_id())
@@ -314,4 +311,25 @@ def tune(parts: Sequence[Part], cfg: AdaptConfig | None = None, weights_id: byte
                 tensors |= _tuned_tensors(weights, samples, cfg)
     finally:
         torch.set_num_threads(threads)
-    return Tuned.between(weights, tensors)
+    return Tuned.between(weights, _within_bounds(weights, tensors))
+
+
+def _within_bounds(weights: store.Weights, tensors: dict[str, AnyInts]) -> dict[str, AnyInts]:
+    """Bring rows whose sums could leave 24 bits half of the way back to what they were, until none can."""
+    out, c = dict(tensors), weights.sizes.hidden
+    while True:
+        wrong = {k: np.flatnonzero(v >= BOUND) for k, v in accumulator_rows(weights.sizes, out).items()}
+        wrong = {k: v for k, v in wrong.items() if len(v)}
+        if not wrong:
+            return out
+        for layer, rows in wrong.items():
+            net, is_first = layer.removesuffix(".first"), layer.endswith(".first")
+            parts: dict[str, Any] = {f"{layer}.weight": rows, f"{layer}.acc_bias": rows}
+            if is_first:
+                heads = (rows + c * np.arange(4)[:, None]).ravel()
+                parts = {f"{net}.masked.weight": rows, f"{net}.u_head.weight": heads}
+                parts[f"{net}.position"] = (..., rows)
+            for name, at in parts.items():
+                array, old = out[name].copy(), weights[name][at].astype(np.int64)
+                array[at] = old + np.trunc((array[at] - old) / 2).astype(np.int64)
+                out[name] = array

@@ -16,6 +16,7 @@ from dlpr import reference
 from dlpr.evaluation import adapt as experiment
 from dlpr.modes.networks import weights as store
 from dlpr.modes.networks.tuned import remember
+from dlpr.modes.networks.weights_check import BOUND, accumulator_rows
 from dlpr.training import adapt
 from dlpr.training.adapt import AdaptConfig, coded_again, network_parts, tune
 from dlpr.training.likelihood import network_bits
@@ -73,6 +74,29 @@ def test_a_few_steps_make_other_chunks_smaller(tau: int, parts: str) -> None:
     data = dlpr.encode(tile(20, 64), tau, jpeg="never", colour="never", tuned=tuned)
     assert dlpr.inspect(data).weights_id == tuned.id.hex()
     np.testing.assert_array_equal(dlpr.decode(data), reference.decode(data))
+
+
+def test_sums_stay_in_24_bits() -> None:
+    weights = store.find(store.default_id())
+    wild, rows = dict(weights.tensors), accumulator_rows(weights.sizes, weights.tensors)
+    for name, row in (("rc.masked.weight", 7), ("rc.hidden.1.weight", 3), ("rc.position", None)):
+        array = wild[name].copy()
+        if row is None:
+            array[..., 5] += 1 << 24
+        else:
+            array[row] = np.where(array[row] > 0, 127, -127)
+        wild[name] = array
+    wild["rc.hidden.1.acc_bias"] = wild["rc.hidden.1.acc_bias"] + np.int32(16_000_000) * (np.arange(48) == 3)
+    wild["rc.hidden.1.acc_bias"] = wild["rc.hidden.1.acc_bias"].astype(np.int32)
+    found = adapt._within_bounds(weights, wild)
+    after = accumulator_rows(weights.sizes, found)
+    assert max(int(v.max()) for v in after.values()) < BOUND
+    assert {k for k in wild if not np.array_equal(wild[k], found[k])} >= {"rc.position", "rc.hidden.1.weight"}
+    others = np.delete(np.arange(48), [3])
+    np.testing.assert_array_equal(found["rc.hidden.1.weight"][others], wild["rc.hidden.1.weight"][others])
+    assert set(rows) == set(after)
+    same = adapt._within_bounds(weights, dict(weights.tensors))
+    assert all(same[k] is v for k, v in weights.tensors.items())
 
 
 def test_planes_are_tuned_to() -> None:
