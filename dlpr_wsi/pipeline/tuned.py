@@ -17,12 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 import dlpr
 from dlpr.errors import DlprError
 from dlpr.modes.networks.tuned import remember
 from dlpr_wsi.errors import MissingDependencyError, SourceError
 from dlpr_wsi.pipeline.places import encode_places
-from dlpr_wsi.pipeline.plan import Plan, SourceTiles
+from dlpr_wsi.pipeline.plan import LevelPlan, Plan, SourceTiles
 from dlpr_wsi.sources import PixelSource, SourceTile
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ Weights = tuple[dlpr.Tuned | None, ...]
 
 _SAMPLE = 80
 """Places of levels alike that are encoded."""
+_BATCH = 16
+"""Places that are read at once."""
 _FEWEST = 10
 """Places below which nothing is tried."""
 _WORTH = 100_000
@@ -104,21 +109,29 @@ def _sample(
     sizes = {index: plan.levels[index].rows * plan.levels[index].columns for index in levels}
     every = [(index, place) for index, size in sizes.items() for place in range(size)]
     count = min(len(every), max(_FEWEST, _SAMPLE // plan.levels[levels[0]].stack))
+    chosen = [every[(2 * number + 1) * len(every) // (2 * count)] for number in range(count)]
     out = []
-    for number in range(count):
-        index, place = every[(2 * number + 1) * len(every) // (2 * count)]
-        level = plan.levels[index]
-        row, column = divmod(place, level.columns)
-        try:
-            pixels = source.read(*level.box(row, column), index)
-            tile: SourceTile | None = None
-            if level.follows_source and source_tiles is not SourceTiles.NEVER:
-                tile = source.source_tile(index, row, column)
-        except SourceError:  # the conversion names every tile that cannot be read
-            continue
-        streams = encode_places([pixels], [tile], level, threads, prior, keep_source)
-        out.append([part for stream in streams for part in network_parts(stream)])
+    for index in levels:
+        level, of_level = plan.levels[index], [divmod(p, plan.levels[index].columns) for i, p in chosen if i == index]
+        for start in range(0, len(of_level), _BATCH):
+            read = [_read(source, level, index, place, source_tiles) for place in of_level[start : start + _BATCH]]
+            pixels, tiles = [p for p, _ in filter(None, read)], [tile for _, tile in filter(None, read)]
+            streams = encode_places(pixels, tiles, level, threads, prior, keep_source)
+            for at in range(0, len(streams), level.stack):
+                out.append([part for stream in streams[at : at + level.stack] for part in network_parts(stream)])
     return out
+
+
+def _read(
+    source: PixelSource, level: LevelPlan, index: int, place: tuple[int, int], source_tiles: SourceTiles
+) -> tuple[NDArray[np.uint8], SourceTile | None] | None:
+    """Read a place's pixels and stored tile; None where they cannot be read: the conversion names such places."""
+    try:
+        pixels = source.read(*level.box(*place), index)
+        follows = level.follows_source and source_tiles is not SourceTiles.NEVER
+        return pixels, source.source_tile(index, *place) if follows else None
+    except SourceError:
+        return None
 
 
 def remember_weights(file: Path, tuned: Weights) -> None:

@@ -164,12 +164,16 @@ def network_parts(data: Buffer) -> list[Part]:
 
 def coded_again(parts: Sequence[Part], tuned: Tuned | None, threads: int = 1) -> list[int]:
     """Bytes of the same parts coded again, with other weights where some are given."""
-    out = []
-    for part in parts:
+    alike: dict[tuple[bytes, bool], list[int]] = {}
+    for i, part in enumerate(parts):
         p = payload_of(part.stream)
-        options = EncoderOptions(weights_id=p.weights_id if tuned is None else tuned.id, lossy_layer=p.lossy)
-        (stream,) = NETWORKS.encode_batch([Chunk(part.stream.header, part.planes)], options, threads)
-        out.append(0 if stream is None else Part(stream, part.planes).size)
+        alike.setdefault((p.weights_id if tuned is None else tuned.id, p.lossy), []).append(i)
+    out = [0] * len(parts)
+    for (weights_id, lossy), members in alike.items():
+        options = EncoderOptions(weights_id=weights_id, lossy_layer=lossy)
+        chunks = [Chunk(parts[i].stream.header, parts[i].planes) for i in members]
+        for i, stream in zip(members, NETWORKS.encode_batch(chunks, options, threads), strict=True):
+            out[i] = 0 if stream is None else Part(stream, parts[i].planes).size
     return out
 
 
