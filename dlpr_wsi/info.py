@@ -81,6 +81,8 @@ class ArchiveInfo:
         Size in bytes of the slide's prior, without which its chunks of mode jpeg cannot be decoded; None: no prior.
     source : mapping
         What the conversion recorded about the slide.
+    tuned : int
+        Size in bytes of weights tuned to the slide, without which what the networks coded cannot be decoded; 0: none.
     samples : int
         Samples of a px: 3 for RGB, else the number of channels.
     channels : tuple of Channel or None
@@ -99,6 +101,7 @@ class ArchiveInfo:
     icc_profile: int | None
     prior: int | None
     source: Mapping[str, Any]
+    tuned: int = 0
     samples: int = 3
     channels: tuple[Channel, ...] | None = None
 
@@ -183,6 +186,7 @@ def archive_info(path: Path) -> ArchiveInfo:
         icc_profile=None if archive.icc_profile is None else len(archive.icc_profile),
         prior=None if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
         source=dict(archive.facts),
+        tuned=sum(len(one.data) for one in {one for level in archive.levels for one in level.tuned}),
         samples=archive.samples,
         channels=archive.channels,
     )

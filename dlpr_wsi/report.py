@@ -82,6 +82,7 @@ def convert_lines(report: ConvertReport) -> list[str]:
         *([f"coded by      {_coders(report.coders)}"] if report.coders else []),
         *[f"not kept      {count} tiles by their pixels: {reason}" for reason, count in report.unkept.items()],
         *([f"prior         {_prior(report.prior_bytes)}"] if report.prior_bytes else []),
+        *([f"tuned         {_tuned(report.tuned_bytes)}"] if report.tuned_bytes else []),
         f"max |error|   {report.max_error}{made}, every chunk decoded and compared with the source",
         f"time          {report.seconds:.1f} s, {report.megapixels_per_second:.2f} MP/s",
     ]
@@ -303,6 +304,7 @@ def archive_lines(facts: ArchiveInfo) -> list[str]:
         f"tiles         {facts.tiles}: {_modes(facts.tiles_by_mode)}",
         f"weights       {', '.join(facts.weights) or 'none needed'}",
         f"prior         {'none' if facts.prior is None else _prior(facts.prior)}",
+        *([f"tuned         {_tuned(facts.tuned)}"] if facts.tuned else []),
         f"ICC profile   {'none' if facts.icc_profile is None else f'{facts.icc_profile:,} bytes'}",
     ]
     held = 3 if facts.channels is None else 1
@@ -346,6 +348,10 @@ def _share(part: int, whole: int) -> str:
 
 def _prior(size: int) -> str:
     return f"{size:,} bytes learnt from the slide's own tiles, in the archive's metadata; its JPEG tiles need it"
+
+
+def _tuned(size: int) -> str:
+    return f"{size:,} bytes of weights tuned to the slide, in the archive's metadata; its networks need them"
 
 
 def _size(width: int, height: int) -> str:

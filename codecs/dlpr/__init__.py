@@ -15,6 +15,7 @@ from dlpr.codec import StreamInfo, decode, decode_batch, encode, encode_batch, i
 from dlpr.config import EncoderOptions
 from dlpr.device import Device
 from dlpr.modes.jpeg.prior import Prior
+from dlpr.modes.networks.tuned import Tuned
 
 if TYPE_CHECKING:
     from dlpr.plugins.numcodecs import DLPR
@@ -26,6 +27,7 @@ __all__ = [
     "EncoderOptions",
     "Prior",
     "StreamInfo",
+    "Tuned",
     "__version__",
     "decode",
     "decode_batch",

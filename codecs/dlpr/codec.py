@@ -23,6 +23,8 @@ from dlpr.device import Device
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import MAX_PIXELS, Layout, to_planes
 from dlpr.modes.jpeg.prior import Prior, remember
+from dlpr.modes.networks.tuned import Tuned
+from dlpr.modes.networks.tuned import remember as remember_tuned
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded
 from dlpr.modes.table import MODES, SOURCE_KINDS, Source
 
@@ -122,6 +124,11 @@ def encode_batch(
     [27, 27]
     """
     o = EncoderOptions.of(options, kwargs)
+    if o.tuned is not None:
+        tuned = remember_tuned(o.tuned)
+        if o.weights_id not in (None, tuned.id):
+            raise UnsupportedInputError("tuned names weights as weights_id does: give one of them", reason="input")
+        o = replace(o, tuned=tuned, weights_id=tuned.id)
     given = source_jpegs if sources is None else sources
     given = [None] * len(images) if given is None else given
     if len(given) != len(images):
@@ -200,6 +207,7 @@ def decode_batch(
     *,
     threads: int | None = None,
     prior: Prior | bytes | None = None,
+    tuned: Tuned | bytes | None = None,
     device: Device | str | None = None,
     expected: Sequence[npt.ArrayLike | None] | None = None,
 ) -> list[U8]:
@@ -213,6 +221,8 @@ def decode_batch(
         Threads to use; by default one for each CPU of this process. The result does not depend on it.
     prior
         The slide's (see `dlpr.Prior`) where streams name one; this process remembers it.
+    tuned
+        The slide's weights (see `dlpr.Tuned`) where streams name them; this process remembers them.
     device
         A device of torch, or a `dlpr.Device`, on which the networks run; see docs/guide/gpu.md for what pays. The
         result does not depend on it.
@@ -235,8 +245,7 @@ def decode_batch(
         If a stream names a prior that is not at hand.
     """
     n_threads, where = usable_threads(threads), Device.of(device)
-    if prior is not None:
-        remember(prior)
+    held = _remember(prior, tuned)
     hints = [None] * len(streams) if expected is None else list(expected)
     if len(hints) != len(streams):
         raise UnsupportedInputError(
@@ -251,6 +260,7 @@ def decode_batch(
                 e.add_note(f"in stream {i} of the batch")
             raise
     out = _decode_parsed(parsed, n_threads, where, hints)
+    del held
     for i, (stream, array) in enumerate(zip(parsed, out, strict=True)):
         if isinstance(array, Exception):
             array.message += f" (stream {i} of {len(parsed)})"
@@ -265,6 +275,14 @@ def _expected_planes(stream: Stream, image: npt.ArrayLike | None) -> npt.NDArray
     if a is None or a.dtype != np.uint8 or a.shape != stream.header.shape:
         return None
     return to_planes(a, stream.header.layout)
+
+
+def _remember(prior: Prior | bytes | None, tuned: Tuned | bytes | None) -> tuple[Prior | None, Tuned | None]:
+    """Make what a slide's streams name known to this process, as long as the result is held."""
+    return (
+        None if prior is None else remember(prior),
+        None if tuned is None else remember_tuned(tuned),
+    )
 
 
 def _decode_parsed(
@@ -292,6 +310,7 @@ def decode(
     threads: int | None = None,
     layer: Literal["full", "lossy"] = "full",
     prior: Prior | bytes | None = None,
+    tuned: Tuned | bytes | None = None,
     device: Device | str | None = None,
 ) -> U8:
     """Decode one stream.
@@ -307,6 +326,8 @@ def decode(
         cost, or in modes jpeg and j2k the source's pixels. Constant and stored streams give their samples either way.
     prior
         The slide's (see `dlpr.Prior`), where the stream names one; this process remembers it.
+    tuned
+        The slide's weights (see `dlpr.Tuned`), where the stream names them; this process remembers them.
     device
         A device of torch, or a `dlpr.Device`, on which the networks run (``layer="full"`` only); see `decode_batch`.
 
@@ -324,15 +345,15 @@ def decode(
     dlpr.errors.PriorError
         If the stream names a prior that is not at hand.
     """
-    if prior is not None:
-        remember(prior)
     if layer == "full":
-        return decode_batch([data], threads=threads, device=device)[0]
+        return decode_batch([data], threads=threads, prior=prior, tuned=tuned, device=device)[0]
     if layer != "lossy":
         raise UnsupportedInputError(f'layer must be "full" or "lossy", not {layer!r}', reason="input")
+    held = _remember(prior, tuned)
     stream = bitstream.parse_lossy(data)
     array = MODES[stream.header.mode].decode_lossy(stream)
-    return decode_batch([data], threads=threads)[0] if array is None else array
+    del held
+    return decode_batch([data], threads=threads, prior=prior, tuned=tuned)[0] if array is None else array
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ class SlideProfile:
         }
 
 
+PROFILES = {
+    "slide": SlideProfile(),
+    "large": SlideProfile(hidden=160, bank=64, latent=48, hyper=24, widths=(128, 96, 64, 24)),
+}
+"""Sizes by name: those that are shipped, about 25,000 multiply-adds a pixel; six times as many, for GPUs, for which no
+weights are shipped (docs/guide/training.md)."""
+
 DEFAULT_PATCH = 256
 """docs/decisions/0002: smaller patches decode in parallel within a chunk, but cost size."""
 
@@ -112,11 +119,16 @@ class EncoderOptions:
     wants the source's bytes back as well, and needs its coefficients for that."""
     prior: Any = None
     """Of mode jpeg: a `dlpr.Prior`, or its bytes, that was learnt from the slide. Decoders need it too."""
+    tuned: Any = None
+    """The networks' weights, tuned to the slide, as a `dlpr.Tuned` or its bytes, in place of ``weights_id``. Decoders
+    need them too."""
 
     def __post_init__(self) -> None:
         """Refuse what the format cannot hold."""
         if not isinstance(self.prior, (bytes, NoneType)) and type(self.prior).__name__ != "Prior":
             raise UnsupportedInputError(f"prior must be a Prior or its bytes, not {self.prior!r}", reason="input")
+        if not isinstance(self.tuned, (bytes, NoneType)) and type(self.tuned).__name__ != "Tuned":
+            raise UnsupportedInputError(f"tuned must be a Tuned or its bytes, not {self.tuned!r}", reason="input")
         whole = (
             "patch",
             "lanes",

@@ -14,7 +14,7 @@ import numpy as np
 
 import dlpr
 from dlpr.modes.networks import weights as weights_store
-from dlpr_wsi.errors import ConversionError, GrowthError, SourceError, UsageError
+from dlpr_wsi.errors import ArchiveError, ConversionError, GrowthError, SourceError, UsageError
 from dlpr_wsi.pipeline.associated import write_associated
 from dlpr_wsi.pipeline.estimate import estimate
 from dlpr_wsi.pipeline.execute import DaskExecutor, Executor, LocalExecutor, Lost, default_threads
@@ -25,6 +25,7 @@ from dlpr_wsi.pipeline.kept import LevelKept, kept_levels
 from dlpr_wsi.pipeline.plan import Plan, SourceTiles, Task, make_plan, pyramid_levels
 from dlpr_wsi.pipeline.prior import slide_prior
 from dlpr_wsi.pipeline.results import ConvertOptions, ConvertReport, Preview
+from dlpr_wsi.pipeline.tuned import Weights, remember_weights, remembered, slide_weights
 from dlpr_wsi.pipeline.work import BadTile, Job, convert_task, open_with_levels
 from dlpr_wsi.progress import NoProgress, Progress
 from dlpr_wsi.reversible.attach import add_source_map, check_reversible, known_files, prove
@@ -122,21 +123,22 @@ def _kept(source: PixelSource, plan: Plan, options: ConvertOptions) -> tuple[Lev
 
 
 def _look(
-    slide: Path, source: PixelSource, plan: Plan, options: ConvertOptions, threads: int, prior: dlpr.Prior | None
+    slide: Path,
+    source: PixelSource,
+    plan: Plan,
+    options: ConvertOptions,
+    threads: int,
+    prior: dlpr.Prior | None,
+    tuned: Weights = (),
 ) -> Preview:
     """Return what a conversion would do."""
     facts = _facts(source, plan, options, "0" * 64, options.keep, [])
-    beside = bytes_beside(plan, options.version, facts=facts, channels=source.facts.channels, prior=prior)
+    learnt: dict[str, Any] = {"prior": prior, "tuned": tuned}
+    beside = bytes_beside(plan, options.version, facts=facts, channels=source.facts.channels, **learnt)
     keep = options.keep_source
+    files = known_files(slide, source) if options.reversible else None
     guess = estimate(
-        source,
-        plan,
-        options.source_tiles,
-        threads,
-        prior=prior,
-        beside=beside,
-        keep_source=keep,
-        files=known_files(slide, source) if options.reversible else None,
+        source, plan, options.source_tiles, threads, beside=beside, keep_source=keep, files=files, **learnt
     )
     return Preview(source.facts, plan, guess, _kept(source, plan, options))
 
@@ -148,7 +150,7 @@ def preview(slide: Path, options: ConvertOptions | None = None, *, threads: int 
     try:
         threads = LocalExecutor(threads).threads
         prior = slide_prior(source, plan, options.source_tiles)
-        return _look(slide, source, plan, options, threads, prior)
+        return _look(slide, source, plan, options, threads, prior, _tuned(source, plan, options, threads, prior))
     finally:
         source.close()
 
@@ -233,19 +235,15 @@ def convert(
             if no_growth and done.grew:
                 raise GrowthError(already_larger(out, done.archive_bytes, source.facts))
             return done
-        check_destination(out, overwrite=overwrite)
-        if out.suffix.lower() in _TIFF_SUFFIXES:  # now, and not when everything is encoded
-            from dlpr_wsi.sinks.ometiff import check_tile_size
-
-            for level in plan.levels:
-                check_tile_size(level.tile_width, level.tile_height, "--tile")
+        _check_out(out, plan, overwrite)
         executor = executor or make_executor(plan.pixels, threads=threads, gpu=gpu)
         with closing(Journal(out, header, restart=restart)) as journal:
             prior = slide_prior(source, plan, options.source_tiles)
+            tuned = _tuned(source, plan, options, _cores_here(executor), prior, journal)
             guess = None
             if on_preview is not None or no_growth:
                 try:
-                    guess = _look(slide, source, plan, options, executor.threads, prior)
+                    guess = _look(slide, source, plan, options, executor.threads, prior, tuned)
                 except SourceError:  # no estimate then; the conversion will name every tile that cannot be read
                     source.close()
                     source, plan = _open(slide, options)
@@ -267,6 +265,7 @@ def convert(
                 selection=options.selection,
                 prior=prior,
                 keep_source=options.keep_source,
+                tuned=tuned,
             )
             try:
                 stages = _run(job, journal, executor, progress, limit)
@@ -306,10 +305,50 @@ def convert(
         seconds=time.perf_counter() - begin,
         stages=stages,
         prior_bytes=0 if job.prior is None else len(job.prior.data),
+        tuned_bytes=_bytes_of(job.tuned),
         reversible=reversible,
         unkept=_sum(record.unkept for record in records),
         coders=_sum(record.coders for record in records),
     )
+
+
+def _check_out(out: Path, plan: Plan, overwrite: bool) -> None:
+    """Refuse what cannot be written now, and not when everything is encoded."""
+    check_destination(out, overwrite=overwrite)
+    if out.suffix.lower() in _TIFF_SUFFIXES:
+        from dlpr_wsi.sinks.ometiff import check_tile_size
+
+        for level in plan.levels:
+            check_tile_size(level.tile_width, level.tile_height, "--tile")
+
+
+def _tuned(
+    source: PixelSource,
+    plan: Plan,
+    options: ConvertOptions,
+    threads: int,
+    prior: dlpr.Prior | None,
+    journal: Journal | None = None,
+) -> Weights:
+    """Tune weights to the slide where that is asked for; a conversion that goes on takes those that it began with."""
+    if not options.adapt:
+        return ()
+    file = None if journal is None else journal.folder / "tuned.json"
+    if journal is not None and file is not None and journal.resumed:
+        found = remembered(file)
+        if found is None:
+            raise ArchiveError(f"{file}: the weights of the unfinished conversion cannot be read; give --restart")
+        return found
+    keep = options.keep_source
+    found = slide_weights(source, plan, options.source_tiles, threads, prior=prior, keep_source=keep)
+    if file is not None:
+        remember_weights(file, found)
+    return found
+
+
+def _bytes_of(tuned: Iterable[dlpr.Tuned | None]) -> int:
+    """Size of weights tuned to a slide, each once."""
+    return sum(len(one.data) for one in set(tuned) if one is not None)
 
 
 def _cores_here(executor: Executor) -> int:
@@ -364,6 +403,7 @@ def _already(
         seconds=time.perf_counter() - begin,
         already=True,
         prior_bytes=0 if archive.levels[0].prior is None else len(archive.levels[0].prior.data),
+        tuned_bytes=_bytes_of([one for level in archive.levels for one in level.tuned]),
         reversible=archive.facts.get("reversible"),
         unkept=archive.facts.get("unkept", {}),
     )
@@ -436,7 +476,8 @@ def _finish(
 
     def write(more: Mapping[str, Any]) -> None:
         both = {**facts, **more}
-        write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=both, channels=channels, prior=job.prior)
+        learnt: dict[str, Any] = {"prior": job.prior, "tuned": job.tuned}
+        write_metadata(job.data, job.plan, job.version, mpp=mpp, facts=both, channels=channels, **learnt)
 
     write({})
     if not options.reversible:

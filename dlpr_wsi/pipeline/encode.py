@@ -109,6 +109,7 @@ def encode_chunks(
     threads: int,
     prior: dlpr.Prior | None = None,
     keep_source: bool = False,
+    tuned: dlpr.Tuned | None = None,
     device: dlpr.Device | None = None,
 ) -> list[bytes]:
     """Encode chunks of (height, width, 3) as streams of (3, height, width); of one channel, 1 in place of 3.
@@ -127,6 +128,8 @@ def encode_chunks(
         The slide's, see `dlpr.Prior`.
     keep_source : bool
         Keep the slide's own tile wherever its pixels are the chunk's, even where the pixels alone take less.
+    tuned : dlpr.Tuned or None
+        Weights tuned to the slide.
     device : dlpr.Device or None
         Where the networks run; None: natively on the CPU.
     """
@@ -145,7 +148,8 @@ def encode_chunks(
         options["sources"] = [_source(tile) if (tile := tiles[index]) is not None else None for index in todo]
         if keep_source:
             options["keep_source"] = True
-    streams = dlpr.encode_batch(images, tau, threads=threads, prior=prior, device=device, **options)
+    learnt: dict[str, Any] = {"prior": prior, "tuned": tuned}
+    streams = dlpr.encode_batch(images, tau, threads=threads, device=device, **learnt, **options)
     return [streams[place] for place in places]
 
 

@@ -113,6 +113,7 @@ def estimate(
     prior: dlpr.Prior | None = None,
     beside: int = 0,
     keep_source: bool = False,
+    tuned: Sequence[dlpr.Tuned | None] = (),
     files: SlideFiles | None = None,
 ) -> Estimate:
     """Encode chunks spread evenly over each level and scale up.
@@ -133,6 +134,8 @@ def estimate(
         Bytes of the archive that are no chunks: metadata, hashes, indexes of shards.
     keep_source : bool
         Whether the slide's tiles are kept even where their pixels alone take less.
+    tuned : sequence of dlpr.Tuned or None
+        Of each level, weights tuned to the slide; nothing where no level has any.
     files : SlideFiles, optional
         The slide's files, where the archive shall be reversible.
 
@@ -148,7 +151,8 @@ def estimate(
         if index >= plan.first_made + _MADE:
             levels.append(_like(levels[-1], plan.levels[index - 1], level))
         else:
-            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source, streams))
+            weights = tuned[index] if tuned else None
+            levels.append(_sample(source, level, index, source_tiles, threads, prior, keep_source, weights, streams))
         sampled.append(SampledLevel(_as_archived(level, index, prior), streams))
     beside_chunks = MapGuess(0, 0) if files is None else guess_source_map(files, sampled)
     modes: Counter[str] = Counter()
@@ -198,6 +202,7 @@ def _sample(
     threads: int,
     prior: dlpr.Prior | None,
     keep_source: bool,
+    tuned: dlpr.Tuned | None,
     kept: dict[tuple[int, int], bytes],
 ) -> LevelEstimate:
     """Encode some chunks of a level; those of RGB go to ``kept``."""
@@ -214,7 +219,7 @@ def _sample(
         images.append(source.read(x, y, width, height, index))
         stored.append(tile)
     begin = time.perf_counter()
-    streams = encode_places(images, stored, level, threads, prior, keep_source)
+    streams = encode_places(images, stored, level, threads, prior, keep_source, tuned)
     seconds = (time.perf_counter() - begin) * places / count
     if level.stack == 1:
         kept.update(zip(chosen, streams, strict=True))

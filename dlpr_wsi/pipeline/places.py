@@ -41,6 +41,7 @@ def encode_places(
     threads: int,
     prior: dlpr.Prior | None,
     keep_source: bool = False,
+    tuned: dlpr.Tuned | None = None,
     device: dlpr.Device | None = None,
 ) -> list[bytes]:
     """Encode places of a level: a stream for each, with channels one for each channel of each.
@@ -62,12 +63,14 @@ def encode_places(
         The slide's.
     keep_source, device
         As of `dlpr_wsi.pipeline.encode.encode_chunks`.
+    tuned : dlpr.Tuned or None
+        Weights tuned to the slide, of this level.
     """
     size, fill = (level.tile_height, level.tile_width), fill_value(level.channels)
     full = _full(pixels, tiles, level)
     parts = [level.part(whole, channel) for whole in full for channel in range(level.stack)]
     stored = [tile for tile in tiles for _ in range(level.stack)]
-    streams = encode_chunks(parts, level.tau, stored, threads, prior, keep_source, device)
+    streams = encode_chunks(parts, level.tau, stored, threads, prior, keep_source, tuned, device)
     again: list[int] = []
     others: list[NDArray[np.uint8]] = []
     for number, stream in enumerate(streams):
@@ -78,8 +81,8 @@ def encode_places(
         if not np.array_equal(plain, full[place]):
             again.append(number)
             others.append(level.part(plain, channel))
-    plain_streams = encode_chunks(others, level.tau, [None] * len(others), threads, prior, device=device)
-    for number, other in zip(again, plain_streams, strict=True):
+    plainly = encode_chunks(others, level.tau, [None] * len(others), threads, prior, tuned=tuned, device=device)
+    for number, other in zip(again, plainly, strict=True):
         streams[number] = min(streams[number], other, key=len)
     return streams
 

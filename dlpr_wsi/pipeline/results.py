@@ -40,6 +40,8 @@ class ConvertOptions:
         Which picture of a file that holds several.
     reversible : bool
         Whether the archive also holds what is needed to give back the slide's files, byte for byte.
+    adapt : bool
+        Whether the networks' weights are tuned to the slide where that pays, and carried by the archive.
     """
 
     tau: int = 0
@@ -51,6 +53,7 @@ class ConvertOptions:
     made_tau: int | None = None
     selection: Selection = field(default_factory=Selection)
     reversible: bool = False
+    adapt: bool = False
 
     @property
     def keep_source(self) -> bool:
@@ -69,6 +72,7 @@ class ConvertOptions:
             "made_tau": self.made_tau,
             "selection": self.selection.to_json(),
             **({"reversible": True} if self.reversible else {}),
+            **({"adapt": True} if self.adapt else {}),
         }
 
 
@@ -128,6 +132,8 @@ class ConvertReport:
         The archive was there, complete, made from this slide with these options.
     prior_bytes : int
         Size of the slide's prior, which the archive's metadata carry; 0 where it has none.
+    tuned_bytes : int
+        Size of the weights tuned to the slide, likewise; of those of several levels once each.
     reversible : mapping or None
         Of a reversible archive: how many bytes of the slide's files are made and kept, and what that costs.
     made_max_error : int
@@ -158,6 +164,7 @@ class ConvertReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     prior_bytes: int = 0
+    tuned_bytes: int = 0
     reversible: Mapping[str, Any] | None = None
     unkept: Mapping[str, int] = field(default_factory=dict)
     made_max_error: int = 0
@@ -250,6 +257,7 @@ class ConvertReport:
             "megapixels_per_second": self.megapixels_per_second,
             "already": self.already,
             "prior_bytes": self.prior_bytes,
+            "tuned_bytes": self.tuned_bytes,
             "reversible": None if self.reversible is None else dict(self.reversible),
             "unkept": dict(self.unkept),
             "coders": dict(self.coders),

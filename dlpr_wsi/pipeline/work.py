@@ -77,6 +77,8 @@ class Job:
     keep_source : bool
         Keep the slide's tiles even where their pixels alone take less: a reversible archive makes the slide of them,
         and ``--source-tiles only`` asks for them.
+    tuned : tuple of dlpr.Tuned or None
+        Of each level, weights tuned to the slide (`dlpr.Tuned`); nothing where no level has any.
     """
 
     key: str
@@ -90,6 +92,11 @@ class Job:
     selection: Selection = field(default_factory=Selection)
     prior: dlpr.Prior | None = None
     keep_source: bool = False
+    tuned: tuple[dlpr.Tuned | None, ...] = ()
+
+    def tuned_of(self, level: int) -> dlpr.Tuned | None:
+        """Weights tuned to the slide that a level's chunks are coded with."""
+        return self.tuned[level] if self.tuned else None
 
 
 @dataclass(frozen=True, order=True)
@@ -308,7 +315,8 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
         record, bad = _check(job, task, level, pixels, tiles, device)
         if record is not None:
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
-    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source, device)
+    tuned = job.tuned_of(task.level)
+    streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source, tuned, device)
     encoded = time.perf_counter()
     if job.source_tiles is SourceTiles.ONLY:
         bad = [

@@ -167,6 +167,10 @@ def write_pyramid(
             if hashes is not None and first and channel == 0 and level.prior:
                 data = level.prior.data
                 extratags.append((CodecOptions.TIFF_PRIOR_TAG, 7, len(data), data, True))
+            carried = tuple(dict.fromkeys(one for other in archive.levels for one in other.tuned))
+            if hashes is not None and first and channel == 0 and carried:
+                data = CodecOptions.tuned_to_tiff(carried)
+                extratags.append((CodecOptions.TIFF_TUNED_TAG, 7, len(data), data, True))
             if first and channel == 0:
                 extratags += first_tags
             writer.write(

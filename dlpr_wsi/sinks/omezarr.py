@@ -141,6 +141,7 @@ def write_metadata(
     name: str = "image",
     channels: Sequence[Channel] | None = None,
     prior: dlpr.Prior | None = None,
+    tuned: Sequence[dlpr.Tuned | None] = (),
 ) -> None:
     """Write the metadata of an OME-Zarr image.
 
@@ -162,8 +163,11 @@ def write_metadata(
         Names and colours of the channels; None for RGB.
     prior : dlpr.Prior or None
         The slide's (`dlpr.Prior`), which its chunks were coded with.
+    tuned : sequence of dlpr.Tuned or None
+        Weights of each level (`dlpr.Tuned`) that its chunks were coded with; nothing where no level has any.
     """
-    for path, content in _metadata(plan, version, mpp=mpp, facts=facts, name=name, channels=channels, prior=prior):
+    learnt: dict[str, Any] = {"prior": prior, "tuned": tuned}
+    for path, content in _metadata(plan, version, mpp=mpp, facts=facts, name=name, channels=channels, **learnt):
         _write_json(data / path, content)
 
 
@@ -174,17 +178,18 @@ def bytes_beside(
     facts: Mapping[str, Any],
     channels: Sequence[Channel] | None,
     prior: dlpr.Prior | None,
+    tuned: Sequence[dlpr.Tuned | None] = (),
 ) -> int:
     """Return the bytes of an archive that are no chunks: metadata, hashes, indexes of shards; to a few hundred.
 
     Parameters
     ----------
-    plan, version, facts, channels, prior
+    plan, version, facts, channels, prior, tuned
         As of `write_metadata`.
     """
+    learnt: dict[str, Any] = {"prior": prior, "tuned": tuned}
     written = [
-        content
-        for _, content in _metadata(plan, version, mpp=(0.25, 0.25), facts=facts, channels=channels, prior=prior)
+        content for _, content in _metadata(plan, version, mpp=(0.25, 0.25), facts=facts, channels=channels, **learnt)
     ]
     size = sum(len(_json(content)) for content in written)
     for level in plan.levels:
@@ -210,10 +215,12 @@ def _metadata(
     name: str = "image",
     channels: Sequence[Channel] | None = None,
     prior: dlpr.Prior | None = None,
+    tuned: Sequence[dlpr.Tuned | None] = (),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the metadata files of an image, the group's last: their names and what they hold."""
     for index, level in enumerate(plan.levels):
-        settings = CodecOptions(tau=level.tau, prior=prior).to_config()
+        weights = tuned[index] if tuned else None
+        settings = CodecOptions(tau=level.tau, prior=prior, tuned=weights).to_config()
         shape, fill = [level.samples, level.height, level.width], fill_value(level.channels)
         chunk = [level.chunk_samples, level.tile_height, level.tile_width]
         if version is OmeVersion.V04:

@@ -87,6 +87,8 @@ class ArchiveLevel(Chunked):
         None: RGB, three samples in a chunk. Else the number of channels, one in a chunk.
     prior : dlpr.Prior or None
         The slide's, where chunks need one.
+    tuned : tuple of dlpr.Tuned
+        Weights of the slide that chunks may need.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class ArchiveLevel(Chunked):
     shard_columns: int | None
     channels: int | None = None
     prior: dlpr.Prior | None = None
+    tuned: tuple[dlpr.Tuned, ...] = ()
 
     @property
     def tile(self) -> int:
@@ -463,7 +466,7 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
             chunks = settings["chunk_shape"]
             (codec,) = settings["codecs"]
         name, tau = codec["name"], codec.get("configuration", {}).get("tau", 0)
-        packed = codec.get("configuration", {}).get("prior")
+        carried = codec.get("configuration", {})
         plain = meta["data_type"] == "uint8" and meta["chunk_key_encoding"] == {
             "name": "default",
             "configuration": {"separator": "/"},
@@ -472,7 +475,7 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         zarr_format, sharded, meta = 2, False, _load(path / ".zarray")
         chunks = outer = meta["chunks"]
         name, tau = meta["compressor"]["id"], meta["compressor"].get("tau", 0)
-        packed = meta["compressor"].get("prior")
+        carried = meta["compressor"]
         plain = meta["dtype"] == "|u1" and meta.get("dimension_separator") == "/" and not meta.get("filters")
     shape = meta["shape"]
     numbers = [*shape, *chunks, *outer, tau]
@@ -504,19 +507,24 @@ def _open_level(path: Path, index: int, first: ArchiveLevel | None) -> ArchiveLe
         shard_rows=outer[1] // chunks[1] if sharded else None,
         shard_columns=outer[2] // chunks[2] if sharded else None,
         channels=None if chunks[0] == 3 else shape[0],
-        prior=_prior(path, packed),
+        prior=_carried(path, carried, "prior").known_prior,
+        tuned=() if (tuned := _carried(path, carried, "tuned").known_tuned) is None else (tuned,),
     )
 
 
-def _prior(path: Path, packed: object) -> dlpr.Prior | None:
-    """Read the slide's prior from a codec's configuration; this process knows it as long as the level is held."""
+def _carried(path: Path, configuration: Mapping[str, Any], name: str) -> CodecOptions:
+    """Read what was learnt from the slide from a codec's configuration.
+
+    This process knows it as long as the level is held.
+    """
+    packed = configuration.get(name)
     if packed is None:
-        return None
+        return CodecOptions()
     try:
-        options = CodecOptions.from_config({"prior": packed})
+        return CodecOptions.from_config({name: packed})
     except (TypeError, ValueError) as error:
-        raise ArchiveError(f"{path}: the prior in its metadata is damaged; restore the metadata") from error
-    return options.known_prior
+        what = {"prior": "prior is", "tuned": "tuned weights are"}[name]
+        raise ArchiveError(f"{path}: its {what} damaged; restore the metadata") from error
 
 
 def _load(file: Path) -> Any:

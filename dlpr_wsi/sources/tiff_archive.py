@@ -260,6 +260,7 @@ def _level(path: Path, page: Any, before: list[ArchiveLevel], tau: Any, channels
         shard_columns=None,
         channels=channels,
         prior=before[0].prior if before else _prior(path, page),
+        tuned=before[0].tuned if before else _tuned(path, page),
     )
 
 
@@ -272,6 +273,15 @@ def _prior(path: Path, page: Any) -> dlpr.Prior | None:
         return CodecOptions(prior=bytes(stored)).known_prior
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: the prior in its tag {CodecOptions.TIFF_PRIOR_TAG} is damaged") from error
+
+
+def _tuned(path: Path, page: Any) -> tuple[dlpr.Tuned, ...]:
+    """Read the slide's weights from the first page; this process knows them as long as the level is held."""
+    stored = page.tags.valueof(CodecOptions.TIFF_TUNED_TAG)
+    try:
+        return () if stored is None else CodecOptions.tuned_of_tiff(bytes(stored))
+    except (TypeError, DlprError) as error:
+        raise ArchiveError(f"{path}: the tuned weights in its tag {CodecOptions.TIFF_TUNED_TAG} are damaged") from error
 
 
 def _stream_tau(path: Path, places: _Tiles) -> int:

@@ -50,6 +50,9 @@ ALLOWED = [
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),
     # a slide's prior is the caller's to keep
     (r"dlpr(\.codec|\.plugins(\..*)?)?", r"dlpr\.modes\.jpeg\.prior"),
+    # and so are weights tuned to it
+    (r"(dlpr(\.codec|\.plugins(\..*)?|\.evaluation\..*)?|dlpr_wsi\..*)", r"dlpr\.modes\.networks\.tuned"),
+    (r"dlpr\.training\.adapt", r"dlpr\.modes\.colour\.payload"),  # what is coded of planes is tuned to
     # slides hold JPEGs: reading, comparing and writing them back
     (r"dlpr_wsi\..*", r"dlpr\.modes\.jpeg\.(extract|fields|image|intervals|parse|prior|rewrite|synthesis|write)"),
     (r"dlpr_wsi\..*", r"dlpr\.modes\.j2k\.(extract|fields|image|parse|stream|synthesis|write)"),

@@ -1,4 +1,4 @@
-"""``python -m dlpr.paper layers | roundtrip | train | eval``: layer table, a tile through everything, training.
+"""``python -m dlpr.paper layers | roundtrip | train | curve | eval``: layer table, a tile through everything, training.
 
 The first two need neither data nor weights: the tile is synthetic, the weights are random (fixed seed) and trained for
 one step, so the sizes mean nothing. ``eval`` is CompressAI's ``eval_model`` on a checkpoint: bits per pixel from real
@@ -88,6 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--channels", type=int, default=192)
     run.add_argument("--features", type=int, default=256)
     run.add_argument("--hidden", type=int, default=256)
+    draw = commands.add_parser("curve", help="the curve of a run as SVG")
+    draw.add_argument("csv", type=Path, help="OUT/curve.csv of a run")
+    draw.add_argument("svg", type=Path)
     judge = commands.add_parser("eval", help="CompressAI's eval_model on a folder of images")
     judge.add_argument("images", type=Path)
     judge.add_argument("checkpoint", type=Path)
@@ -101,6 +104,11 @@ def main(argv: list[str] | None = None) -> int:
 
         cfg = PaperProfile(channels=args.channels, features=args.features, hidden=args.hidden)
         print(train(args.images, args.out, cfg, args.minutes, args.batch, args.lam, args.lr))
+        return 0
+    if args.command == "curve":
+        from dlpr.paper.curve import curve_svg
+
+        args.svg.write_text(curve_svg(args.csv))
         return 0
     if args.command == "eval":
         evaluate(args.images, args.checkpoint, args.entropy_estimation)

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import base64
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dlpr.device import Device
 from dlpr.modes.jpeg.prior import Prior, remember
+from dlpr.modes.networks.tuned import Tuned
+from dlpr.modes.networks.tuned import remember as remember_tuned
 
 __all__ = ["CodecOptions", "device_of", "use_device"]
 
@@ -67,6 +69,8 @@ class CodecOptions:
     prior : Prior, bytes or str, optional
         The slide's (`dlpr.Prior`), its bytes, or these in base64 as the metadata store them. Known to this process from
         now on, so that every route decodes streams that name it.
+    tuned : Tuned, bytes or str, optional
+        The slide's weights (`dlpr.Tuned`), in the same forms.
 
     Raises
     ------
@@ -78,17 +82,19 @@ class CodecOptions:
     >>> CodecOptions(tau=1).to_config()
     {'tau': 1}
     >>> CodecOptions.from_config({"tau": 2, "patch": 128})
-    CodecOptions(tau=2, lossy_layer=True, patch=128, prior=None)
+    CodecOptions(tau=2, lossy_layer=True, patch=128, prior=None, tuned=None)
     """
 
     NAME: ClassVar[str] = "dlpr"
     TIFF_COMPRESSION: ClassVar[int] = 65471  # values from 32768 are for private use
     TIFF_PRIOR_TAG: ClassVar[int] = 65473
+    TIFF_TUNED_TAG: ClassVar[int] = 65475
 
     tau: int = 0
     lossy_layer: bool = True
     patch: int | None = None
     prior: Prior | bytes | str | None = None
+    tuned: Tuned | bytes | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tau", _integer("tau", self.tau, 0, 255))
@@ -100,19 +106,48 @@ class CodecOptions:
                 raise ValueError(f"dlpr: patch must be one of 32, 64, 128, 256, not {self.patch}")
         if self.prior is not None:
             object.__setattr__(self, "prior", _prior(self.prior))
+        if self.tuned is not None:
+            object.__setattr__(self, "tuned", _tuned(self.tuned))
 
     @property
     def known_prior(self) -> Prior | None:
         """The prior, known to this process; None where there is none."""
         return self.prior if isinstance(self.prior, Prior) else None
 
+    @property
+    def known_tuned(self) -> Tuned | None:
+        """The slide's weights, known to this process; None where there are none."""
+        return self.tuned if isinstance(self.tuned, Tuned) else None
+
+    @staticmethod
+    def tuned_to_tiff(tuned: Sequence[Tuned]) -> bytes:
+        """Content of the tag `TIFF_TUNED_TAG`: tuned weights one after the other, each behind its size (u32)."""
+        return b"".join(len(one.data).to_bytes(4, "little") + one.data for one in tuned)
+
+    @staticmethod
+    def tuned_of_tiff(data: bytes) -> tuple[Tuned, ...]:
+        """Read the tag `TIFF_TUNED_TAG`; this process knows them as long as they are held.
+
+        Raises
+        ------
+        CorruptError
+            The tag is damaged.
+        """
+        found: list[Tuned] = []
+        at = 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 4], "little")
+            found.append(remember_tuned(data[at + 4 : at + 4 + size]))
+            at += 4 + size
+        return tuple(found)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CodecOptions:
         """Build options from a JSON object; a key that is not an option is refused by name."""
-        unknown = sorted(set(config) - {"tau", "lossy_layer", "patch", "prior"})
+        unknown = sorted(set(config) - {"tau", "lossy_layer", "patch", "prior", "tuned"})
         if unknown:
             raise ValueError(
-                f"dlpr: unknown option {', '.join(unknown)} (known: tau, lossy_layer, patch, prior); "
+                f"dlpr: unknown option {', '.join(unknown)} (known: tau, lossy_layer, patch, prior, tuned); "
                 "the array may have been written by a newer version"
             )
         return cls(**config)
@@ -126,19 +161,35 @@ class CodecOptions:
             config["patch"] = self.patch
         if isinstance(self.prior, Prior):
             config["prior"] = base64.b64encode(self.prior.data).decode("ascii")
+        if isinstance(self.tuned, Tuned):
+            config["tuned"] = base64.b64encode(self.tuned.data).decode("ascii")
         return config
 
 
 def _prior(value: object) -> Prior:
     """Return the prior that an option means; it is remembered."""
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode(value, validate=True)
-        except ValueError:
-            raise ValueError("dlpr: prior is not base64; take the array's metadata anew") from None
+    value = _from_base64("prior", value)
     if not isinstance(value, (bytes, Prior)):
         raise TypeError(f"dlpr: prior must be a Prior, bytes or base64, not {type(value).__name__}")
     return remember(value)
+
+
+def _tuned(value: object) -> Tuned:
+    """Return the weights that an option means; they are remembered."""
+    value = _from_base64("tuned", value)
+    if not isinstance(value, (bytes, Tuned)):
+        raise TypeError(f"dlpr: tuned must be a Tuned, bytes or base64, not {type(value).__name__}")
+    return remember_tuned(value)
+
+
+def _from_base64(name: str, value: object) -> object:
+    """Return the bytes that a string stands for, and anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError(f"dlpr: {name} is not base64; take the array's metadata anew") from None
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:

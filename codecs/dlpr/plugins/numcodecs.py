@@ -22,6 +22,7 @@ from dlpr.device import Device
 from dlpr.errors import UnsupportedInputError
 from dlpr.layout import coded_shape
 from dlpr.modes.jpeg.prior import Prior
+from dlpr.modes.networks.tuned import Tuned
 from dlpr.plugins import CodecOptions, device_of
 
 __all__ = ["DLPR"]
@@ -44,6 +45,8 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     prior : Prior, bytes or str, optional
         The slide's prior for chunks that are coded as JPEG (`dlpr.Prior`), its bytes, or these in base64. It is stored
         with the array: chunks that name it cannot be decoded without.
+    tuned : Tuned, bytes or str, optional
+        The slide's weights (`dlpr.Tuned`), likewise.
     device : Device or str, optional
         A device of torch on which the networks run (`dlpr.Device`). A setting of this process like ``threads``; for
         arrays that are opened, `dlpr.plugins.use_device`.
@@ -87,9 +90,10 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         lossy_layer: bool = True,
         patch: int | None = None,
         prior: Prior | bytes | str | None = None,
+        tuned: Tuned | bytes | str | None = None,
         device: Device | str | None = None,
     ) -> None:
-        self._options = CodecOptions(tau=tau, lossy_layer=lossy_layer, patch=patch, prior=prior)
+        self._options = CodecOptions(tau=tau, lossy_layer=lossy_layer, patch=patch, prior=prior, tuned=tuned)
         self._threads = threads
         self._device = Device.of(device)
         dict.__init__(self, name=self.codec_id, configuration=self._options.to_config())
@@ -146,6 +150,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
             lossy_layer=self._options.lossy_layer,
             patch=self._options.patch,
             prior=self._options.known_prior,
+            tuned=self._options.known_tuned,
             device=device_of(self._device),
         )
 
@@ -171,11 +176,13 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
         ValueError
             ``out`` has another size.
         """
+        o = self._options
         image = np.ascontiguousarray(
             codec.decode(
                 ensure_bytes(buf),
                 threads=self.threads,
-                prior=self._options.known_prior,
+                prior=o.known_prior,
+                tuned=o.known_tuned,
                 device=device_of(self._device),
             )
         )
@@ -197,8 +204,8 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> DLPR:
         """Build the codec from `get_config`'s result without its id."""
-        options = CodecOptions.from_config(config)
-        return cls(options.tau, lossy_layer=options.lossy_layer, patch=options.patch, prior=options.known_prior)
+        o = CodecOptions.from_config(config)
+        return cls(o.tau, lossy_layer=o.lossy_layer, patch=o.patch, prior=o.known_prior, tuned=o.known_tuned)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DLPR):
@@ -215,7 +222,7 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         o = self._options
         device = None if self._device is None else self._device.name
-        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.known_prior, device)
+        return _rebuild, (self.tau, self.threads, o.lossy_layer, o.patch, o.known_prior, o.known_tuned, device)
 
     def __repr__(self) -> str:
         stored = self._options.to_config()
@@ -227,7 +234,13 @@ class DLPR(Codec, dict[str, Any]):  # type: ignore[misc]
 
 
 def _rebuild(
-    tau: int, threads: int | None, lossy_layer: bool, patch: int | None, prior: Prior | None, device: str | None = None
+    tau: int,
+    threads: int | None,
+    lossy_layer: bool,
+    patch: int | None,
+    prior: Prior | None,
+    tuned: Tuned | None = None,
+    device: str | None = None,
 ) -> DLPR:
     """Unpickle a codec."""
-    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior, device=device)
+    return DLPR(tau, threads=threads, lossy_layer=lossy_layer, patch=patch, prior=prior, tuned=tuned, device=device)

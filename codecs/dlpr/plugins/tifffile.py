@@ -77,8 +77,8 @@ def decode_tile(data: Any, out: Any = None, **_options: Any) -> np.ndarray[Any, 
     return core.view(_Tile)
 
 
-def _follow_priors() -> None:
-    """Remember the slide's prior of every file that tifffile opens: decoders of tiles see no tags."""
+def _follow_slides() -> None:
+    """Remember prior and tuned weights of every file that tifffile opens: decoders of tiles see no tags."""
     plain = tifffile.TiffPage.__init__
     if hasattr(plain, "__wrapped__"):
         return
@@ -86,9 +86,14 @@ def _follow_priors() -> None:
     @functools.wraps(plain)
     def init(self: Any, *args: Any, **options: Any) -> None:
         plain(self, *args, **options)
-        if self.compression == COMPRESSION and (data := self.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)) is not None:
-            with contextlib.suppress(CorruptError):  # tiles that name another are refused by name
+        if self.compression != COMPRESSION:
+            return
+        with contextlib.suppress(CorruptError):  # tiles that name another are refused by name
+            if (data := self.tags.valueof(CodecOptions.TIFF_PRIOR_TAG)) is not None:
                 self.parent.dlpr_prior = remember(bytes(data))  # known as long as the file is open
+        with contextlib.suppress(CorruptError):
+            if (data := self.tags.valueof(CodecOptions.TIFF_TUNED_TAG)) is not None:
+                self.parent.dlpr_tuned = CodecOptions.tuned_of_tiff(bytes(data))
 
     setattr(tifffile.TiffPage, "__init__", init)  # noqa: B010
 
@@ -118,7 +123,7 @@ def register() -> None:
     present = codecs.get(COMPRESSION)
     if present is not None and getattr(present, "__module__", None) != __name__:
         raise PluginError(f"TIFF compression {COMPRESSION} is already taken by {present!r}")
-    _follow_priors()
+    _follow_slides()
     codecs[COMPRESSION] = decode_tile
     images.add(COMPRESSION)
     try:

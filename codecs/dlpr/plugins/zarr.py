@@ -145,13 +145,15 @@ class DLPRArrayBytesCodec(ArrayBytesCodec, metaclass=_Explained):
             lossy_layer=self.options.lossy_layer,
             patch=self.options.patch,
             prior=self.options.known_prior,
+            tuned=self.options.known_tuned,
             device=device_of(self.device),
         )
 
     def _decode_streams(self, streams: Sequence[bytes]) -> Sequence[np.ndarray[Any, Any]]:
         """Decode streams in one batch."""
-        prior, device = self.options.known_prior, device_of(self.device)
-        return dlpr.decode_batch(streams, threads=self.threads, prior=prior, device=device)
+        o, device = self.options, device_of(self.device)
+        learnt: dict[str, Any] = {"prior": o.known_prior, "tuned": o.known_tuned}
+        return dlpr.decode_batch(streams, threads=self.threads, device=device, **learnt)
 
 
 def _as_chunk(image: np.ndarray[Any, Any], spec: ArraySpec) -> NDBuffer:

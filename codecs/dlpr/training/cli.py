@@ -15,6 +15,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dlpr.config import PROFILES
 from dlpr.errors import DlprError, UnsupportedInputError
 
 
@@ -37,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--init", type=Path, help="checkpoint rc.pt whose averaged networks to start from")
     fit.add_argument(
         "--config", action="append", default=[], metavar="NAME=NUMBER", help="field of TrainConfig, phase rc"
+    )
+    fit.add_argument(
+        "--profile", choices=sorted(PROFILES), default="slide", help="sizes of the networks; large: for GPUs"
     )
     fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
@@ -84,7 +88,7 @@ def fit(args: argparse.Namespace) -> None:
     if args.held_out:
         _refuse_shared(args.images, args.held_out)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
-    cfg = replace(cfg, device=args.device)
+    cfg = replace(cfg, device=args.device, profile=PROFILES[args.profile])
     known = {f.name for f in fields(TrainConfig) if isinstance(getattr(cfg, f.name), (int, float))} - {"context"}
     for item in args.config:
         name, _, text = item.partition("=")
@@ -107,17 +111,18 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     import dlpr
-    from dlpr.config import SlideProfile
     from dlpr.modes.networks import weights as store
     from dlpr.modes.networks.export import export_model
     from dlpr.modes.networks.model.slide import SlideModel
+    from dlpr.modes.networks.weights import profile_of
     from dlpr.training import evaluate
     from dlpr.training.data import coefficient_prior, load_blocks, sample_tiles
 
     blocks = sorted((args.run / "blocks").glob("*.npz"))
     name = "sqrc" if (args.run / "sqrc.pt").exists() else "rc"
     state = torch.load(args.run / f"{name}.pt", weights_only=True)
-    model = SlideModel(SlideProfile())
+    sizes = profile_of(state["config"]["profile"])
+    model = SlideModel(sizes)
     model.load_state_dict(state["ema"])
     if name == "rc":
         model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
@@ -126,7 +131,8 @@ def export(args: argparse.Namespace) -> None:
     sha = hashlib.sha256(data).hexdigest()
     folder = args.weights or Path(dlpr.__file__).parent / "weights"
     folder.mkdir(parents=True, exist_ok=True)
-    file = f"slide-{sha[:16]}.dlpw"
+    kind = next((name for name, known in PROFILES.items() if known == sizes), "slide")
+    file = f"{kind}-{sha[:16]}.dlpw"
     (folder / file).write_bytes(data)
     phases = {}
     for phase in ("rc", "sqrc"):
@@ -140,7 +146,7 @@ def export(args: argparse.Namespace) -> None:
         "data": [p.stem for p in blocks],
         "phases": phases,
         "largest_sum": {b.name: b.acc for b in bounds},
-        "macs_per_pixel": {k: round(v) for k, v in SlideProfile().macs_per_pixel().items()},
+        "macs_per_pixel": {k: round(v) for k, v in sizes.macs_per_pixel().items()},
     }
     if args.dev:
         evaluate.install(data, sha, args.run / "weights")
@@ -148,7 +154,7 @@ def export(args: argparse.Namespace) -> None:
         rows = evaluate.compare_float(model, bytes.fromhex(sha[:16]), tiles)
         card["dev_quantisation"] = {"by_source": [asdict(r) for r in rows], **evaluate.summary(rows)}
         print(json.dumps(evaluate.summary(rows), indent=1))
-    entry = {"id": sha[:16], "file": file, "sha256": sha, "profile": "slide", "card": card}
+    entry = {"id": sha[:16], "file": file, "sha256": sha, "profile": kind, "card": card}
     manifest = {"default": sha[:16], "weights": [entry]}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     print(f"{folder / file}: {len(data)} bytes, id {sha[:16]}")

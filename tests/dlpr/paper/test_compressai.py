@@ -92,6 +92,18 @@ def test_a_checkpoint_goes_through_compressai_s_loaders(model, tmp_path):
     assert fresh.weights_id() == model.weights_id()
 
 
+def test_a_curve_is_drawn(tmp_path):
+    log = tmp_path / "curve.csv"
+    log.write_text("step,total,sqrc\n10,28.2,28.4\n20,1e6,20\n30,15.5,16\n")
+    assert main(["curve", str(log), str(tmp_path / "a.svg")]) == 0
+    drawn = (tmp_path / "a.svg").read_text()
+    assert drawn.count("<polyline") == 2
+    assert len(drawn) < 5000
+    log.write_text("step,total,sqrc\n")
+    with pytest.raises(ValueError, match="no steps"):
+        main(["curve", str(log), str(tmp_path / "a.svg")])
+
+
 def test_train_and_eval_are_commands(tmp_path, capsys):
     folder = tmp_path / "images" / "source"
     folder.mkdir(parents=True)

@@ -1,7 +1,8 @@
 """Weights files (docs/format section 4): read, write, and find them by the id that a stream names.
 
 A weights file is named by its content: its id is the first 8 bytes of its SHA-256. Shipped files stand in
-``dlpr/weights`` with ``manifest.json``; more are found as ``*.dlpw`` in the folders of ``DLPR_WEIGHTS_PATH``.
+``dlpr/weights`` with ``manifest.json``; more are found as ``*.dlpw`` in the folders of ``DLPR_WEIGHTS_PATH``. A slide's
+own (`dlpr.modes.networks.tuned`) are found as long as whoever opened the slide holds them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from dlpr.config import SlideProfile
 from dlpr.errors import WeightsError
 from dlpr.modes.networks import weights_check
 
-__all__ = ["SEARCH_PATH", "Weights", "default_id", "dump", "find", "installed", "load", "manifest"]
+__all__ = ["KNOWN", "SEARCH_PATH", "Weights", "default_id", "dump", "find", "installed", "load", "manifest"]
 
 MAGIC = b"DLPW"
 SEARCH_PATH = "DLPR_WEIGHTS_PATH"
@@ -194,6 +196,18 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, AnyInts]]:
 # ---- registry -------------------------------------------------------------------------------------------
 
 
+class Held(Protocol):
+    """What gives weights that are in no file."""
+
+    @property
+    def weights(self) -> Weights:
+        """The weights."""
+
+
+KNOWN: WeakValueDictionary[bytes, Held] = WeakValueDictionary()
+"""Weights of slides by id, as long as they are held elsewhere: `dlpr.modes.networks.tuned.remember`."""
+
+
 @lru_cache(maxsize=1)
 def manifest() -> dict[str, Any]:
     """Return the manifest of the shipped weights: ``default`` and ``weights``, each with id, file, sha256, card."""
@@ -217,14 +231,15 @@ def default_id() -> bytes:
 
 
 def find(weights_id: bytes) -> Weights:
-    """Find weights by their id: shipped ones first, then those in ``DLPR_WEIGHTS_PATH``.
+    """Find weights by their id: a slide's own that are held, shipped ones, those in ``DLPR_WEIGHTS_PATH``.
 
     Raises
     ------
     WeightsError
         They are not installed, or the file is damaged. The message names the id.
     """
-    return _find(bytes(weights_id), os.environ.get(SEARCH_PATH, ""))
+    held = KNOWN.get(bytes(weights_id))
+    return _find(bytes(weights_id), os.environ.get(SEARCH_PATH, "")) if held is None else held.weights
 
 
 def installed() -> list[str]:
@@ -250,7 +265,8 @@ def _find(weights_id: bytes, folders: str) -> Weights:
         have = ", ".join(installed()) or "none"
         raise WeightsError(
             f"the stream was coded with weights {name}, which are not installed (installed: {have}); "
-            f"put their file into a folder of {SEARCH_PATH}",
+            f"put their file into a folder of {SEARCH_PATH}; a slide's own stand in its metadata: open the slide "
+            "through Zarr, tifffile or dlpr_wsi, or pass tuned= (the codec configuration's bytes)",
             offset=24,
         )
     return load(path_or_none)

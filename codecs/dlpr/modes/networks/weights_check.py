@@ -11,7 +11,7 @@ from dlpr.arrays import AnyInts
 from dlpr.config import SlideProfile
 from dlpr.errors import WeightsError
 
-__all__ = ["BOUND", "accumulator_bounds", "check", "expected"]
+__all__ = ["BOUND", "accumulator_bounds", "accumulator_rows", "check", "expected"]
 
 BOUND = 1 << 24
 """Every sum of a layer is below it, so that fp32 holds it exactly in any order of addition."""
@@ -143,17 +143,23 @@ def feature_bounds(log: AnyInts) -> tuple[I64, I64]:
     return low.astype(np.int64), high.astype(np.int64)
 
 
-def _largest(weight: AnyInts, low: I64, high: I64, added: I64) -> int:
-    """Find the largest |partial sum| of a layer, rows of `weight` [out, in] plus `added` [..., out]."""
+def _largest(weight: AnyInts, low: I64, high: I64, added: I64) -> I64:
+    """Find the largest |partial sum| of each row of `weight` [out, in] plus `added` [..., out]."""
     w = weight.astype(np.int64)
     up = np.maximum(np.maximum(w * low, w * high), 0).sum(1) + np.maximum(added, 0)
     down = np.minimum(np.minimum(w * low, w * high), 0).sum(1) + np.minimum(added, 0)
-    return int(max(up.max(), -down.min()))
+    worst: I64 = np.maximum(up, -down)
+    return np.asarray(worst.reshape(-1, worst.shape[-1]).max(0), np.int64)
 
 
 def accumulator_bounds(profile: SlideProfile, tensors: Mapping[str, AnyInts]) -> dict[str, int]:
     """Find the largest |sum|, partial ones too, that any input can cause in each layer the decoder evaluates."""
-    bounds: dict[str, int] = {}
+    return {name: int(rows.max()) for name, rows in accumulator_rows(profile, tensors).items()}
+
+
+def accumulator_rows(profile: SlideProfile, tensors: Mapping[str, AnyInts]) -> dict[str, I64]:
+    """Find the same of each output channel of each layer."""
+    bounds: dict[str, I64] = {}
     whole = {"lic.h_d.c0", "lic.g_d.c0", "lic.g_d.up1", "lic.g_d.up2", "lic.x_head"}
     whole |= {f"{net}.hidden.{profile.blocks}" for net in ("rc", "sqrc")}
     for name in expected(profile):
@@ -171,5 +177,5 @@ def accumulator_bounds(profile: SlideProfile, tensors: Mapping[str, AnyInts]) ->
         high_all = np.append(high, np.full(profile.widths[3], LIMIT))
         heads = tensors[f"{net}.u_head.weight"].reshape(4, profile.hidden, -1)
         worst = [_largest(np.concatenate([masked, u], 1), low_all, high_all, position.reshape(64, -1)) for u in heads]
-        bounds[f"{net}.first"] = max(worst)
+        bounds[f"{net}.first"] = np.max(worst, axis=0)
     return bounds
