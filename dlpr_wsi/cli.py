@@ -300,7 +300,7 @@ def _add_convert(commands: Any) -> argparse.ArgumentParser:
     """Add the command convert; return its parser."""
     from dlpr_wsi.pipeline.plan import MADE_TAU
 
-    convert = commands.add_parser(
+    convert: argparse.ArgumentParser = commands.add_parser(
         "convert",
         help="convert slides to archives",
         usage="%(prog)s SLIDE OUT.zarr|OUT.tif [options]\n       %(prog)s SLIDES... --out DIR [options]",
