@@ -52,7 +52,7 @@ def curve_svg(log: Path) -> str:
     for k, (name, colour, label) in enumerate(SHOWN):
         points = " ".join(at(float(row["step"]), float(row[name])) for row in rows)
         out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>')
-        y = _TOP + 14 + 16 * k
-        out.append(f'<text x="{_WIDTH - _RIGHT - 8}" y="{y}" text-anchor="end" fill="{colour}">{label}</text>')
+        row_at = _TOP + 14 + 16 * k
+        out.append(f'<text x="{_WIDTH - _RIGHT - 8}" y="{row_at}" text-anchor="end" fill="{colour}">{label}</text>')
     out.append(f'<text x="{_LEFT + 8}" y="{_TOP + high - 8}">bits per pixel, running mean</text></svg>')
     return "\n".join(out) + "\n"
