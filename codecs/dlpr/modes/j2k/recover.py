@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from dlpr.arrays import Bytes8
 from dlpr.errors import UnsupportedInputError
@@ -38,6 +40,12 @@ LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
 ROUNDS = 10
 _ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_COLOURS: dict[tuple[int, ...], Colour] = {
+    (65536, 65536, 91881, 116130, -22554, -46802, 0, 0, 0): Colour.YCBCR,
+    (65536, 65536, 91881, 116130, -22554, -46802, 0, 1, 0): Colour.YCBCR_DOWN,
+    (256, 256, 360, 452, -88, -184, 0, 0, 0): Colour.YCBCR_BYTE,
+}
+"""Fields of mode colour's lattices."""
 _SHARES = (0.999, 0.99, 0.97, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05, 0.0)
 
 
@@ -106,9 +114,14 @@ def recover(pixels: Bytes8) -> J2kImage | None:
 def _side(borders: Sequence[int], size: int) -> int:
     """Side of the tiles; that of one behind the last border must reach to the end."""
     if len(borders) > 1:
-        return max(b - a for a, b in zip(borders, borders[1:], strict=False))
+        return max(b - a for a, b in pairwise(borders))
     reach = max(borders[0], size - borders[0])
     return -(-max(reach, TILE) // TILE) * TILE
+
+
+def _valid(pixels: Bytes8) -> npt.NDArray[np.bool_]:
+    """Whether a pixel has no sample that may have been cut off."""
+    return np.asarray(((pixels > 0) & (pixels < 255)).all(-1), np.bool_)
 
 
 def _transformed(pixels: Bytes8) -> _Planes:
@@ -127,10 +140,11 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     from dlpr.modes.colour.find import find_batch
 
     (found,) = find_batch([np.ascontiguousarray(pixels)])
-    if found is None or found.lattice.number != 1 or found.shape.vertical != 1:
+    if found is None or found.shape.vertical != 1:
         return None
+    colour = _COLOURS.get(found.lattice.fields)
     wide = found.shape.horizontal
-    if wide not in (1, 2) or (wide == 2 and found.shape.filter is not Filter.REPETITION):
+    if colour is None or wide not in (1, 2) or (wide == 2 and found.shape.filter is not Filter.REPETITION):
         return None
     valid = ((pixels > 0) & (pixels < 255)).all(-1)
     planes = tuple(plane.astype(np.float64) - 128 for plane in found.planes)
@@ -139,16 +153,13 @@ def _stored(pixels: Bytes8) -> _Planes | None:
         columns = planes[1].shape[1]
         padded = np.pad(valid, ((0, 0), (shift, 2 * columns - shift - valid.shape[1])), constant_values=True)
         fewer = padded[:, ::2] & padded[:, 1::2]
-    return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, Colour.YCBCR)
+    return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
 def _spans(borders: Sequence[int], size: int, side: int) -> list[tuple[int, int, int]]:
     """First and behind the last of the pixels of each tile, and what to add for its own coordinates."""
     edges = [0, *borders, size]
-    return [
-        (first, end, side - borders[0] if i == 0 else -first)
-        for i, (first, end) in enumerate(zip(edges, edges[1:], strict=False))
-    ]
+    return [(first, end, side - borders[0] if i == 0 else -first) for i, (first, end) in enumerate(pairwise(edges))]
 
 
 def _parts(

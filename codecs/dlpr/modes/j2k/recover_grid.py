@@ -108,7 +108,7 @@ def _borders(band: Floats, step: float, parity: int, axis: int) -> tuple[int, ..
     score = np.zeros(len(share))
     score[1:-1] = above[:-2] + 2 * above[1:-1] + above[2:]
     size = 2 * len(share)
-    found = []
+    found: list[int] = []
     for i in np.argsort(-score, kind="stable")[:8]:
         border = 2 * int(i) + 2 - parity  # the high coefficient before it is the middle one of three
         near = border < EDGE or border > size - EDGE or any(abs(border - other) < 2 * EDGE for other in found)

@@ -102,7 +102,33 @@ def find_base(parts: Sequence[SeenPart]) -> tuple[float, float]:
                     total += np.array(gains)[:, 0]
                     count += len(u)
     best = int(total.argmax())
-    return float(bases[best]), float(total[best] / count) if count else 0.0
+    if not count:
+        return 1.0, 0.0
+    return _finer(parts, float(bases[best])), float(total[best] / count)
+
+
+def _finer(parts: Sequence[SeenPart], base: float) -> float:
+    """Return a base within 1 % under which large coefficients, too, stand on the comb."""
+    near = base * np.linspace(0.99, 1.01, 161)
+    total = np.zeros(len(near))
+    for part in parts:
+        s = part.shape
+        for depth in (1, 2, 3):
+            for orientation in (1, 2, 3):
+                here = s.inside & (s.depth == depth) & (s.orientation == orientation)
+                for block in np.unique(s.block[here]):
+                    u = _magnitudes(part, here & (s.block == block))
+                    if len(u) < 12:
+                        continue
+                    u = u[:: len(u) // 200 + 1]
+                    gains = [
+                        (_gain(u[u < 12 * base * 2.0**p], base * 2.0**p, half), p, half)
+                        for p in range(1, 7)
+                        for half in (False, True)
+                    ]
+                    _, plane, half = max(gains, key=lambda g: g[0])
+                    total += [_gain(u, b * 2.0**plane, half) for b in near]
+    return float(near[int(total.argmax())])
 
 
 def choose_planes(parts: Sequence[SeenPart], steps: Steps, known: Sequence[np.ndarray]) -> float:

@@ -119,7 +119,9 @@ class TileShape:
         """Coefficients of a band that are as far from where the view ends."""
 
     @staticmethod
-    def _axis(start: int, stop: int, first: int, end: int) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats]]:
+    def _axis(
+        start: int, stop: int, first: int, end: int
+    ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats]]:
         """Energy seen, energy, exactly known, distance in samples of the depth: of low and high lines of each depth."""
         out = {}
         seen = np.zeros(stop - start, np.bool_)
@@ -175,9 +177,7 @@ class SeenPart:
         Deviation of the samples from the decoder's, in levels.
     """
 
-    def __init__(
-        self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float
-    ) -> None:
+    def __init__(self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float) -> None:
         self.component, self.noise = component, noise
         self.shape = tile_shape(tile, seen)
         self._weights = np.ascontiguousarray(weights, np.float32)
