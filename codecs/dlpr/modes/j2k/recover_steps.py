@@ -72,7 +72,7 @@ def rounded(part: SeenPart) -> Floats:
 def _gain(u: Floats, step: float, half: bool) -> float:
     """Nats by which "on the comb, noise, few outliers" explains normed magnitudes better than "anywhere"."""
     m = u / step
-    width = np.log(0.97 * step / (_NOISE * 2.5066)) + (np.where(m > 2.25, 0.693, 0.405) if half else 0)
+    width = np.log(0.97 * step / (_NOISE * 2.5066)) + (np.where(m > 2.25, 0.693, 0) if half else 0)
     away = np.where(m < 0.75, u, (m - _nearest(m, half)) * step)
     return float(np.logaddexp(width - 0.5 * (away / _NOISE) ** 2, np.log(0.001)).sum())
 
