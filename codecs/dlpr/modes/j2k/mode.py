@@ -9,10 +9,11 @@ from typing import TypeAlias
 from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
 from dlpr.frame import Header, Mode, Stream
-from dlpr.layout import from_planes
+from dlpr.layout import Layout, from_planes
 from dlpr.modes.j2k import payload as fields
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
+from dlpr.modes.j2k.recover import recover
 from dlpr.modes.j2k.stream import J2kCandidate, SourceJ2k, decode_planes, image_of, is_quantised, j2k_streams
 from dlpr.modes.protocol import Chunk, ChunkMode, Decoded, Description
 
@@ -21,6 +22,8 @@ __all__ = ["SOURCE_KINDS", "J2kMode", "Source"]
 Source: TypeAlias = bytes | SourceJ2k | J2kImage
 """What a chunk's JPEG 2000 image can be given as."""
 SOURCE_KINDS = (SourceJ2k, J2kImage)
+MOST_RESIDUAL_SEARCHED = 0.7
+"""Share of samples with a residual above which an image that was searched is given up."""
 
 
 class J2kMode(ChunkMode):
@@ -52,14 +55,26 @@ class J2kMode(ChunkMode):
         return chunk.source is not None and size > J2K_SIZE + 5
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
-        """Code the chunks that come with a JPEG 2000 image."""
+        """Code the chunks that come with a JPEG 2000 image, or in whose pixels one is found."""
         out: list[Stream | None] = [None] * len(chunks)
+        if options.j2k == "never":
+            return out
         named = [i for i, chunk in enumerate(chunks) if chunk.source is not None]
         with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
             images = list(pool.map(lambda i: image_of(chunks[i].source), named))
         given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
         candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in given.items()]
         for i, stream in zip(given, j2k_streams(candidates, threads), strict=True):
+            out[i] = stream
+        if options.j2k != "auto":
+            return out
+        missing = [i for i, chunk in enumerate(chunks) if chunk.source is None and chunk.header.tau == 0]
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda i: recover(_pixels(chunks[i])), missing))
+        searched = {i: image for i, image in zip(missing, found, strict=True) if image is not None}
+        candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in searched.items()]
+        streams = j2k_streams(candidates, threads, most_residual=MOST_RESIDUAL_SEARCHED)
+        for i, stream in zip(searched, streams, strict=True):
             out[i] = stream
         return out
 
@@ -86,3 +101,9 @@ class J2kMode(ChunkMode):
         from dlpr.modes.j2k import reference
 
         return from_planes(reference.decode_planes(stream), stream.header.layout)
+
+
+def _pixels(chunk: Chunk) -> Bytes8:
+    """Samples as [H, W, channels], red first."""
+    layout, _, _ = Layout.of(chunk.planes.shape)
+    return from_planes(chunk.planes, layout)

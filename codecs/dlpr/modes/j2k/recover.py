@@ -6,8 +6,8 @@
            --what is exactly known--> base step, planes of each block --fit, round, fit again--> coefficients of each tile
            --> a window of a JPEG 2000 image (`J2kImage`), which ``encode(source=)`` takes; the residual says the rest
 
-Inside a tile that is seen whole the transform gives every coefficient. Where the crop cuts a tile, those near the cut are
-not determined, the deeper the fewer: they are fitted with what is usual of their band, and rounded one group after the
+Inside a tile that is seen whole the transform gives every coefficient. Where the crop cuts a tile, those near the
+cut are not determined, the deeper the fewer: they are fitted with what is usual of their band, and rounded one group after the
 other, while LL, fine enough to hold any value, takes up what rounding leaves. The search may be wrong at no risk.
 """
 
@@ -54,7 +54,7 @@ class _Planes:
     """Components of an image, level 128 taken off."""
 
     planes: tuple[Floats, ...]
-    valid: tuple[np.ndarray, ...]
+    valid: tuple[npt.NDArray[np.bool_], ...]
     """bool, the same shapes: the sample was not cut off."""
     noise: float
     across: tuple[int, ...]
@@ -64,7 +64,7 @@ class _Planes:
     colour: Colour
 
 
-def recover(pixels: Bytes8) -> J2kImage | None:
+def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return is a trace that is not there
     """Search the JPEG 2000 image behind pixels.
 
     Parameters
