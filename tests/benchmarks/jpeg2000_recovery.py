@@ -1,11 +1,12 @@
 """The JPEG 2000 behind pixels: what is found, and what it saves.
 
-    python tests/benchmarks/jpeg2000_recovery.py IMAGES... [--rates 1.0 1.7 3.0] [--tiles 256 240] [--crops 2] [--seed 1]
+    python tests/benchmarks/jpeg2000_recovery.py IMAGES... [--rates 1.0 1.7 3.0] [--tiles 256 240] [--crops 2]
 
-Without ``--rates`` crops of 256 x 256 px are searched as they are. With it, 3 x 3 tiles of each image go through OpenJPEG
-first (5 decompositions, 9/7, ICT, each tile a codestream of its own, brought to the rate in bits for each pixel).
-``exact`` are pixels that the found image gives, of all and of those 24 px and more from the edge; ``search`` and ``plain``
-the streams' bits for each pixel with j2k="auto" and without; ``share`` is ``search`` over the codestreams' own.
+Without ``--rates`` crops of 256 x 256 px are searched as they are. With it, 3 x 3 tiles of each image go through
+OpenJPEG first (5 decompositions, 9/7, ICT, each tile a codestream of its own, brought to the rate in bits for each
+pixel). ``exact`` are pixels that the found image gives, of all and of those 24 px and more from the edge; ``search``
+and ``plain`` the streams' bits for each pixel with j2k="auto" and without; ``share`` is ``search`` over the
+codestreams' own.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 ::
 
     pixels --ICT, or the planes of mode colour--> components --comb, borders--> the codec's tiles inside the crop
-           --what is exactly known--> base step, planes of each block --fit, round, fit again--> coefficients of each tile
+           --what is exactly known--> base step, planes of each block --fit, round, fit again--> coefficients
            --> a window of a JPEG 2000 image (`J2kImage`), which ``encode(source=)`` takes; the residual says the rest
 
-Inside a tile that is seen whole the transform gives every coefficient. Where the crop cuts a tile, those near the
-cut are not determined, the deeper the fewer: they are fitted with what is usual of their band, and rounded one group after the
-other, while LL, fine enough to hold any value, takes up what rounding leaves. The search may be wrong at no risk.
+Inside a tile that is seen whole the transform gives every coefficient. Where the crop cuts a tile, those near the cut
+are not determined, the deeper the fewer: they are fitted with what is usual of their band, and rounded one group after
+the other, while LL, fine enough to hold any value, takes up what rounding leaves. The search may be wrong at no risk.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _valid(pixels: Bytes8) -> npt.NDArray[np.bool_]:
 
 def _transformed(pixels: Bytes8) -> _Planes:
     """Components before the codec's ICT, as nearly as pixels say; or grey."""
-    valid = ((pixels > 0) & (pixels < 255)).all(-1)
+    valid = _valid(pixels)
     values = pixels.astype(np.float64) - 128
     if pixels.shape[2] == 1:
         return _Planes((values[..., 0],), (valid,), 0.29, (1,), 0, Colour.NONE)
@@ -146,7 +146,7 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     wide = found.shape.horizontal
     if colour is None or wide not in (1, 2) or (wide == 2 and found.shape.filter is not Filter.REPETITION):
         return None
-    valid = ((pixels > 0) & (pixels < 255)).all(-1)
+    valid = _valid(pixels)
     planes = tuple(plane.astype(np.float64) - 128 for plane in found.planes)
     shift, fewer = found.shape.column, valid
     if wide == 2:
