@@ -70,6 +70,7 @@ DEFAULT_PATCH = 256
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "anchor": ("base", "lossy"),
     "jpeg": ("auto", "given", "never"),
+    "j2k": ("auto", "given", "never"),
     "colour": ("auto", "never"),
     "patch": (None, 32, 64, 128, 256),
     "lanes": (1, 2, 4, 8, 16, 32),
@@ -112,6 +113,9 @@ class EncoderOptions:
     jpeg: str = "auto"
     """Carry pixels as the JPEG they were decoded from where that is smaller: "auto" searches it in the pixels where no
     source is given, "given" takes a given source only, "never" codes pixels."""
+    j2k: str = "given"
+    """Carry pixels as the JPEG 2000 image they were decoded from: "given" takes a given source only, "auto" also
+    searches it in the pixels where none is given (some seconds for a tile that shows one), "never" codes pixels."""
     colour: str = "auto"
     """Code the planes Y, Cb, Cr that pixels were made from: "auto" where they are found, "never" red, green, blue."""
     keep_source: bool = False

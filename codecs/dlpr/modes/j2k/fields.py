@@ -65,6 +65,10 @@ class Colour(IntEnum):
     """Red, green, blue; or grey."""
     YCBCR = 1
     """Luma and two chroma components, which the reader turns to RGB (Aperio's 33003)."""
+    YCBCR_DOWN = 2
+    """Likewise, with products rounded down."""
+    YCBCR_BYTE = 3
+    """Likewise, with factors of 8 bits behind the point."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from dlpr._native import prediction_bits
 from dlpr.arrays import Bytes8
 from dlpr.config import EncoderOptions
 from dlpr.frame import Header, Mode, Stream
-from dlpr.layout import from_planes
+from dlpr.layout import Layout, from_planes
 from dlpr.modes.j2k import payload as fields
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.payload import J2K_SIZE, J2kPayload, payload_of
+from dlpr.modes.j2k.recover import recover
 from dlpr.modes.j2k.stream import (
     J2kCandidate,
     SourceJ2k,
@@ -36,6 +37,8 @@ MANY_BITS = 3
 """Bits for each pixel of a codestream that may be in vain; those with fewer lost more than networks could win."""
 VAIN = 0.85
 """Price of the pixels, as a share of the codestream's bytes, below which the source is of no use."""
+MOST_RESIDUAL_SEARCHED = 0.7
+"""Share of samples with a residual above which an image that was searched is given up."""
 
 
 class J2kMode(ChunkMode):
@@ -67,14 +70,26 @@ class J2kMode(ChunkMode):
         return chunk.source is not None and size > J2K_SIZE + 5
 
     def encode_batch(self, chunks: Sequence[Chunk], options: EncoderOptions, threads: int) -> list[Stream | None]:
-        """Code the chunks that come with a JPEG 2000 image."""
+        """Code the chunks that come with a JPEG 2000 image, or in whose pixels one is found."""
         out: list[Stream | None] = [None] * len(chunks)
+        if options.j2k == "never":
+            return out
         named = [i for i, c in enumerate(chunks) if c.source is not None and (options.keep_source or not _is_vain(c))]
         with ThreadPoolExecutor(threads) as pool:  # parsing is native and frees the interpreter
             images = list(pool.map(lambda i: image_of(chunks[i].source), named))
         given = {i: image for i, image in zip(named, images, strict=True) if image is not None}
         candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in given.items()]
         for i, stream in zip(given, j2k_streams(candidates, threads), strict=True):
+            out[i] = stream
+        if options.j2k != "auto":
+            return out
+        missing = [i for i, chunk in enumerate(chunks) if chunk.source is None and chunk.header.tau == 0]
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda i: recover(_pixels(chunks[i])), missing))
+        searched = {i: image for i, image in zip(missing, found, strict=True) if image is not None}
+        candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in searched.items()]
+        streams = j2k_streams(candidates, threads, most_residual=MOST_RESIDUAL_SEARCHED)
+        for i, stream in zip(searched, streams, strict=True):
             out[i] = stream
         return out
 
@@ -115,3 +130,9 @@ def _is_vain(chunk: Chunk) -> bool:
     if len(source) < LEAST or bits < MANY_BITS * header.height * header.width:
         return False
     return float(prediction_bits(chunk.planes, header.tau)) < VAIN * bits
+
+
+def _pixels(chunk: Chunk) -> Bytes8:
+    """Samples as [H, W, channels], red first."""
+    layout, _, _ = Layout.of(chunk.planes.shape)
+    return from_planes(chunk.planes, layout)

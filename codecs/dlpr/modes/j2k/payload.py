@@ -86,7 +86,7 @@ def _parse_fields(view: memoryview, header: Header) -> tuple[J2kPayload, int]:
         truncated(f"the lossy part ends at byte {end}", view)
     if lossy_crc(view, J2K_SIZE, a) != crc:
         raise ChecksumError(f"the JPEG 2000 image differs from its checksum, it is damaged; {AGAIN}", offset=29)
-    if kind & 0xD0:
+    if kind & 0x10 or kind >> 6 == 3 or (kind >> 6 and not kind & YCBCR):
         raise UnsupportedError(f"kind {kind:#04x} of JPEG 2000 is unknown; update dlpr-wsi", offset=24)
     if header.height * header.width > MAX_J2K_PIXELS:
         raise UnsupportedError(f"{header.width} x {header.height} px are above the limit of mode j2k", offset=8)
@@ -147,7 +147,9 @@ def _read_fields(data: bytes, kind: int, header: Header) -> tuple[Fields, int]:
         components.append(component)
     if kind & ALIKE:
         components *= channels
-    return Fields(area, tiles, tuple(components), bool(kind & TRANSFORM), Colour(kind >> 1 & 1), window), at
+    return Fields(
+        area, tiles, tuple(components), bool(kind & TRANSFORM), Colour((kind >> 6) + 1 if kind & YCBCR else 0), window
+    ), at
 
 
 def _read_component(data: bytes, at: int, window: bool) -> tuple[Component, int]:
@@ -191,7 +193,7 @@ def pack(out: bytearray, p: J2kPayload) -> None:
     written = [_write_component(c) for c in f.components]
     alike = len(set(written)) == 1
     plain = f.window is None and f.area[:2] == (0, 0) and f.tiles == f.area
-    kind = TRANSFORM * f.transform | YCBCR * f.colour | ALIKE * alike | PLAIN * plain
+    kind = TRANSFORM * f.transform | YCBCR * (f.colour > 0) | max(f.colour - 1, 0) << 6 | ALIKE * alike | PLAIN * plain
     if f.window is not None:
         kind |= WINDOW
         lossy = _WINDOW.pack(*_window_numbers(f))

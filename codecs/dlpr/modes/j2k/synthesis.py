@@ -101,11 +101,11 @@ def synthesise_with_doubts(image: J2kImage) -> tuple[U8, U8]:
             rows = np.clip(np.arange(top, bottom) // v - y0, 0, plane.shape[0] - 1)
             columns = np.clip(np.arange(left, right) // h - x0, 0, plane.shape[1] - 1)
             out[(*place, number)] = np.clip(plane + 128, 0, 255)[np.ix_(rows, columns)]
-            channel = (number + 1) % 3 if fields.colour is Colour.YCBCR else number
+            channel = number if fields.colour is Colour.NONE else (number + 1) % 3
             unsure[(*place, channel)] = doubts[number][np.ix_(rows, columns)]
     kept = slice(kept_top - y, kept_bottom - y), slice(kept_left - x, kept_right - x)
     out, unsure = np.ascontiguousarray(out[kept]), np.ascontiguousarray(unsure[kept])
-    return _to_rgb(out) if fields.colour is Colour.YCBCR else out, unsure
+    return _to_rgb(out, fields.colour), unsure
 
 
 def _wrap(values: Ints) -> Ints:
@@ -211,11 +211,16 @@ def _inverse_transform(planes: list[Ints], wavelet: Wavelet) -> list[Ints]:
     return list(sums)
 
 
-def _to_rgb(pixels: U8) -> U8:
-    """YCbCr to RGB as libjpeg and OpenSlide compute it."""
+def _to_rgb(pixels: U8, colour: Colour) -> U8:
+    """YCbCr to RGB: as libjpeg and OpenSlide compute it, or with one of the other kinds' numbers."""
+    if colour is Colour.NONE:
+        return pixels
+    red, green_blue, green_red, blue, half, shift = {
+        Colour.YCBCR: (91881, -22554, -46802, 116130, 32768, 16),
+        Colour.YCBCR_DOWN: (91881, -22554, -46802, 116130, 0, 16),
+        Colour.YCBCR_BYTE: (360, -88, -184, 452, 128, 8),
+    }[colour]
     y, cb, cr = (pixels[..., c].astype(np.int64) for c in range(3))
     cb, cr = cb - 128, cr - 128
-    red = y + ((91881 * cr + 32768) >> 16)
-    green = y + ((-22554 * cb - 46802 * cr + 32768) >> 16)
-    blue = y + ((116130 * cb + 32768) >> 16)
-    return np.asarray(np.clip(np.stack([red, green, blue], axis=-1), 0, 255), np.uint8)
+    channels = (red * cr, green_blue * cb + green_red * cr, blue * cb)
+    return np.asarray(np.clip(np.stack([y + ((c + half) >> shift) for c in channels], axis=-1), 0, 255), np.uint8)

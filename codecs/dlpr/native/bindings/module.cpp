@@ -7,6 +7,7 @@ void bind_jpeg(nb::module_& m);
 void bind_jpeg_recover(nb::module_& m);
 void bind_j2k(nb::module_& m);
 void bind_j2k_mode(nb::module_& m);
+void bind_j2k_recover(nb::module_& m);
 void bind_jpeg_rewrite(nb::module_& m);
 void bind_colour(nb::module_& m);
 void bind_networks_steps(nb::module_& m);
@@ -20,6 +21,7 @@ NB_MODULE(_native, m) {
   bind_jpeg_recover(m);
   bind_j2k(m);
   bind_j2k_mode(m);
+  bind_j2k_recover(m);
   bind_jpeg_rewrite(m);
   bind_colour(m);
   m.def(

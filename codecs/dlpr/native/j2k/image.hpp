@@ -64,7 +64,7 @@ struct J2kFields {
   int tile_top = 0, tile_left = 0, tile_h = 0, tile_w = 0;
   int components = 1;
   int transform = 0;  // RCT or ICT
-  int colour = 0;     // 0 none, 1 YCbCr to be turned to RGB
+  int colour = 0;     // 0 none, 1 to 3 YCbCr to be turned to RGB
   bool windowed = false;
   J2kRect window;  // what is kept of the area, if windowed
   J2kComponent comp[3];
@@ -100,7 +100,7 @@ struct J2kFields {
               tile_left >= 0 && tile_top <= top && tile_left <= left && int64_t(tile_top) + tile_h > top &&
               int64_t(tile_left) + tile_w > left && int64_t(height()) * width() <= kJ2kMaxPixels &&
               int64_t(tile_rows()) * tile_cols() <= kJ2kMaxTiles && (components == 1 || components == 3) &&
-              (!transform || components == 3) && (!colour || components == 3);
+              (!transform || components == 3) && (!colour || components == 3) && colour >= 0 && colour <= 3;
     const J2kRect k = kept();
     ok = ok && k.y0 >= top && k.x0 >= left && k.y1 <= bottom && k.x1 <= right && !k.empty();
     ok = ok && std::max(std::max(k.y0 - top, k.x0 - left), std::max(bottom - k.y1, right - k.x1)) <= kJ2kMaxMargin;

@@ -260,13 +260,17 @@ inline void j2k_to_samples(const J2kFields& f, const int32_t* const* in, uint8_t
   else if (doubt && !f.transform) std::fill_n(doubts[component], n, kJ2kSure);
 }
 
-// YCbCr to RGB as libjpeg and OpenSlide compute it.
-inline void j2k_ycbcr(uint8_t* p) {
+// YCbCr to RGB: 1 as libjpeg and OpenSlide compute it, 2 rounded down, 3 with factors of 8 bits behind the point.
+inline void j2k_ycbcr(uint8_t* p, int colour) {
+  static const int factors[3][6] = {{91881, -22554, -46802, 116130, 32768, 16},
+                                    {91881, -22554, -46802, 116130, 0, 16},
+                                    {360, -88, -184, 452, 128, 8}};
+  const int* f = factors[colour - 1];
   const int y = p[0], cb = p[1] - 128, cr = p[2] - 128;
   auto clip = [](int v) { return uint8_t(std::max(0, std::min(255, v))); };
-  p[0] = clip(y + ((91881 * cr + 32768) >> 16));
-  p[1] = clip(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
-  p[2] = clip(y + ((116130 * cb + 32768) >> 16));
+  p[0] = clip(y + ((f[0] * cr + f[4]) >> f[5]));
+  p[1] = clip(y + ((f[1] * cb + f[2] * cr + f[4]) >> f[5]));
+  p[2] = clip(y + ((f[3] * cb + f[4]) >> f[5]));
 }
 
 // Pixels uint8 [height, width, components] of the window. Arrays in the order of `bands`. Also the samples' doubts, if
@@ -336,7 +340,7 @@ inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands
     if (f.colour)
       for (int y = seen.y0; y < seen.y1; ++y)
         for (int x = seen.x0; x < seen.x1; ++x)
-          j2k_ycbcr(pixels + size_t(y - kept.y0) * line + size_t(x - kept.x0) * pixel);
+          j2k_ycbcr(pixels + size_t(y - kept.y0) * line + size_t(x - kept.x0) * pixel, f.colour);
   }
 }
 

@@ -1,0 +1,257 @@
+"""The JPEG 2000 image that pixels were decoded from, found from the pixels alone (docs/decisions/0018).
+
+::
+
+    pixels --ICT, or the planes of mode colour--> components --comb, borders--> the codec's tiles inside the crop
+           --what is exactly known--> base step, planes of each block --fit, round, fit again--> coefficients
+           --> a window of a JPEG 2000 image (`J2kImage`), which ``encode(source=)`` takes; the residual says the rest
+
+Inside a tile that is seen whole the transform gives every coefficient. Where the crop cuts a tile, those near the cut
+are not determined, the deeper the fewer: they are fitted with what is usual of their band, and rounded one group after
+the other, while LL, fine enough to hold any value, takes up what rounding leaves. The search may be wrong at no risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dlpr.arrays import Bytes8
+from dlpr.errors import UnsupportedInputError
+from dlpr.modes.j2k.fields import Colour
+from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.margin import thinned
+from dlpr.modes.j2k.recover_grid import find_grid
+from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
+from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, step_of
+from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
+
+__all__ = ["MAX_PIXELS", "recover"]
+
+MAX_PIXELS = 1 << 20
+"""Larger images are not searched: it takes some 300 bytes of memory for each pixel."""
+TILE = 256
+"""Side of a tile of which only one border is seen. Tiles of 240 px, too, are whole at this depth."""
+LEAST_GAIN = 0.5
+"""Nats for each coefficient that a quantiser must explain."""
+ROUNDS = 10
+_ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_COLOURS: dict[tuple[int, ...], Colour] = {
+    (65536, 65536, 91881, 116130, -22554, -46802, 0, 0, 0): Colour.YCBCR,
+    (65536, 65536, 91881, 116130, -22554, -46802, 0, 1, 0): Colour.YCBCR_DOWN,
+    (256, 256, 360, 452, -88, -184, 0, 0, 0): Colour.YCBCR_BYTE,
+}
+"""Fields of mode colour's lattices."""
+_SHARES = (0.999, 0.99, 0.97, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """Components of an image, level 128 taken off."""
+
+    planes: tuple[Floats, ...]
+    valid: tuple[npt.NDArray[np.bool_], ...]
+    """bool, the same shapes: the sample was not cut off."""
+    noise: float
+    across: tuple[int, ...]
+    """Pixels for each sample of a row."""
+    shift: int
+    """Pixels of the first chroma sample that lie before the image."""
+    colour: Colour
+
+
+def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return is a trace that is not there
+    """Search the JPEG 2000 image behind pixels.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        uint8 [rows, columns, 3] (red, green, blue) or [rows, columns, 1].
+
+    Returns
+    -------
+    J2kImage or None
+        A window whose pixels are nearly those given. None where no comb is seen, no border between tiles along both
+        axes, or no quantiser fits; for fewer than 64 rows or columns, or more than `MAX_PIXELS` pixels. The result
+        depends on the pixels alone.
+
+    Examples
+    --------
+    >>> recover(np.zeros((128, 128, 3), np.uint8)) is None
+    True
+    """
+    height, width = pixels.shape[:2]
+    if height * width > MAX_PIXELS or min(height, width) < 64:
+        return None
+    seen = _transformed(pixels)
+    grid = find_grid(seen.planes[0])
+    if grid is None:
+        return None
+    if pixels.shape[2] == 3:
+        seen = _stored(pixels) or seen
+    if seen.across[-1] == 2 and any((column + seen.shift) % 2 for column in grid.columns):
+        return None
+    sides = tuple(_side(borders, size) for borders, size in ((grid.rows, height), (grid.columns, width)))
+    parts = _parts(seen, (grid.rows, grid.columns), (sides[0], sides[1]))
+    if parts is None:
+        return None
+    base, gain = find_base([part for (component, _, _), part in parts.items() if component == 0])
+    if gain < LEAST_GAIN:
+        return None
+    steps = band_steps(base)
+    _solve(list(parts.values()), steps)
+    corner = sides[0] - grid.rows[0], sides[1] - grid.columns[0]
+    try:
+        return thinned(to_image(parts, (height, width), corner, (sides[0], sides[1]), steps, seen.across, seen.colour))
+    except UnsupportedInputError:
+        return None
+
+
+def _side(borders: Sequence[int], size: int) -> int:
+    """Side of the tiles; that of one behind the last border must reach to the end."""
+    if len(borders) > 1:
+        return max(b - a for a, b in pairwise(borders))
+    reach = max(borders[0], size - borders[0])
+    return -(-max(reach, TILE) // TILE) * TILE
+
+
+def _valid(pixels: Bytes8) -> npt.NDArray[np.bool_]:
+    """Whether a pixel has no sample that may have been cut off."""
+    return np.asarray(((pixels > 0) & (pixels < 255)).all(-1), np.bool_)
+
+
+def _transformed(pixels: Bytes8) -> _Planes:
+    """Components before the codec's ICT, as nearly as pixels say; or grey."""
+    valid = _valid(pixels)
+    values = pixels.astype(np.float64) - 128
+    if pixels.shape[2] == 1:
+        return _Planes((values[..., 0],), (valid,), 0.29, (1,), 0, Colour.NONE)
+    planes = values @ _ICT.T
+    return _Planes(tuple(planes[..., k] for k in range(3)), (valid,) * 3, 0.19, (1, 1, 1), 0, Colour.NONE)
+
+
+def _stored(pixels: Bytes8) -> _Planes | None:
+    """The planes that a reader made RGB of (Aperio's 33003), if its numbers are those of the format."""
+    from dlpr.modes.colour.chroma import Filter
+    from dlpr.modes.colour.find import find_batch
+
+    (found,) = find_batch([np.ascontiguousarray(pixels)])
+    if found is None or found.shape.vertical != 1:
+        return None
+    colour = _COLOURS.get(found.lattice.fields)
+    wide = found.shape.horizontal
+    if colour is None or wide not in (1, 2) or (wide == 2 and found.shape.filter is not Filter.REPETITION):
+        return None
+    valid = _valid(pixels)
+    planes = tuple(plane.astype(np.float64) - 128 for plane in found.planes)
+    shift, fewer = found.shape.column, valid
+    if wide == 2:
+        columns = planes[1].shape[1]
+        padded = np.pad(valid, ((0, 0), (shift, 2 * columns - shift - valid.shape[1])), constant_values=True)
+        fewer = padded[:, ::2] & padded[:, 1::2]
+    return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
+
+
+def _spans(borders: Sequence[int], size: int, side: int) -> list[tuple[int, int, int]]:
+    """First and behind the last of the pixels of each tile, and what to add for its own coordinates."""
+    edges = [0, *borders, size]
+    return [(first, end, side - borders[0] if i == 0 else -first) for i, (first, end) in enumerate(pairwise(edges))]
+
+
+def _parts(
+    seen: _Planes, borders: tuple[tuple[int, ...], tuple[int, ...]], sides: tuple[int, int]
+) -> dict[tuple[int, int, int], SeenPart] | None:
+    """Cut the components at the tiles' borders."""
+    height, width = seen.planes[0].shape
+    out = {}
+    for i, (top, bottom, down) in enumerate(_spans(borders[0], height, sides[0])):
+        for j, (left, right, over) in enumerate(_spans(borders[1], width, sides[1])):
+            for k, plane in enumerate(seen.planes):
+                s = seen.across[k]
+                shift = seen.shift if s == 2 else 0
+                first, end = (left + shift) // s, (right - 1 + shift) // s + 1
+                begin, last = (left + over) // s, (right - 1 + over) // s + 1
+                tile = 0, 0, sides[0], -(-sides[1] // s)
+                inside = (top + down, begin, bottom + down, last)
+                if end - first != last - begin or inside[0] < 0 or begin < 0 or inside[2] > tile[2] or last > tile[3]:
+                    return None
+                window = slice(top, bottom), slice(first, end)
+                out[k, i, j] = SeenPart(k, tile, inside, plane[window], seen.valid[k][window], seen.noise)
+    return out
+
+
+def _variances(parts: Sequence[SeenPart]) -> None:
+    """What is usual of each band: mean squares of what is exactly known, five times as much for each depth beyond."""
+    usual: dict[tuple[int, int, int], float] = {}
+    for component in {part.component for part in parts}:
+        for depth, orientation in sorted(parts[0].shape.places):
+            known = []
+            for part in parts:
+                s = part.shape
+                if part.component == component:
+                    here = s.inside & (s.depth == depth) & (s.orientation == orientation)
+                    known.append((part.values * s.norm)[here])
+            values = np.concatenate(known)
+            before = usual.get((component, depth - 1, orientation), 10.0)
+            usual[component, depth, orientation] = (
+                max(float((values**2).mean()), 4.0) if len(values) >= 12 else 5 * before
+            )
+        usual[component, LEVELS, 0] = (1000.0 if component == 0 else 300.0) ** 2
+    for part in parts:
+        s = part.shape
+        table = np.zeros(4 * LEVELS + 4)
+        for (component, depth, orientation), value in usual.items():
+            if component == part.component:
+                table[4 * depth + orientation] = value
+        part.variance = table[4 * s.depth + s.orientation] / s.norm**2
+        part.relevant = s.energy * part.variance > 0.05**2
+        part.free = part.relevant.copy()
+
+
+def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
+    """Fit and round until every coefficient stands where a decoder may have had it."""
+    _variances(parts)
+    choose_planes(parts, steps, [part.shape.inside for part in parts])
+    for part in parts:
+        part.step[part.shape.orientation == 0] = step_of(LOW_STEP)
+    for turn in range(ROUNDS):
+        settled = 0
+        for part in parts:
+            s, values = part.shape, rounded(part)
+            sure = part.free & (s.orientation > 0) & ~part.guessed
+            if turn == 0:
+                sure &= s.inside
+            else:
+                sure &= _on_comb(part, values, sure)
+            part.values = np.where(sure, values, part.values)
+            part.free &= ~sure
+            settled += int(sure.sum())
+            part.fit(12 if turn else 25)
+        if turn and not settled:
+            break
+        if turn in (1, 3, 5):
+            choose_planes(parts, steps, [part.shape.inside | ~part.free for part in parts])
+    for part in parts:
+        s = part.shape
+        for share in _SHARES:
+            now = part.free & (s.share >= share) & (s.orientation > 0)
+            if now.any():
+                part.values = np.where(now, rounded(part), part.values)
+                part.free &= ~now
+                part.fit(10)
+        # A block's planes may have been chosen anew since a coefficient was settled.
+        part.values = np.where(part.relevant, rounded(part), -part.base * (s.orientation > 0))
+
+
+def _on_comb(part: SeenPart, values: Floats, free: np.ndarray) -> np.ndarray:
+    """Groups of coefficients all near values that a decoder gives."""
+    group, size = part.shape.group, 1024
+    away = np.minimum(np.abs(part.values - values) / part.step, 0.5)
+    count = np.bincount(group[free], minlength=size)
+    squares = np.bincount(group[free], away[free] ** 2, minlength=size)
+    good = (count >= 6) & (np.sqrt(squares / np.maximum(count, 1)) < 0.13)
+    return np.asarray(good[group])

@@ -1,0 +1,180 @@
+"""The quantiser behind coefficients: a step for each band, bit planes for each code block (docs/decisions/0018).
+
+A decoder gives (k + 1/2) 2**p steps for a coefficient of k known down to bit plane p, and 0 for those that are 0. The
+steps of nearly all encoders follow from one *base*: divided by the length of a band's basis functions they give the
+band's. OpenJPEG's base is 1, with lengths of its own; rate control then leaves out low planes block by block.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats, SeenPart
+
+__all__ = ["Steps", "band_steps", "choose_planes", "find_base", "rounded"]
+
+Steps = dict[tuple[int, int], tuple[int, int]]
+"""(exponent, mantissa) by depth and orientation."""
+
+_OPENJPEG: Steps = {
+    **{(1, 1): (10, 2003), (1, 3): (10, 1890), (2, 1): (10, 5), (2, 3): (10, 71)},
+    **{(3, 1): (12, 1872), (3, 3): (12, 1896), (4, 1): (13, 1792), (4, 3): (13, 1760)},
+}
+_NOISE = 0.3
+"""Deviation of a normed coefficient by the rounding of pixels."""
+_HALF_PRIOR = 6.0
+"""Nats by which a plane with a significance pass alone must fit better than a complete one."""
+_ENOUGH = 4.0
+"""Nats that settle a block's planes."""
+_PLANES = 9
+
+
+def step_of(pair: tuple[int, int]) -> float:
+    """Return the step of an exponent and a mantissa, in grey levels as the native code counts coefficients."""
+    return float(2.0 ** (8 - pair[0]) * (1 + pair[1] / 2048))
+
+
+def band_steps(base: float) -> Steps:
+    """Return each band's step for a base; LL is not among them."""
+    out = {}
+    for depth in range(1, LEVELS + 1):
+        for orientation in (1, 2, 3):
+            if abs(base - 1) < 0.006:
+                out[depth, orientation] = _OPENJPEG[depth, 1 if orientation == 2 else orientation]
+                continue
+            step = base / NORMS[depth, orientation]
+            power = int(np.floor(np.log2(step)))
+            mantissa = round((step / 2.0**power - 1) * 2048)
+            out[depth, orientation] = (8 - power, mantissa) if mantissa < 2048 else (7 - power, 0)
+    return out
+
+
+def _nearest(m: Floats, half: bool) -> Floats:
+    """The values a decoder gives, nearest to m steps that are not 0."""
+    if half:
+        return np.where(m < 2.25, 1.5, np.maximum(2 * np.rint((m - 1) / 2) + 1, 3))
+    return np.asarray(np.maximum(np.rint(m - 0.5), 1) + 0.5)
+
+
+def rounded(part: SeenPart) -> Floats:
+    """Return the coefficients, less the base, at values that a decoder gives; LL at whole steps."""
+    value = part.values + part.base
+    m = np.abs(value) / part.step
+    near = np.where(part.half, _nearest(m, True), _nearest(m, False))
+    near = np.where(m < 0.75, 0, near)
+    near = np.where(part.shape.orientation == 0, np.rint(m), near)
+    return np.asarray(np.sign(value) * near * part.step - part.base)
+
+
+def _gain(u: Floats, step: float, half: bool) -> float:
+    """Nats by which "on the comb, noise, few outliers" explains normed magnitudes better than "anywhere"."""
+    m = u / step
+    width = np.log(0.97 * step / (_NOISE * 2.5066)) + (np.where(m > 2.25, 0.693, 0) if half else 0)
+    away = np.where(m < 0.75, u, (m - _nearest(m, half)) * step)
+    return float(np.logaddexp(width - 0.5 * (away / _NOISE) ** 2, np.log(0.001)).sum())
+
+
+def _magnitudes(part: SeenPart, known: np.ndarray) -> Floats:
+    """Normed magnitudes that are clearly not 0."""
+    u = np.abs(part.values[known]) * part.shape.norm[known]
+    return np.asarray(u[u > 4 * _NOISE])
+
+
+def find_base(parts: Sequence[SeenPart]) -> tuple[float, float]:
+    """Find the base, up to a power of two, and how well it fits: nats for each coefficient; 0 for nothing to see."""
+    bases = np.geomspace(1, 2, 91)[:-1]
+    total, count = np.zeros(len(bases)), 0
+    for part in parts:
+        s = part.shape
+        for depth in (1, 2, 3):
+            for orientation in (1, 2, 3):
+                here = s.inside & (s.depth == depth) & (s.orientation == orientation)
+                for block in np.unique(s.block[here]):
+                    u = _magnitudes(part, here & (s.block == block))
+                    if len(u) < 12 or count > 6000:
+                        continue
+                    u = u[:: len(u) // 120 + 1]
+                    planes = range(1, 7)
+                    gains = [[max(_gain(u, b * 2.0**p, h) for p in planes for h in (False, True))] for b in bases]
+                    total += np.array(gains)[:, 0]
+                    count += len(u)
+    best = int(total.argmax())
+    if not count:
+        return 1.0, 0.0
+    return _finer(parts, float(bases[best])), float(total[best] / count)
+
+
+def _finer(parts: Sequence[SeenPart], base: float) -> float:
+    """Return a base within 1 % under which large coefficients, too, stand on the comb."""
+    near = base * np.linspace(0.99, 1.01, 161)
+    total = np.zeros(len(near))
+    for part in parts:
+        s = part.shape
+        for depth in (1, 2, 3):
+            for orientation in (1, 2, 3):
+                here = s.inside & (s.depth == depth) & (s.orientation == orientation)
+                for block in np.unique(s.block[here]):
+                    u = _magnitudes(part, here & (s.block == block))
+                    if len(u) < 12:
+                        continue
+                    u = u[:: len(u) // 200 + 1]
+                    gains = [
+                        (_gain(u[u < 12 * base * 2.0**p], base * 2.0**p, half), p, half)
+                        for p in range(1, 7)
+                        for half in (False, True)
+                    ]
+                    _, plane, half = max(gains, key=lambda g: g[0])
+                    total += [_gain(u, b * 2.0**plane, half) for b in near]
+    return float(near[int(total.argmax())])
+
+
+def choose_planes(parts: Sequence[SeenPart], steps: Steps, known: Sequence[np.ndarray]) -> float:
+    """Choose each block's lowest plane, and whether it had its significance pass alone; return the nats in all.
+
+    Parameters
+    ----------
+    parts : sequence of SeenPart
+        ``plane``, ``half``, ``step`` and ``guessed`` are written.
+    steps : dict
+    known : sequence of numpy.ndarray
+        bool for each part: coefficients that are to be believed.
+    """
+    total = 0.0
+    votes: dict[tuple[int, ...], Counter[int]] = {}
+    open_blocks = []
+    for part, believed in zip(parts, known, strict=True):
+        s = part.shape
+        for depth, orientation in s.places[1:]:
+            band = (s.depth == depth) & (s.orientation == orientation)
+            step = step_of(steps[depth, orientation])
+            for block in np.unique(s.block[band]):
+                here = band & (s.block == block)
+                u = _magnitudes(part, here & believed)[:800]
+                gains = [
+                    (_gain(u, step * NORMS[depth, orientation] * 2.0**p, h) - _HALF_PRIOR * h, p, h)
+                    for p in range(_PLANES)
+                    for h in (False, True)
+                ]
+                gain, plane, half = max(gains, key=lambda g: g[0])
+                if gain < _ENOUGH:
+                    open_blocks.append((part, depth, orientation, here, step))
+                    continue
+                total += gain
+                _set(part, here, step, plane, half)
+                votes.setdefault((part.component, depth, orientation), Counter())[plane] += 1
+                votes.setdefault((part.component, depth), Counter())[plane] += 1
+                votes.setdefault((part.component,), Counter())[plane] += 1
+    for part, depth, orientation, here, step in open_blocks:
+        keys = ((part.component, depth, orientation), (part.component, depth), (part.component,))
+        vote = next((votes[key] for key in keys if key in votes), Counter({2: 1}))
+        _set(part, here, step, min(vote, key=lambda p: (-vote[p], p)), False)
+        part.guessed |= here
+    return total
+
+
+def _set(part: SeenPart, here: np.ndarray, step: float, plane: int, half: bool) -> None:
+    part.plane[here], part.half[here], part.step[here] = plane, half, step * 2.0**plane
+    part.guessed &= ~here

@@ -1,0 +1,216 @@
+"""What is seen of one component of a codec's tile, and the coefficients that fit it (docs/decisions/0018)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dlpr._native import wave_fit, wave_forward, wave_seen
+
+__all__ = ["LEVELS", "NORMS", "Floats", "SeenPart", "TileShape", "tile_shape"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Rect: TypeAlias = tuple[int, int, int, int]
+
+LEVELS = 4
+"""Decompositions of the search. What a deeper codec's LL of this depth holds is coded as it is, at a fine step."""
+_LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
+_K = 1.230174104914001
+
+
+def _inverse_line(low: Floats, high: Floats, start: int) -> Floats:
+    """One inverse 9/7 pass along the first axis."""
+    n = len(low) + len(high)
+    x = np.zeros((n, *low.shape[1:]))
+    lows, highs = slice(start % 2, None, 2), slice(1 - start % 2, None, 2)
+    if n == 1:
+        x[lows], x[highs] = low, high
+        return x
+    x[lows], x[highs] = low * _K, high * (2 / _K)
+    at = np.arange(n)
+    for lines, factor in ((lows, 3), (highs, 2), (lows, 1), (highs, 0)):
+        here = at[lines]
+        after = np.where(here + 1 >= n, n - 2, here + 1)
+        x[lines] -= _LIFTING[factor] * (x[np.abs(here - 1)] + x[after])
+    return x
+
+
+def _norms() -> dict[tuple[int, int], float]:
+    """Length of each band's basis functions: by depth and orientation."""
+    out = {}
+    for depth in range(1, LEVELS + 1):
+        lengths = []
+        for high in (0, 1):
+            pair = [np.zeros(512 >> depth), np.zeros(512 >> depth)]
+            pair[high][(512 >> depth) // 2] = 1
+            x = _inverse_line(pair[0], pair[1], 0)
+            for _ in range(depth - 1):
+                x = _inverse_line(x, np.zeros_like(x), 0)
+            lengths.append(float(np.sqrt((x**2).sum())))
+        for orientation in range(4):
+            out[depth, orientation] = lengths[orientation >> 1] * lengths[orientation & 1]
+    return out
+
+
+NORMS = _norms()
+"""Length of the basis functions of (depth, orientation); a coefficient times it is *normed*, alike in all bands."""
+
+
+def _up(value: int, depth: int) -> int:
+    return -((-value) >> depth)
+
+
+class TileShape:
+    """Everything about a tile and the rectangle seen of it that the samples do not decide.
+
+    Arrays hold a value for each coefficient, in the order of the native code: LL, then HL, LH, HH of each depth from 1.
+
+    Parameters
+    ----------
+    tile : tuple of int
+        Top (0), left (0), bottom, right.
+    seen : tuple of int
+        The rectangle seen, in the tile.
+    """
+
+    def __init__(self, tile: Rect, seen: Rect) -> None:
+        self.tile, self.seen = tile, seen
+        rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2]) for a in (0, 1))
+        self.places = [(LEVELS, 0), *((d, o) for d in range(1, LEVELS + 1) for o in (1, 2, 3))]
+        self.shapes = {}
+        parts: dict[str, list[npt.NDArray[np.generic]]] = {
+            name: [] for name in ("depth", "orientation", "norm", "energy", "share", "inside", "distance", "block")
+        }
+        for depth, orientation in self.places:
+            y, x = rows[depth, orientation >> 1], columns[depth, orientation & 1]
+            shape = len(y[0]), len(x[0])
+            self.shapes[depth, orientation] = shape
+            energy = y[0][:, None] * x[0]
+            block = (np.arange(shape[0]) // 64)[:, None] * 64 + np.arange(shape[1]) // 64
+            values = {
+                "depth": np.full(shape, depth),
+                "orientation": np.full(shape, orientation),
+                "norm": np.full(shape, NORMS[depth, orientation]),
+                "energy": energy,
+                "share": energy / (y[1][:, None] * x[1]),
+                "inside": y[2][:, None] & x[2],
+                "distance": np.minimum(y[3][:, None], x[3]),
+                "block": block,
+            }
+            for name, value in values.items():
+                parts[name].append(np.asarray(value).ravel())
+        joined = {name: np.concatenate(values) for name, values in parts.items()}
+        self.depth: npt.NDArray[np.int64] = joined["depth"]
+        self.orientation: npt.NDArray[np.int64] = joined["orientation"]
+        self.norm: Floats = joined["norm"]
+        self.energy: Floats = joined["energy"]
+        """Squared effect of a coefficient of 1 on what is seen."""
+        self.share: Floats = joined["share"]
+        """The share of a basis function's energy that is seen."""
+        self.inside: Flags = joined["inside"]
+        """What the samples seen give exactly."""
+        self.block: npt.NDArray[np.int64] = joined["block"]
+        steps = np.floor(np.clip(2 * joined["distance"], -8, 15)).astype(np.int64) + 8
+        self.group = (self.depth * 4 + self.orientation) * 32 + steps
+        """Coefficients of a band that are as far from where the view ends."""
+
+    @staticmethod
+    def _axis(
+        start: int, stop: int, first: int, end: int
+    ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats]]:
+        """Energy seen, energy, exactly known, distance in samples of the depth: of low and high lines of each depth."""
+        out = {}
+        seen = np.zeros(stop - start, np.bool_)
+        seen[first - start : end - start] = True
+        edges = [(_up(start, d), _up(stop, d)) for d in range(LEVELS + 1)]
+        for depth in range(1, LEVELS + 1):
+            lows = edges[depth][1] - edges[depth][0]
+            highs = edges[depth - 1][1] - edges[depth - 1][0] - lows
+            for high in (0, 1):
+                n = highs if high else lows
+                unit, none = np.eye(n), np.zeros((lows if high else highs, n))
+                x = _inverse_line(none if high else unit, unit if high else none, edges[depth - 1][0])
+                for d in range(depth - 1, 0, -1):
+                    missing = edges[d - 1][1] - edges[d - 1][0] - (edges[d][1] - edges[d][0])
+                    x = _inverse_line(x, np.zeros((missing, n)), edges[d - 1][0])
+                half = (1 << depth) >> 1
+                at = (_up(start - half * high, depth) + np.arange(n)) * (1 << depth) + half * high
+                reach = 4 * (half - 1) + 3 * half if high else 4 * (2 * half - 1)
+                known = ((at - reach >= first) | (first <= start)) & ((at + reach < end) | (end >= stop))
+                distance = np.full(n, 9.0)
+                if first > start:
+                    distance = np.minimum(distance, (at - first) / (1 << depth))
+                if end < stop:
+                    distance = np.minimum(distance, (end - 1 - at) / (1 << depth))
+                out[depth, high] = (
+                    (x[seen] ** 2).sum(0),
+                    (x**2).sum(0),
+                    known & (at >= first) & (at < end),
+                    distance,
+                )
+        return out
+
+
+@lru_cache(maxsize=64)
+def tile_shape(tile: Rect, seen: Rect) -> TileShape:
+    """Return the shape, kept for the next chunk that is cut alike."""
+    return TileShape(tile, seen)
+
+
+class SeenPart:
+    """A component's samples in what is seen of a tile, and the coefficients found so far.
+
+    Parameters
+    ----------
+    component : int
+    tile, seen : tuple of int
+        As of `TileShape`.
+    samples : numpy.ndarray
+        float64 [rows, columns], level 128 taken off.
+    weights : numpy.ndarray
+        bool, the same shape: False where a sample was cut off at 0 or 255.
+    noise : float
+        Deviation of the samples from the decoder's, in levels.
+    """
+
+    def __init__(self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float) -> None:
+        self.component, self.noise = component, noise
+        self.shape = tile_shape(tile, seen)
+        self._weights = np.ascontiguousarray(weights, np.float32)
+        mean = float(samples[weights].mean()) if weights.any() else 0.0
+        self.base = np.where(self.shape.orientation == 0, mean, 0.0)
+        """What is taken off each coefficient while it is fitted: the mean, of LL."""
+        self._samples = np.ascontiguousarray(samples - mean, np.float32)
+        around = ((seen[0], tile[2] - seen[2]), (seen[1], tile[3] - seen[3]))
+        filled = np.ascontiguousarray(np.pad(self._samples, around, "edge"))
+        self.values: Floats = wave_forward(tile, LEVELS, filled).astype(np.float64)
+        """The coefficients less `base`."""
+        size = len(self.values)
+        self.step, self.half = np.ones(size), np.zeros(size, np.bool_)
+        self.plane = np.zeros(size, np.int64)
+        self.free, self.guessed = np.ones(size, np.bool_), np.zeros(size, np.bool_)
+        self.variance, self.relevant = np.ones(size), np.ones(size, np.bool_)
+
+    def fit(self, steps: int) -> None:
+        """Fit what is free to the samples."""
+        s = self.shape
+        start = np.where(self.relevant, self.values, 0)
+        arrays = [np.ascontiguousarray(a, np.float32) for a in (start, self.variance, s.energy)]
+        fitted = wave_fit(
+            *(s.tile, LEVELS, s.seen, self._samples, self._weights, arrays[0]),
+            *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
+        )
+        self.values = fitted.astype(np.float64)
+
+    def samples(self) -> Floats:
+        """Compute the samples that the coefficients give, less the mean, as float64."""
+        seen = wave_seen(self.shape.tile, LEVELS, self.shape.seen, np.ascontiguousarray(self.values, np.float32))
+        return np.asarray(seen, np.float64)
+
+    def error(self) -> Floats:
+        """Return what the samples seen lie above those of the coefficients."""
+        return np.asarray(self._samples - self.samples(), np.float64)

@@ -1,0 +1,98 @@
+"""The JPEG 2000 image behind pixels, found from crops of what OpenJPEG decoded."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import dlpr
+from dlpr.modes.j2k.fields import Wavelet
+from dlpr.modes.j2k.parse import parse
+from dlpr.modes.j2k.recover import recover
+from dlpr.modes.j2k.recover_grid import find_grid
+from dlpr.modes.j2k.recover_steps import band_steps
+from dlpr.modes.j2k.synthesis import synthesise
+
+Pixels = NDArray[np.uint8]
+SIDE, TOP, LEFT = 192, 90, 141
+
+
+def textured(height: int, width: int) -> Pixels:
+    """Something with detail at all scales, in three channels that go together."""
+    rng = np.random.default_rng(7)
+    total = np.zeros((height, width, 3))
+    for step in (2, 4, 8, 16, 32):
+        coarse = rng.standard_normal((height // step + 2, width // step + 2, 3)) * 7 * step**0.45
+        coarse += coarse[..., 1:2]
+        total += np.repeat(np.repeat(coarse, step, 0), step, 1)[:height, :width]
+    for axis in (0, 1):
+        total = (np.roll(total, 1, axis) + 2 * total + np.roll(total, -1, axis)) / 4
+    return np.asarray(np.clip(150 + total, 5, 250), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def decoded() -> tuple[Pixels, bytes]:
+    """Pixels of 2 x 2 tiles of 256 px, each a codestream of its own; and one of these."""
+    image, out, data = textured(512, 512), np.zeros((512, 512, 3), np.uint8), b""
+    options = {"codecformat": "j2k", "resolutions": 6, "reversible": False, "mct": True}
+    for y in (0, 256):
+        for x in (0, 256):
+            tile = np.ascontiguousarray(image[y : y + 256, x : x + 256])
+            data = bytes(imagecodecs.jpeg2k_encode(tile, level=38, **options))
+            out[y : y + 256, x : x + 256] = imagecodecs.jpeg2k_decode(data)
+    return out, data
+
+
+def test_tiles_and_quantiser_are_the_codestreams(decoded: tuple[Pixels, bytes]) -> None:
+    pixels, data = decoded
+    crop = np.ascontiguousarray(pixels[TOP : TOP + SIDE, LEFT : LEFT + SIDE])
+    image = recover(crop)
+    assert image is not None
+    f = image.fields
+    assert (f.tile_rows, f.tile_columns) == (2, 2)
+    assert f.tile_edges(3)[0] - f.kept[0] == 256 - TOP
+    assert f.tile_edges(3)[1] - f.kept[1] == 256 - LEFT
+    true = parse(data).fields.components[0]
+    assert f.components[0].wavelet is Wavelet.IRREVERSIBLE
+    assert f.components[0].steps[1:] == true.steps[4:]  # all bands but those of the fifth decomposition
+    right = (synthesise(image) == crop).all(-1)
+    assert right[32:-32, 32:-32].mean() > 0.8
+
+
+def test_a_stream_of_it_is_smaller_and_exact(decoded: tuple[Pixels, bytes]) -> None:
+    crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
+    plain = dlpr.encode(crop)
+    found = dlpr.encode(crop, options=dlpr.EncoderOptions(j2k="auto"))
+    assert dlpr.inspect(found).mode == "j2k"
+    assert len(found) < 0.75 * len(plain)
+    np.testing.assert_array_equal(dlpr.decode(found), crop)
+
+
+@pytest.mark.parametrize("kind", ["flat", "noise", "never decoded", "one tile", "small"])
+def test_nothing_is_found_where_nothing_is(kind: str, decoded: tuple[Pixels, bytes]) -> None:
+    pixels = {
+        "flat": np.full((128, 128, 3), 200, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8),
+        "never decoded": textured(192, 192),
+        "one tile": np.ascontiguousarray(decoded[0][20:220, 20:220]),
+        "small": np.ascontiguousarray(decoded[0][230:290, 230:290]),
+    }[kind]
+    assert recover(pixels) is None
+
+
+def test_by_default_pixels_are_not_searched(decoded: tuple[Pixels, bytes]) -> None:
+    crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
+    assert dlpr.inspect(dlpr.encode(crop)).mode != "j2k"
+
+
+def test_a_border_is_where_the_tile_begins(decoded: tuple[Pixels, bytes]) -> None:
+    for top, left in ((100, 160), (101, 161), (100, 161)):
+        plane = decoded[0][top : top + 256, left : left + 256] @ np.array([0.299, 0.587, 0.114])
+        assert find_grid(plane) == ((256 - top,), (256 - left,))
+
+
+def test_steps_follow_from_the_base() -> None:
+    ratio = [2.0 ** (8 - e) * (1 + m / 2048) for e, m in (band_steps(1.25)[2, 1], band_steps(1.6)[2, 1])]
+    assert ratio[1] / ratio[0] == pytest.approx(1.28, rel=1e-3)
