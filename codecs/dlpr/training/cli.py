@@ -30,11 +30,18 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--lam", type=float, default=0.0008, help="weight of x~'s squared error (bits/px per level^2)")
     fit.add_argument("--per-source", type=int, default=110, help="256x256 blocks of each source")
     fit.add_argument("--per-simulation", type=int, default=150, help="blocks of each kind of simulated scanner")
+    fit.add_argument(
+        "--domain",
+        choices=("jpeg", "networks"),
+        default="jpeg",
+        help="jpeg: decoded JPEGs as RGB; networks: what reaches the networks, planes of the colour layer among it",
+    )
     fit.add_argument("--threads", type=int, default=2)
     fit.add_argument(
         "--held-out", type=Path, help="folder of images that training must not hold: refused by their bytes"
     )
-    fit.add_argument("--init", type=Path, help="checkpoint rc.pt whose averaged networks to start from")
+    fit.add_argument("--init", type=Path, help="checkpoint whose averaged networks to start from, or a weights file")
+    fit.add_argument("--own-sqrc", action="store_true", help="SQRC goes on from the start's own instead of from the RC")
     fit.add_argument(
         "--config", action="append", default=[], metavar="NAME=NUMBER", help="field of TrainConfig, phase rc"
     )
@@ -77,14 +84,14 @@ def _refuse_shared(images: Path, held_out: Path) -> None:
 
 def fit(args: argparse.Namespace) -> None:
     """Train both phases."""
+    from dlpr.training import data, domain
     from dlpr.training.batches import TrainConfig
-    from dlpr.training.data import build_blocks
     from dlpr.training.loop import train
 
     if args.held_out:
         _refuse_shared(args.images, args.held_out)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
-    cfg = replace(cfg, device=args.device)
+    cfg = replace(cfg, device=args.device, own_sqrc=args.own_sqrc)
     known = {f.name for f in fields(TrainConfig) if isinstance(getattr(cfg, f.name), (int, float))} - {"context"}
     for item in args.config:
         name, _, text = item.partition("=")
@@ -97,7 +104,8 @@ def fit(args: argparse.Namespace) -> None:
             raise UnsupportedInputError(says, reason="input")
         changed: dict[str, Any] = {name: value}
         cfg = replace(cfg, **changed)
-    groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
+    build = domain.build_blocks if args.domain == "networks" else data.build_blocks
+    groups = build(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
     rc = train(cfg, groups, args.out, init=args.init)
     train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
 
