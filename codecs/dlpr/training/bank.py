@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ import torch
 from dlpr import _native
 from dlpr.modes.networks.model.residual import Conditioned
 from dlpr.modes.networks.model.slide import SlideModel
-from dlpr.training.batches import cut
-from dlpr.training.data import Block
+from dlpr.training.batches import TrainConfig, cut
+from dlpr.training.data import Block, save_arrays
+from dlpr.training.loop import Run
 
-__all__ = ["assigned"]
+__all__ = ["assigned", "remembered"]
 
 
 def assigned(
@@ -47,3 +49,17 @@ def assigned(
             ]
             out[name].append(replace(block, entry=int(np.argmin(nats))))
     return out
+
+
+def remembered(
+    path: Path, init: Path | None, cfg: TrainConfig, groups: dict[str, list[Block]]
+) -> dict[str, list[Block]]:
+    """`assigned` under the networks that training starts from; written to a file, which a resumed run reads."""
+    if not path.exists():
+        chosen = assigned(Run.start(cfg, path.with_suffix(".none"), init).model, groups, cfg.seed)
+        save_arrays(path, {name: np.array([b.entry for b in blocks]) for name, blocks in chosen.items()})
+    with np.load(path) as z:
+        return {
+            name: [replace(b, entry=int(k)) for b, k in zip(blocks, z[name], strict=True)]
+            for name, blocks in groups.items()
+        }

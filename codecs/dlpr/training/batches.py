@@ -163,7 +163,7 @@ def near_lossless_groups(
                 h, w = (n // 64 * 64 for n in b.x.shape[:2])
                 b = replace(b, x=np.ascontiguousarray(b.x[:h, :w]), pred=b.pred[:h, :w])
                 with torch.no_grad():
-                    x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
+                    x = torch.from_numpy(b.x.copy()).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
                     x_hat = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0)
                     x_tilde = x_hat.cpu().numpy().astype(np.uint8)
             out[name].append(quantised_block(b, int(rng.choice(taus)), x_tilde))

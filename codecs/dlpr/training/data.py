@@ -250,9 +250,19 @@ def build_blocks(
 
 
 def load_blocks(path: Path) -> list[Block]:
-    """Blocks of one file of the cache."""
+    """Blocks of one file of the cache; those of one channel as views of three equal ones."""
     with np.load(path) as z:
+        if "kind" in z.files:
+            return [_block(z, j, str(kind)) for j, kind in enumerate(z["kind"])]
         return [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
+
+
+def _block(z: Any, j: int, kind: str) -> Block:
+    x, pred = z[f"x{j}"], z[f"pred{j}"]
+    full = (*x.shape[:2], 3)
+    return Block(
+        np.broadcast_to(x, full), np.broadcast_to(pred, full), z[f"base{j}"], kind=kind, channels=int(x.shape[2])
+    )
 
 
 def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, list[Block]]:
@@ -264,10 +274,13 @@ def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, l
 
 
 def coefficient_prior(groups: Iterable[list[Block]], **limits: int) -> dict[str, npt.NDArray[Any]]:
-    """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block."""
+    """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block of three channels.
+
+    Of a single channel two thirds of the coefficients are zero, whatever the image.
+    """
     coefficients, counts = [], []
     for blocks in groups:
-        for block in blocks[::8]:
+        for block in [b for b in blocks if b.channels > 1][::8]:
             _, classes, coef, count, _ = _native.linear_block(block.x, block.base, 8, **limits)
             coefficients.append(coef[:classes])
             counts.append(count[:classes])

@@ -13,7 +13,7 @@ of ``modes/colour`` decides, not the name of the source::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from dlpr.modes.colour.find import find_batch
 from dlpr.modes.colour.payload import joint_image
 from dlpr.training import data
 from dlpr.training.data import U8, Block
-from dlpr.training.origins import ORIGINS
+from dlpr.training.origins import ORIGINS, PHOTOGRAPHS, film
 
 LEAST_SIDE = 128
 """Blocks with a shorter side are left out: a crop would not fit."""
@@ -89,7 +89,7 @@ def simulated_tiles(
         files = sources[names[int(rng.integers(len(names)))]]
         rgb = data.read_rgb(files[int(rng.integers(len(files)))])
         side = min(*rgb.shape[:2], 640)
-        if side < 400:
+        if side < 300:
             continue
         for _ in range(2 if rgb.size > 6e6 else 1):  # large images take long to read
             y, x = (int(rng.integers(0, n - side + 1)) for n in rgb.shape[:2])
@@ -106,18 +106,6 @@ def save_blocks(path: Path, blocks: list[Block]) -> None:
     for j, b in enumerate(blocks):
         arrays |= {f"x{j}": b.x[..., : b.channels], f"pred{j}": b.pred[..., : b.channels], f"base{j}": b.base}
     data.save_arrays(path, arrays)
-
-
-def load_blocks(path: Path) -> list[Block]:
-    """Blocks of one file of the cache; those of one channel as views of three equal ones."""
-    with np.load(path) as z:
-        out = []
-        for j, kind in enumerate(z["kind"].tolist()):
-            x, pred = z[f"x{j}"], z[f"pred{j}"]
-            full = (*x.shape[:2], 3)
-            spread = np.broadcast_to(x, full), np.broadcast_to(pred, full)
-            out.append(Block(*spread, z[f"base{j}"], kind=str(kind), channels=x.shape[2]))
-        return out
 
 
 def build_blocks(
@@ -137,12 +125,24 @@ def build_blocks(
         if not path.exists():
             rng = np.random.default_rng([seed, i, 2])
             if name.startswith("sim:"):
-                tiles = simulated_tiles(sources, ORIGINS[name[4:]], per_origin, rng)
+                origin = ORIGINS[name[4:]]
+                photographs = {n: files for n, files in sources.items() if n == PHOTOGRAPHS}
+                of = photographs if photographs and origin is film else sources
+                tiles = simulated_tiles(of, origin, per_origin, rng)
             else:
                 tiles = real_tiles(sources[name], per_source, rng)
             blocks = [block for tile in tiles for block in hand_over(tile)]
             save_blocks(path, blocks)
             kinds = {k: sum(b.kind == k for b in blocks) for k in KINDS}
             print(f"blocks {name}: {', '.join(f'{n} {k}' for k, n in kinds.items() if n)}", flush=True)
-        groups[name] = load_blocks(path)
+        groups[name] = data.load_blocks(path)
     return groups
+
+
+def joined(sets: Iterable[dict[str, list[Block]]]) -> dict[str, list[Block]]:
+    """Groups of several sets of blocks, those of one name together."""
+    out: dict[str, list[Block]] = {}
+    for groups in sets:
+        for name, blocks in groups.items():
+            out.setdefault(name, []).extend(blocks)
+    return out

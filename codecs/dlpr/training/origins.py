@@ -175,6 +175,18 @@ def planes(rgb: U8, rng: np.random.Generator) -> U8:
     return _pixels([_whole(y), *(_whole(_halved(p, shape)) for p in chroma)], lattice, shape, x.shape)
 
 
+def film(rgb: U8, rng: np.random.Generator) -> U8:
+    """A scanned film as Photo CD has it: PhotoYCC, chroma at half size in both directions."""
+    factor = rng.uniform(1.0, 2.0)
+    h, w = (int(n / factor) for n in rgb.shape[:2])
+    x = np.asarray(Image.fromarray(rgb).resize((w, h), FILTERS[int(rng.integers(3))])).astype(np.float32)
+    x += rng.normal(0, 1, x.shape) * rng.choice([0, 1, 2])
+    lattice = replace(MATRICES[8], rounding=Rounding.FLOOR, products=Products.GREEN_OF_ROUNDED)
+    shape = ChromaShape(Filter.MEAN, 2, 2)
+    y, *chroma = planes_of(x, lattice)
+    return _pixels([_whole(y), *(_whole(_halved(p, shape)) for p in chroma)], lattice, shape, x.shape)
+
+
 def background(rgb: U8, rng: np.random.Generator) -> U8:
     """Tissue that fades into the bare slide, then any of the ends above."""
     x = _whole(glass(scanned(rgb, rng).astype(np.float32), rng))
@@ -200,4 +212,7 @@ ORIGINS: dict[str, Callable[[U8, np.random.Generator], U8]] = {
     "jpeg2000_planes": jpeg2000_planes,
     "planes": planes,
     "background": background,
+    "film": film,
 }
+PHOTOGRAPHS = "photographs"
+"""Source that ``film`` takes its images from, if there is one."""
