@@ -19,7 +19,7 @@ class SlideProfile:
     """K, logistic components per channel."""
     blocks: int = 3
     """Hidden layers inside the per-pixel network's skip connection."""
-    bank: int = 18
+    bank: int = 32
     """Conditioning vectors the encoder chooses from for each chunk; entry 0 is the neutral one."""
     latent: int = 32
     """N, channels of y at 1/16 resolution."""

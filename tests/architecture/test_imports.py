@@ -46,6 +46,8 @@ ALLOWED = [
     (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.networks\.(mode|payload|weights|exact\.(reference|torch_decoder))"),
     (r"dlpr\.modes\.colour\..*", r"dlpr\.modes\.jpeg\.(fields|payload|recover|reference|stream)"),
     (r"dlpr\.training\..*", r"dlpr\.modes\.networks\..*"),  # the networks are what it trains
+    # and what mode colour finds is what they are trained on
+    (r"dlpr\.training\.(domain|decompose|origins)", r"dlpr\.modes\.colour\.(chroma|find|lattice|payload)"),
     (r"dlpr\.paper\..*", r"dlpr\.modes\.networks\.exact\.rans"),  # the same integer coder
     (r"dlpr\.evaluation\..*", r"dlpr\.modes\.networks\.weights"),
     # a slide's prior is the caller's to keep

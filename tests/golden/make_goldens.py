@@ -146,6 +146,8 @@ def colour_cases() -> dict[str, Case]:
         "colour-grey": (np.repeat(ramp(40, 36)[..., :1], 3, -1), 0, {}),
         "colour-420-tau1": (made(MATRICES[0], ChromaShape(Filter.TRIANGLE, 2, 2), 56, 58), 1, {}),
         "colour-chw": (np.ascontiguousarray(np.moveaxis(chw, -1, 0)[None]), 0, {}),
+        "colour-420-bank-32": (made(MATRICES[0], ChromaShape(Filter.TRIANGLE, 2, 2, 0, 1), 58, 52), 0, {}),
+        "colour-444-bank-32": (made(MATRICES[0], ChromaShape(), 46, 44), 0, {"bank_entry": 31}),
     }
 
 
@@ -156,6 +158,7 @@ def golden_cases() -> dict[str, Case]:
     cases: dict[str, Case] = {
         "rgb-tau0": (tissue, 0, {}),
         "rgb-tau1": (tissue[:64, :64], 1, {}),
+        "rgb-tau2-bank-32": (tissue[:48, :56], 2, {"bank_entry": 30}),
         "rgb-tau5": (tissue[4:, 8:], 5, {"coefficient_bits": 10}),
         "rgb-tau15-odd": (tissue[:47, :59], 15, {}),
         "anchor-lossy-tau2": (tissue[:52, :70], 2, {"anchor": "lossy"}),

@@ -28,6 +28,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, help="folder to write to")
     p.add_argument("--tau", type=int, nargs="+", default=[0, 1, 2, 3, 5])
     p.add_argument("--per-source", type=int, default=3, help="256x256 tiles of each sub-folder")
+    p.add_argument(
+        "--domain",
+        choices=("all", "networks"),
+        default="all",
+        help="networks: tiles whose JPEG is not found, the others shrunk and by JPEG 2000; no mode jpeg",
+    )
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fast", action="store_true", help="without JPEG XL effort 9 (0.1 MP/s)")
     p.add_argument("--no-peers", action="store_true", help="dlpr alone")
@@ -74,6 +80,7 @@ def evaluate(args: argparse.Namespace) -> None:
     import dlpr
     from dlpr.config import EncoderOptions
     from dlpr.evaluation import plots, report
+    from dlpr.evaluation.domain import networks_domain
     from dlpr.evaluation.measure import Result, codecs, load_set, measure
     from dlpr.modes.networks import weights
 
@@ -81,6 +88,9 @@ def evaluate(args: argparse.Namespace) -> None:
     EncoderOptions.of(None, options)
     skip = ("e9",) if args.fast else ()
     sets = {name: load_set(folder, args.per_source) for name, folder in _sets(args).items()}
+    if args.domain == "networks":
+        sets = {name: networks_domain(tiles) for name, tiles in sets.items()}
+        options["jpeg"] = "never"
     results: list[Result] = []
     for name, tiles in sets.items():
         results += measure(
@@ -93,6 +103,7 @@ def evaluate(args: argparse.Namespace) -> None:
         )
     words = [f"--set {name}=DIR" for name in sets] + [f"--tau {' '.join(map(str, args.tau))}"]
     words += [f"--per-source {args.per_source}"] + [f"--option {o}" for o in args.option]
+    words += [f"--domain {args.domain}"] if args.domain != "all" else []
     versions = [f"dlpr {dlpr.__version__}"]
     versions += [f"{d} {importlib.metadata.version(d)}" for d in ("imagecodecs", "numpy")]
     about = {

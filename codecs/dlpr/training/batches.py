@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,9 @@ class TrainConfig:
     context: int = 0
     """0: the format's features; n = 1..5: exact taps of M_7^n (dlpr.training.contexts), which cannot be exported."""
 
+    own_sqrc: bool = False
+    """Phase "sqrc" goes on from the SQRC of the start instead of its RC."""
+
     @property
     def causal(self) -> int:
         """Features of a pixel from decoded pixels."""
@@ -76,6 +79,8 @@ class Batch:
     upper: Tensor
     entry: Tensor
     tau_class: Tensor
+    colours: Tensor
+    """1 for crops of colours, 0 for those of planes, which have no lossy layer."""
 
 
 def bin_edges(block: Block, y: Ints, x: Ints) -> tuple[Any, Any]:
@@ -107,6 +112,8 @@ def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, co
     else:
         features, local = _native.block_features(rec, pred, block.base, LOG_TABLE, where)
     p = pred[ry, rx].astype(np.float32) / 16
+    if block.channels == 1:  # any value will do where nothing is coded
+        lo[:, 1:], hi[:, 1:] = -OPEN, OPEN
     return {
         "x": true,
         "features": features.reshape(len(cells), 4, -1),
@@ -118,7 +125,9 @@ def cut(block: Block, y: int, x: int, cells: np.ndarray[Any, Any], size: int, co
     }
 
 
-def collate(crops: list[dict[str, Any]], entries: list[int], taus: list[int], classes: int) -> Batch:
+def collate(
+    crops: list[dict[str, Any]], entries: list[int], taus: list[int], classes: int, colours: list[bool] | None = None
+) -> Batch:
     """Stack crops."""
 
     def stack(key: str) -> Tensor:
@@ -134,6 +143,7 @@ def collate(crops: list[dict[str, Any]], entries: list[int], taus: list[int], cl
         upper=stack("upper").float(),
         entry=torch.tensor(entries),
         tau_class=torch.tensor([max(0, min(t, classes) - 1) for t in taus]),
+        colours=torch.tensor([1.0] * len(crops) if colours is None else [float(c) for c in colours]),
     )
 
 
@@ -146,42 +156,74 @@ def near_lossless_groups(
     for name, blocks in groups.items():
         out[name] = []
         for block in blocks:
+            if SHARES["sqrc"][block.kind] == 0:
+                continue
             b, x_tilde = block, None
-            if rng.random() < 0.25:
+            if rng.random() < 0.25 and block.colours:
                 h, w = (n // 64 * 64 for n in b.x.shape[:2])
-                b = Block(np.ascontiguousarray(b.x[:h, :w]), b.pred[:h, :w], b.base)
+                b = replace(b, x=np.ascontiguousarray(b.x[:h, :w]), pred=b.pred[:h, :w])
                 with torch.no_grad():
-                    x = torch.from_numpy(b.x).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
+                    x = torch.from_numpy(b.x.copy()).permute(2, 0, 1)[None].float().to(lic.z_mean.device)
                     x_hat = lic(x, False).x_tilde.round().clamp(0, 255)[0].permute(1, 2, 0)
                     x_tilde = x_hat.cpu().numpy().astype(np.uint8)
             out[name].append(quantised_block(b, int(rng.choice(taus)), x_tilde))
     return out
 
 
+SHARES = {
+    "rc": {"rgb": 1.0, "joint": 1.0, "luma": 0.6, "chroma": 0.2, "pixels": 0.12},
+    "sqrc": {"rgb": 1.0, "joint": 0.0, "luma": 0.5, "chroma": 0.1, "pixels": 0.7},
+}
+"""How often a block of a kind is drawn, by phase. Full-size planes are coded without a bound only."""
+
+ENTRIES = {"rgb": (1, 21), "pixels": (1, 21), "joint": (21, 25), "luma": (25, 29), "chroma": (29, 32)}
+"""Bank entries, from and to, that the groups of a kind begin with where there are planes."""
+
+
+def first_entries(groups: dict[str, list[Block]], bank: int) -> dict[str, npt.NDArray[np.int64]]:
+    """The bank entry of every block: its own, or one for each group, or kind and group."""
+    planes = any(not b.colours for blocks in groups.values() for b in blocks)
+    names = sorted(groups, key=lambda n: n.startswith("sim:"))  # real ones first
+    out = {}
+    for i, name in enumerate(names):
+        at = []
+        for block in groups[name]:
+            low, high = ENTRIES[block.kind] if planes else (1, 1 + max(bank, len(names)))
+            at.append(block.entry if block.entry >= 0 else (low + i % (high - low)) % bank)
+        out[name] = np.array(at, np.int64)
+    return out
+
+
 class Sampler:
-    """Random batches; the state of its generator is part of a checkpoint."""
+    """Random batches; a batch is a function of the seed, the phase and the step."""
 
     def __init__(self, groups: dict[str, list[Block]], cfg: TrainConfig) -> None:
         self.cfg, self.groups = cfg, groups
         self.real = [n for n in groups if not n.startswith("sim:")]
         self.sim = [n for n in groups if n.startswith("sim:")]
-        self.entry = {n: 1 + i for i, n in enumerate([*self.real, *self.sim])}
+        self.entries = first_entries(groups, cfg.profile.bank)
+        self.share = {}
+        for name, blocks in groups.items():
+            weight = np.array([SHARES[cfg.phase][b.kind] for b in blocks])
+            self.share[name] = np.cumsum(weight) / weight.sum()
 
     def draw(self, step: int) -> Batch:
         """The batch of one step: a function of the seed and the step alone, so a resumed run sees the same data."""
         cfg = self.cfg
         rng = np.random.default_rng([cfg.seed, step, 0 if cfg.phase == "rc" else 1])
-        crops, entries, taus = [], [], []
+        crops, entries, taus, colours = [], [], [], []
         for _ in range(cfg.batch):
             names = self.sim if rng.random() < cfg.simulated else self.real
             name = names[int(rng.integers(len(names)))]
             if rng.random() < cfg.background:
                 name = "sim:background"
-            block = self.groups[name][int(rng.integers(len(self.groups[name])))]
+            k = int(np.searchsorted(self.share[name], rng.random(), side="right"))
+            block = self.groups[name][k]
             y, x = (int(rng.integers(0, (n - cfg.crop) // 16 + 1)) * 16 for n in block.x.shape[:2])
             cells = rng.choice((cfg.crop // 2) ** 2, cfg.cells, replace=False)
             crops.append(cut(block, y, x, cells, cfg.crop, cfg.context))
             taus.append(block.tau)
+            colours.append(block.colours)
             neutral = rng.random() < cfg.neutral
-            entries.append(0 if neutral else self.entry[name] % cfg.profile.bank)
-        return collate(crops, entries, taus, cfg.profile.tau_classes)
+            entries.append(0 if neutral else int(self.entries[name][k]))
+        return collate(crops, entries, taus, cfg.profile.tau_classes, colours)

@@ -31,11 +31,22 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--lam", type=float, default=0.0008, help="weight of x~'s squared error (bits/px per level^2)")
     fit.add_argument("--per-source", type=int, default=110, help="256x256 blocks of each source")
     fit.add_argument("--per-simulation", type=int, default=150, help="blocks of each kind of simulated scanner")
+    fit.add_argument(
+        "--domain",
+        choices=("jpeg", "networks"),
+        default="jpeg",
+        help="jpeg: decoded JPEGs as RGB; networks: what reaches the networks, planes of the colour layer among it",
+    )
+    fit.add_argument("--block-seeds", type=int, nargs="+", help="domain networks: a set of blocks for each")
+    fit.add_argument(
+        "--assign", action="store_true", help="each block trains the bank entry that codes it best at the start"
+    )
     fit.add_argument("--threads", type=int, default=2)
     fit.add_argument(
         "--held-out", type=Path, help="folder of images that training must not hold: refused by their bytes"
     )
-    fit.add_argument("--init", type=Path, help="checkpoint rc.pt whose averaged networks to start from")
+    fit.add_argument("--init", type=Path, help="checkpoint whose averaged networks to start from, or a weights file")
+    fit.add_argument("--own-sqrc", action="store_true", help="SQRC goes on from the start's own instead of from the RC")
     fit.add_argument(
         "--config", action="append", default=[], metavar="NAME=NUMBER", help="field of TrainConfig, phase rc"
     )
@@ -64,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     ex.add_argument("--weights", type=Path, help="folder of the shipped weights (default: the package's)")
     ex.add_argument("--dev", type=Path, help="development images, one sub-folder for each source")
     ex.add_argument("--note", default="", help="what a reader of the training card should know beside the command")
+    ex.add_argument("--prior-of", type=Path, help="weights file whose prior of the linear coefficients to keep")
     ex.add_argument("--per-source", type=int, default=3, help="dev tiles of each source")
     return p
 
@@ -81,14 +93,14 @@ def _refuse_shared(images: Path, held_out: Path) -> None:
 
 def fit(args: argparse.Namespace) -> None:
     """Train both phases."""
+    from dlpr.training import bank, data, domain
     from dlpr.training.batches import TrainConfig
-    from dlpr.training.data import build_blocks
     from dlpr.training.loop import train
 
     if args.held_out:
         _refuse_shared(args.images, args.held_out)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
-    cfg = replace(cfg, device=args.device, profile=PROFILES[args.profile])
+    cfg = replace(cfg, device=args.device, profile=PROFILES[args.profile], own_sqrc=args.own_sqrc)
     known = {f.name for f in fields(TrainConfig) if isinstance(getattr(cfg, f.name), (int, float))} - {"context"}
     for item in args.config:
         name, _, text = item.partition("=")
@@ -101,13 +113,20 @@ def fit(args: argparse.Namespace) -> None:
             raise UnsupportedInputError(says, reason="input")
         changed: dict[str, Any] = {name: value}
         cfg = replace(cfg, **changed)
-    groups = build_blocks(args.images, args.out / "blocks", args.per_source, args.per_simulation, args.seed)
+    where = (args.images, args.out / "blocks", args.per_source, args.per_simulation)
+    if args.domain == "networks":
+        groups = domain.joined(domain.build_blocks(*where, seed) for seed in args.block_seeds or [args.seed])
+    else:
+        groups = data.build_blocks(*where, args.seed)
+    if args.assign:
+        groups = bank.remembered(args.out / "entries.npz", args.init, cfg, groups)
     rc = train(cfg, groups, args.out, init=args.init)
     train(replace(cfg, phase="sqrc", steps=args.sqrc_steps, lr=1.5e-3), groups, args.out, init=rc)
 
 
 def export(args: argparse.Namespace) -> None:
     """Weights file, manifest, training card."""
+    import numpy as np
     import torch
 
     import dlpr
@@ -126,7 +145,12 @@ def export(args: argparse.Namespace) -> None:
     model.load_state_dict(state["ema"])
     if name == "rc":
         model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
-    profile, tensors, bounds = export_model(model, coefficient_prior(map(load_blocks, blocks)))
+    if args.prior_of:
+        kept = store.load(args.prior_of)
+        prior = {k: np.array(kept[k]) for k in ("linear.mean", "linear.scale")}
+    else:
+        prior = coefficient_prior(map(load_blocks, blocks))
+    profile, tensors, bounds = export_model(model, prior)
     data = store.dump(profile, tensors)
     sha = hashlib.sha256(data).hexdigest()
     folder = args.weights or Path(dlpr.__file__).parent / "weights"
@@ -155,7 +179,10 @@ def export(args: argparse.Namespace) -> None:
         card["dev_quantisation"] = {"by_source": [asdict(r) for r in rows], **evaluate.summary(rows)}
         print(json.dumps(evaluate.summary(rows), indent=1))
     entry = {"id": sha[:16], "file": file, "sha256": sha, "profile": kind, "card": card}
-    manifest = {"default": sha[:16], "weights": [entry]}
+    others = []
+    if (folder / "manifest.json").exists():  # streams by older weights stay readable
+        others = [e for e in json.loads((folder / "manifest.json").read_text())["weights"] if e["id"] != sha[:16]]
+    manifest = {"default": sha[:16], "weights": [entry, *others]}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     print(f"{folder / file}: {len(data)} bytes, id {sha[:16]}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,27 @@ class Block:
     """For tau >= 1: the samples before quantisation (x holds the reconstruction)."""
     anchor: U8 | None = None
     """For tau >= 1: where each sample's grid stands, [h,w,3]."""
+    kind: str = "rgb"
+    """What the samples are (`dlpr.training.domain`)."""
+    channels: int = 3
+    """1: only channel 0 is coded, the others are copies of it."""
+    entry: int = -1
+    """Of the bank; -1 leaves it to the sampler."""
+
+    @property
+    def colours(self) -> bool:
+        """Red, green and blue, which may have a lossy layer; planes have none."""
+        return self.kind in ("rgb", "pixels")
 
 
 def quantised_block(block: Block, tau: int, x_tilde: U8 | None = None) -> Block:
     """The block as SQRC sees it: reconstructed around the base colour, or around x~, with its own linear stage."""
     anchor = np.broadcast_to(block.base, block.x.shape) if x_tilde is None else x_tilde
     rec, _ = quantise(block.x, anchor, tau)
-    pred, *_ = _native.linear_block(rec, block.base, 8)
-    return Block(rec, pred, block.base, tau, block.x, np.ascontiguousarray(anchor))
+    pred, *_ = _native.linear_block(np.ascontiguousarray(rec), block.base, 8)
+    if block.channels == 1:
+        pred = np.broadcast_to(pred[..., :1], pred.shape)
+    return replace(block, x=rec, pred=pred, tau=tau, true=block.x, anchor=anchor)
 
 
 def list_sources(root: Path) -> dict[str, list[Path]]:
@@ -100,7 +113,7 @@ def _rgb_jpeg(rgb: U8, quality: int) -> U8:
     return np.stack([np.asarray(_jpeg(Image.fromarray(rgb[..., c]), quality, 0)) for c in range(3)], -1)
 
 
-def _glass(tissue: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def glass(tissue: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Tissue that fades into the bare slide along a random soft border; levels 0..255."""
     h, w, _ = tissue.shape
     colour = rng.uniform(205, 250) + rng.normal(0, 3, 3)
@@ -115,8 +128,8 @@ def _glass(tissue: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
     return np.asarray(mask * tissue + (1 - mask) * faint + noise, np.float32)
 
 
-def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
-    """An image as another scanner might have given it: shrunk (which removes its JPEG), colours, blur, noise, JPEG."""
+def scanned(rgb: U8, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """An image as another scanner might see it, in levels: shrunk (which removes its JPEG), colours, blur, noise."""
     s = float(rng.choice([1.5, 2, 2, 3]))
     side = int(min(rgb.shape[:2]) / s) // 16 * 16
     filters = [Image.Resampling.BOX, Image.Resampling.LANCZOS, Image.Resampling.BICUBIC]
@@ -129,8 +142,14 @@ def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
     x = x * 255 + rng.normal(0, 1, x.shape) * rng.choice([0, 0.5, 1, 2, 3.5])
     if rng.random() < 0.2:
         x = (x + np.roll(x, 1, 1)) / 2
+    return np.asarray(x, np.float64)
+
+
+def simulate_scanner(rgb: U8, kind: str, rng: np.random.Generator) -> U8:
+    """An image as another scanner might have given it: `scanned`, then a JPEG of some kind."""
+    x = scanned(rgb, rng)
     if kind == "background":
-        x = np.asarray(_glass(x.astype(np.float32), rng), np.float64)
+        x = np.asarray(glass(x.astype(np.float32), rng), np.float64)
         kind = ["clean", "jpeg444", "jpeg420", "rgbjpeg", "rgbjpeg", "jpeg420"][int(rng.integers(6))]
     out = np.clip(np.rint(x), 0, 255).astype(np.uint8)
     quality = int(rng.choice([30, 35, 50, 70, 75, 80, 85, 90, 95, 98]))
@@ -231,9 +250,19 @@ def build_blocks(
 
 
 def load_blocks(path: Path) -> list[Block]:
-    """Blocks of one file of the cache."""
+    """Blocks of one file of the cache; those of one channel as views of three equal ones."""
     with np.load(path) as z:
+        if "kind" in z.files:
+            return [_block(z, j, str(kind)) for j, kind in enumerate(z["kind"])]
         return [Block(z[f"x{j}"], z[f"pred{j}"], z[f"base{j}"]) for j in range(len(z.files) // 3)]
+
+
+def _block(z: Any, j: int, kind: str) -> Block:
+    x, pred = z[f"x{j}"], z[f"pred{j}"]
+    full = (*x.shape[:2], 3)
+    return Block(
+        np.broadcast_to(x, full), np.broadcast_to(pred, full), z[f"base{j}"], kind=kind, channels=int(x.shape[2])
+    )
 
 
 def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, list[Block]]:
@@ -245,10 +274,13 @@ def refit(groups: dict[str, list[Block]], limits: dict[str, int]) -> dict[str, l
 
 
 def coefficient_prior(groups: Iterable[list[Block]], **limits: int) -> dict[str, npt.NDArray[Any]]:
-    """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block."""
+    """Prior of the linear stage's coefficients (tensors of the weights file) from every eighth block of three channels.
+
+    Of a single channel two thirds of the coefficients are zero, whatever the image.
+    """
     coefficients, counts = [], []
     for blocks in groups:
-        for block in blocks[::8]:
+        for block in [b for b in blocks if b.channels > 1][::8]:
             _, classes, coef, count, _ = _native.linear_block(block.x, block.base, 8, **limits)
             coefficients.append(coef[:classes])
             counts.append(count[:classes])

@@ -34,15 +34,15 @@ def cdf(family: str, t: Tensor) -> Tensor:
     return torch.sigmoid(t)
 
 
-def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, family: str = "logistic") -> Tensor:
-    """Bits of samples under the mixture, summed, in torch.
+def sample_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, family: str = "logistic") -> Tensor:
+    """Bits of samples under the mixture, in torch: [n,3].
 
     params [n,75]: mean, log-scale, mean and scale coefficients, logits, each 3 x 5; e, lower, upper [n,3]: the sample
     and the edges of its bin in levels relative to the prediction.
     """
     mean, log_scale, mean_by, scale_by, logit = params.view(-1, 5, 3, 5).unbind(1)
     activity = torch.log2(1 + e.abs())
-    bits = params.new_zeros(())
+    bits = []
     for c in range(3):
         mu, ls = mean[:, c] * 4, log_scale[:, c]
         for before in range(c):
@@ -54,8 +54,13 @@ def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, family
         b = (s * (lower[:, c, None] - mu)).clamp(-40, 40)
         # the difference of two values near 1 is lost in float: take it on the small side
         p = torch.where(b > 0, cdf(family, -b) - cdf(family, -a), cdf(family, a) - cdf(family, b))
-        bits = bits - torch.log2((torch.softmax(logit[:, c], -1) * p).sum(-1) + FLOOR).sum()
-    return bits
+        bits.append(-torch.log2((torch.softmax(logit[:, c], -1) * p).sum(-1) + FLOOR))
+    return torch.stack(bits, -1)
+
+
+def mixture_bits(params: Tensor, e: Tensor, lower: Tensor, upper: Tensor, family: str = "logistic") -> Tensor:
+    """Bits of `sample_bits`, summed."""
+    return sample_bits(params, e, lower, upper, family).sum()
 
 
 class FusedBits(torch.autograd.Function):

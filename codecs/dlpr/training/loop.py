@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from dlpr.modes.networks.model.residual import Switches
 from dlpr.modes.networks.model.slide import SlideModel
+from dlpr.modes.networks.weights import load as load_weights
 from dlpr.training.batches import Batch, Sampler, TrainConfig, near_lossless_groups
 from dlpr.training.data import Block
 from dlpr.training.likelihood import network_bits
+from dlpr.training.rebuild import rebuild
 
 
 def lossy_features(x_tilde: Tensor, where: Tensor, local: Tensor) -> Tensor:
@@ -43,17 +45,23 @@ def step_loss(
 ) -> dict[str, Tensor]:
     """Loss of one batch and its parts in bits per pixel; ``keep`` [b] is 0 for crops coded without lossy layer."""
     sqrc = cfg.phase == "sqrc"
+    keep = keep * batch.colours
+    use = torch.arange(len(keep)) if lic_on or not keep.any() else keep.nonzero()[:, 0].cpu()
+    x, where = batch.x[use], batch.where[use]
     with torch.set_grad_enabled(lic_on and torch.is_grad_enabled()):
-        lic = model.lic(batch.x, noisy and lic_on)
+        lic = model.lic(x, noisy and lic_on)
     noise = torch.rand_like(lic.x_tilde) - 0.5 if noisy and lic_on else 0.0
     x_tilde = (lic.x_tilde + noise).clamp(0, 255)
     if not lic_on:
         x_tilde = torch.round(x_tilde)
     half = batch.x.shape[-1] // 2
-    lossy = lossy_features(x_tilde, batch.where, batch.local) * keep.view(-1, 1, 1, 1)
-    cell = batch.where[:, :, 0, 0] // 2 * half + batch.where[:, :, 0, 1] // 2
+    lossy = lossy_features(x_tilde, where, batch.local[use]) * keep[use].view(-1, 1, 1, 1)
+    cell = where[:, :, 0, 0] // 2 * half + where[:, :, 0, 1] // 2
     trunk = lic.trunk.flatten(2).transpose(1, 2).gather(1, cell[..., None].expand(-1, -1, lic.trunk.shape[1]))
-    trunk = trunk * keep.view(-1, 1, 1)
+    trunk = trunk * keep[use].view(-1, 1, 1)
+    if not lic_on:  # crops without lossy layer are not shown to the LIC
+        lossy = lossy.new_zeros(len(keep), *lossy.shape[1:]).index_copy(0, use.to(lossy.device), lossy)
+        trunk = trunk.new_zeros(len(keep), *trunk.shape[1:]).index_copy(0, use.to(trunk.device), trunk)
     position = batch.where[..., 0] % 8 * 8 + batch.where[..., 1] % 8
     net = model.sqrc if sqrc else model.rc
     total = network_bits(
@@ -65,8 +73,8 @@ def step_loss(
         cfg.switches.family,
     )
     bits = total / position.numel()
-    area = batch.x.numel() / 3
-    mse = F.mse_loss(lic.x_tilde, batch.x)
+    area = x.numel() / 3
+    mse = F.mse_loss(lic.x_tilde, x)
     rate = (lic.bits_y + lic.bits_z) / area
     loss = bits + (rate + cfg.lam * mse if lic_on else 0.0)
     return {"loss": loss, "bits": bits, "rate": rate, "mse": mse}
@@ -95,9 +103,11 @@ class Run:
         """Fresh or resumed."""
         torch.manual_seed(cfg.seed)
         model = SlideModel(cfg.profile, cfg.causal).to(cfg.device)
-        if init:
+        if init and init.suffix == ".dlpw":
+            model.load_state_dict(rebuild(load_weights(init), cfg.profile).state_dict())
+        elif init:
             model.load_state_dict(torch.load(init, weights_only=True, map_location=cfg.device)["ema"])
-        if cfg.phase == "sqrc":
+        if cfg.phase == "sqrc" and not cfg.own_sqrc:
             model.sqrc.load_state_dict(model.rc.state_dict(), strict=False)
         (model.sqrc if cfg.phase == "sqrc" else model.rc).restrict(cfg.switches)
         fast: list[Tensor] = []

@@ -183,7 +183,8 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
     wanted = [lossy, trunk, *net.parameters()]
     for a, g in zip(torch.autograd.grad(fused, wanted), torch.autograd.grad(plain, wanted), strict=True):
-        assert torch.allclose(a, g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
+        # by norm: where an activation is 0 but for rounding, one pixel's gradient may take the other slope
+        assert float((a - g).norm()) <= 3e-3 * float(g.norm())
 
 
 def test_rounded_weights_are_those_exported(images: Path, blocks: Path, tmp_path: Path) -> None:
