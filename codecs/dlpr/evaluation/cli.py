@@ -91,6 +91,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.domain == "networks":
         sets = {name: networks_domain(tiles) for name, tiles in sets.items()}
         options["jpeg"] = "never"
+        args.unseen = [s for tiles in sets.values() for s in tiles if s.split(",")[0] in args.unseen]
     results: list[Result] = []
     for name, tiles in sets.items():
         results += measure(
