@@ -20,6 +20,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from dlpr._native import colour_analyse_batch
 from dlpr.arrays import Bytes8
 from dlpr.errors import UnsupportedInputError
 from dlpr.modes.j2k.fields import Colour
@@ -40,12 +41,10 @@ LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
 ROUNDS = 10
 _ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-_COLOURS: dict[tuple[int, ...], Colour] = {
-    (65536, 65536, 91881, 116130, -22554, -46802, 0, 0, 0): Colour.YCBCR,
-    (65536, 65536, 91881, 116130, -22554, -46802, 0, 1, 0): Colour.YCBCR_DOWN,
-    (256, 256, 360, 452, -88, -184, 0, 0, 0): Colour.YCBCR_BYTE,
-}
-"""Fields of mode colour's lattices."""
+_COLOURS = {(1, 0, 0): Colour.YCBCR, (1, 1, 0): Colour.YCBCR_DOWN, (2, 0, 0): Colour.YCBCR_BYTE}
+"""Matrix, rounding and products of the colour layer (C2)."""
+_REPETITION = 2
+"""Its filter that repeats samples (C3)."""
 _SHARES = (0.999, 0.99, 0.97, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05, 0.0)
 
 
@@ -136,19 +135,16 @@ def _transformed(pixels: Bytes8) -> _Planes:
 
 def _stored(pixels: Bytes8) -> _Planes | None:
     """The planes that a reader made RGB of (Aperio's 33003), if its numbers are those of the format."""
-    from dlpr.modes.colour.chroma import Filter
-    from dlpr.modes.colour.find import find_batch
-
-    (found,) = find_batch([np.ascontiguousarray(pixels)])
-    if found is None or found.shape.vertical != 1:
+    (found,) = colour_analyse_batch([np.ascontiguousarray(pixels)], True, 1)
+    if found is None:
         return None
-    colour = _COLOURS.get(found.lattice.fields)
-    wide = found.shape.horizontal
-    if colour is None or wide not in (1, 2) or (wide == 2 and found.shape.filter is not Filter.REPETITION):
+    _, matrix, rounding, products, (filter_, vertical, wide, _, shift), *arrays = found
+    colour = _COLOURS.get((matrix, rounding, products))
+    if colour is None or vertical != 1 or wide not in (1, 2) or (wide == 2 and filter_ != _REPETITION):
         return None
     valid = _valid(pixels)
-    planes = tuple(plane.astype(np.float64) - 128 for plane in found.planes)
-    shift, fewer = found.shape.column, valid
+    planes = tuple(plane.astype(np.float64) - 128 for plane in arrays)
+    fewer = valid
     if wide == 2:
         columns = planes[1].shape[1]
         padded = np.pad(valid, ((0, 0), (shift, 2 * columns - shift - valid.shape[1])), constant_values=True)
