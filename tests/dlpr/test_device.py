@@ -220,10 +220,10 @@ def test_memory_is_predicted(torch, side, count):
     images = [image(side, seed) for seed in range(count)]
     streams = dlpr.encode_batch(images)
     dlpr.encode_batch(images, device="cpu")  # weights are there from now on
-    predicted = on_device.encode_bytes(count, side, side, min(on_device.CPU_SLAB, count * side * side))
-    for work in (
-        lambda: dlpr.encode_batch(images, device="cpu"),
-        lambda: dlpr.decode_batch(streams, device="cpu", expected=images),
+    size = (count, side, side, min(on_device.CPU_SLAB, count * side * side))
+    for work, predicted in (
+        (lambda: dlpr.encode_batch(images, device="cpu"), on_device.encode_bytes(*size)),
+        (lambda: dlpr.decode_batch(streams, device="cpu", expected=images), on_device.prove_bytes(*size)),
     ):
         peak = peak_bytes(torch, work)
         assert peak < predicted < 4 * peak + on_device.FIXED_BYTES

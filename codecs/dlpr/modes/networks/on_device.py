@@ -22,18 +22,19 @@ from typing import Any, TypeVar
 import torch
 
 from dlpr.arrays import Bytes8
+from dlpr.config import SlideProfile
 from dlpr.device import Device
 from dlpr.errors import CorruptError, DeviceError, DeviceWarning
 from dlpr.frame import Stream
 from dlpr.modes.networks import weights as weights_store
 from dlpr.modes.networks.exact.torch_decoder import decode_with
-from dlpr.modes.networks.exact.torch_encoder import Settings, encode_chunks
+from dlpr.modes.networks.exact.torch_encoder import ROUGH, Settings, encode_chunks
 from dlpr.modes.networks.exact.torch_expected import prove
 from dlpr.modes.networks.exact.torch_known import LEAST_ROWS
 from dlpr.modes.networks.exact.torch_parts import HOST, Model, exact_matmul
 from dlpr.modes.networks.payload import payload_of
 
-__all__ = ["Budget", "decode", "decode_bytes", "encode", "encode_bytes"]
+__all__ = ["Budget", "decode", "decode_bytes", "encode", "encode_bytes", "prove_bytes"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,12 +89,17 @@ class Budget:
         return cls(memory, max(SLABS[0], min(SLABS[1], 1 << max(pixels, 1).bit_length() - 1)))
 
 
-def encode_bytes(chunks: int, height: int, width: int, slab: int) -> int:
-    """Predict the memory that chunks of one size take to encode, or to prove, in bytes."""
+def prove_bytes(chunks: int, height: int, width: int, slab: int) -> int:
+    """Predict the memory that chunks of one size take to prove, in bytes."""
+    return encode_bytes(chunks, height, width, slab, bank=0)
+
+
+def encode_bytes(chunks: int, height: int, width: int, slab: int, bank: int = SlideProfile().bank) -> int:
+    """Predict the memory that chunks of one size take to encode with a choice of so many bank entries, in bytes."""
     area = _area(height, width)
-    return (
-        FIXED_BYTES + chunks * area * KNOWN_BYTES + max(max(slab, LEAST_ROWS * chunks) * SLAB_BYTES, area * LOSSY_BYTES)
-    )
+    sampled = min(ROUGH * 5 // 4, height * width) * bank  # of one chunk, under every bank entry
+    at_once = max(slab, LEAST_ROWS * chunks, sampled)
+    return FIXED_BYTES + chunks * area * KNOWN_BYTES + max(at_once * SLAB_BYTES, area * LOSSY_BYTES)
 
 
 def decode_bytes(chunks: int, height: int, width: int, patch: int) -> int:
@@ -172,7 +178,7 @@ def decode(
                 return decode_bytes(count, height, width, patch)
 
             def predicted_proof(count: int, height: int = height, width: int = width, slab: int = budget.slab) -> int:
-                return encode_bytes(count, height, width, slab)
+                return prove_bytes(count, height, width, slab)
 
             def prove_some(some: Sequence[_Decoding], model: Model = model, slab: int = budget.slab) -> list[_Samples]:
                 return prove(model, [s for s, _ in some], [x for _, x in some if x is not None], slab, threads)

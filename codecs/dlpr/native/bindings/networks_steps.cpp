@@ -11,12 +11,17 @@ void need(bool good, const T& what) {
   if (!good) throw nb::value_error(what);
 }
 
-// Predictors in the order of the moments' columns, the constant included, for each of the four parities.
+// Columns of moments and predictors are here in the order of the taps: 66 of them by position, then the pixel's
+// channels before, the constant, two unused. Moments on the host have the taps in the order of memory.
+inline int own_column(int column) { return column < kTapValues ? kFeatPlace.at[kFeatTaps + column] : column; }
+inline int tap_column(int c, int i) { return i < c ? kTapValues + i : (i - c) / 3 * 3 + kTapChannel[c][(i - c) % 3]; }
+
+// Predictors, the constant included, for each of the four parities.
 void spread(const LinearStage& ls, int32_t* out) {
   for (int parity = 0; parity < 4; ++parity)
     for (int c = 0; c < 3; ++c, out += kMomentCols) {
       const Predictor& q = ls.p[ls.phase(parity >> 1, parity & 1)][c];
-      for (int i = 0; i < c + q.count; ++i) out[moment_col(c, i)] = q.coef[i];
+      for (int i = 0; i < c + q.count; ++i) out[tap_column(c, i)] = q.coef[i];
       out[kBiasCol] = q.bias8 * (1 << (ls.frac - 3));
     }
 }
@@ -39,7 +44,14 @@ nb::tuple fit_linear_batch(const ModelHolder& h, In<int64_t> moments, In<int64_t
     nb::gil_scoped_release free_gil;
     parallel_for(int(b), threads, [&](int i) {
       Moments m;
-      std::copy_n(moments.data() + i * kMaxClasses * kGram, kMaxClasses * kGram, m.g.data());
+      for (int parity = 0; parity < kMaxClasses; ++parity) {
+        const int64_t* from = moments.data() + (size_t(i) * kMaxClasses + parity) * kGram;
+        for (int r = 0; r < kMomentCols; ++r)
+          for (int q = r; q < kMomentCols; ++q) {
+            const auto [low, high] = std::minmax({own_column(r), own_column(q)});
+            m.of(parity)[low * kMomentCols + high] = from[r * kMomentCols + q];
+          }
+      }
       std::copy_n(pixels.data(), kMaxClasses, m.n);
       FitOptions o;
       o.coef_bits = prices.data()[i], o.max_taps = max_taps, o.max_classes = max_classes, o.context = context;
