@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import dlpr
+from dlpr._native import comb_gains
 from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
@@ -89,8 +90,26 @@ def test_by_default_pixels_are_not_searched(decoded: tuple[Pixels, bytes]) -> No
 
 def test_a_border_is_where_the_tile_begins(decoded: tuple[Pixels, bytes]) -> None:
     for top, left in ((100, 160), (101, 161), (100, 161)):
-        plane = decoded[0][top : top + 256, left : left + 256] @ np.array([0.299, 0.587, 0.114])
-        assert find_grid(plane) == ((256 - top,), (256 - left,))
+        crop = np.ascontiguousarray(decoded[0][top : top + 256, left : left + 256])
+        assert find_grid(crop) == ((256 - top,), (256 - left,))
+
+
+def nats(u: NDArray[np.float64], step: float, half: bool, noise: float) -> float:
+    """As the docstring of the native function has it, the nearest value found among all."""
+    given = np.array([1.5, *range(3, 4001, 2)]) if half else np.arange(1, 4001) + 0.5
+    m = u / step
+    away = np.where(m < 0.75, u, np.abs(m[:, None] - given).min(1) * step)
+    density = 0.97 * step / (noise * np.sqrt(2 * np.pi)) * np.where(half & (m > 2.25), 2, 1)
+    return float(np.log(density * np.exp(-0.5 * (away / noise) ** 2) + 0.001).sum())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_nats_of_a_comb(half: bool) -> None:
+    u = np.random.default_rng(1).laplace(0, 40, 333)
+    u = np.abs(u)[np.abs(u) > 1.2]
+    steps = np.geomspace(0.5, 600, 50)
+    gains = comb_gains(u.astype(np.float32), steps.astype(np.float32), np.full(50, half, np.uint8), 0.3)
+    np.testing.assert_allclose(gains, [nats(u, step, half, 0.3) for step in steps], rtol=2e-3, atol=0.5)
 
 
 def test_steps_follow_from_the_base() -> None:
