@@ -28,7 +28,7 @@ from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.recover_grid import find_grid
 from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
-from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, step_of
+from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, shows_base, step_of
 from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
 
 __all__ = ["MAX_PIXELS", "recover"]
@@ -89,17 +89,22 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     grid = find_grid(pixels)
     if grid is None:
         return None
-    seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or _transformed(pixels)
+    borders = grid.rows, grid.columns
+    sides = _side(grid.rows, height), _side(grid.columns, width)
+    seen = _transformed(pixels)
+    parts = _parts(seen, borders, sides, range(1))
+    if parts is None or not shows_base(list(parts.values())):
+        return None
+    seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or seen
     if seen.across[-1] == 2 and any((column + seen.shift) % 2 for column in grid.columns):
         return None
-    sides = tuple(_side(borders, size) for borders, size in ((grid.rows, height), (grid.columns, width)))
-    parts = _parts(seen, (grid.rows, grid.columns), (sides[0], sides[1]), range(1))
+    parts = _parts(seen, borders, sides, range(1))
     if parts is None:
         return None
     base, gain = find_base(list(parts.values()))
     if gain < LEAST_GAIN:
         return None
-    others = _parts(seen, (grid.rows, grid.columns), (sides[0], sides[1]), range(1, len(seen.planes)))
+    others = _parts(seen, borders, sides, range(1, len(seen.planes)))
     if others is None:
         return None
     parts |= others
@@ -107,7 +112,7 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     _solve(list(parts.values()), steps)
     corner = sides[0] - grid.rows[0], sides[1] - grid.columns[0]
     try:
-        return thinned(to_image(parts, (height, width), corner, (sides[0], sides[1]), steps, seen.across, seen.colour))
+        return thinned(to_image(parts, (height, width), corner, sides, steps, seen.across, seen.colour))
     except UnsupportedInputError:
         return None
 

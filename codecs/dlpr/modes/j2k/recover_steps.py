@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dlpr._native import comb_gains
 from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats, SeenPart
 
-__all__ = ["Steps", "band_steps", "choose_planes", "find_base", "rounded"]
+__all__ = ["Steps", "band_steps", "choose_planes", "find_base", "rounded", "shows_base", "step_of"]
 
 Steps = dict[tuple[int, int], tuple[int, int]]
 """(exponent, mantissa) by depth and orientation."""
@@ -36,6 +36,8 @@ _SOME = 800
 """Coefficients of a block that are looked at for its planes."""
 _MANY = 6000
 """Coefficients that are enough for the base."""
+_FEW = 1000
+"""Coefficients that tell whether there is one: 1.3 to 1.7 nats for each where there is, -0.3 to -2.2 elsewhere."""
 
 
 def step_of(pair: tuple[int, int]) -> float:
@@ -101,24 +103,33 @@ def _exact(parts: Sequence[SeenPart]) -> list[Floats]:
     return out
 
 
+def shows_base(parts: Sequence[SeenPart]) -> bool:
+    """Tell from some coefficients whether a base may fit: cheap, for whoever searches further only then."""
+    return _rough_base(_exact(parts), _FEW)[1] > 0
+
+
 def find_base(parts: Sequence[SeenPart]) -> tuple[float, float]:
     """Find the base, up to a power of two, and how well it fits: nats for each coefficient; 0 for nothing to see."""
+    blocks = _exact(parts)
+    base, gain = _rough_base(blocks, _MANY)
+    return (_finer(blocks, base) if gain > 0 else base), gain
+
+
+def _rough_base(blocks: Sequence[Floats], most: int) -> tuple[float, float]:
+    """Find the base to 1 % from ``most`` coefficients, and nats for each."""
     bases = np.geomspace(1, 2, 91)[:-1]
     planes = 2.0 ** np.arange(1, 7)
     steps = np.concatenate([np.outer(bases, planes)] * 2, 1)
     halves = np.broadcast_to(np.arange(12) >= 6, steps.shape)
-    blocks = _exact(parts)
     total, count = np.zeros(len(bases)), 0
     for block in blocks:
-        if count > _MANY:
+        if count > most:
             break
         u = block[:: len(block) // 120 + 1]
         total += _gains(u, steps.ravel(), halves.ravel()).reshape(steps.shape).max(1)
         count += len(u)
     best = int(total.argmax())
-    if not count:
-        return 1.0, 0.0
-    return _finer(blocks, float(bases[best])), float(total[best] / count)
+    return float(bases[best]), float(total[best] / count) if count else 0.0
 
 
 def _finer(blocks: Sequence[Floats], base: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -64,8 +66,8 @@ def test_tiles_and_quantiser_are_the_codestreams(decoded: tuple[Pixels, bytes]) 
 
 def test_a_stream_of_it_is_smaller_and_exact(decoded: tuple[Pixels, bytes]) -> None:
     crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
-    plain = dlpr.encode(crop)
-    found = dlpr.encode(crop, options=dlpr.EncoderOptions(j2k="auto"))
+    plain = dlpr.encode(crop, j2k="given")
+    found = dlpr.encode(crop)
     assert dlpr.inspect(found).mode == "j2k"
     assert len(found) < 0.75 * len(plain)
     np.testing.assert_array_equal(dlpr.decode(found), crop)
@@ -83,9 +85,30 @@ def test_nothing_is_found_where_nothing_is(kind: str, decoded: tuple[Pixels, byt
     assert recover(pixels) is None
 
 
-def test_by_default_pixels_are_not_searched(decoded: tuple[Pixels, bytes]) -> None:
+@pytest.mark.parametrize(
+    ("options", "searched"),
+    [
+        ({}, True),
+        ({"jpeg": "given"}, False),
+        ({"jpeg": "never"}, False),
+        ({"j2k": "given"}, False),
+        ({"j2k": "never"}, False),
+        ({"jpeg": "never", "j2k": "auto"}, True),
+    ],
+)
+def test_pixels_are_searched_unless_jpeg_or_j2k_say_no(
+    options: dict[str, Any], searched: bool, decoded: tuple[Pixels, bytes]
+) -> None:
     crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
-    assert dlpr.inspect(dlpr.encode(crop)).mode != "j2k"
+    assert (dlpr.inspect(dlpr.encode(crop, **options)).mode == "j2k") == searched
+
+
+def test_a_chunk_with_a_source_is_not_searched(decoded: tuple[Pixels, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, data = decoded
+    monkeypatch.setattr("dlpr.modes.j2k.mode.recover", lambda _: pytest.fail("searched"))
+    crop = np.ascontiguousarray(pixels[TOP : TOP + 128, LEFT : LEFT + 128])
+    assert dlpr.encode(crop, source=data)  # of other pixels
+    assert dlpr.encode(crop, tau=1)  # the bound is not the decoder's
 
 
 def test_a_border_is_where_the_tile_begins(decoded: tuple[Pixels, bytes]) -> None:
