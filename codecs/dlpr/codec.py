@@ -93,8 +93,8 @@ def encode_batch(
         or a `dlpr.modes.jpeg.parse.SourceJpeg` where tables, colour transform or place are to be named, or a
         `dlpr.modes.j2k.stream.SourceJ2k` where the components are YCbCr. Where the pixels are those of the source and
         that makes the smallest stream, its coefficients are coded instead of the pixels. A source that does not fit the
-        pixels, or is of a kind that cannot be used, changes nothing. Without one a JPEG is searched in the pixels,
-        unless ``jpeg="given"``.
+        pixels, or is of a kind that cannot be used, changes nothing. Without one a JPEG and, at tau 0, a
+        JPEG 2000 image are searched in the pixels, unless ``jpeg="given"``.
     source_jpegs
         The older name of ``sources``.
     device

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from dlpr import bitstream
 from dlpr.errors import UnsupportedInputError
 from dlpr.frame import Mode
-from dlpr.modes.j2k.stream import looks_like_j2k, stored_image
+from dlpr.modes.j2k.stream import is_window, looks_like_j2k, stored_image
 from dlpr.modes.j2k.write import Structure, rebuild, take_apart
 from dlpr.modes.jpeg.extract import stored_jpeg
 from dlpr.modes.jpeg.image import JpegImage
@@ -118,7 +118,9 @@ class Chunks:
         if level.channels is not None or place[1:] != box or not level.has(row, column):
             return None
         stream = bitstream.parse(self.stream(place.level, row, column))
-        return stream if stream.header.mode is Mode.J2K else None
+        if stream.header.mode is not Mode.J2K or is_window(stream):
+            return None  # a window was found in the pixels: it is no tile's image
+        return stream
 
 
 _serials = count()

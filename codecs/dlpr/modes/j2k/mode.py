@@ -81,7 +81,7 @@ class J2kMode(ChunkMode):
         candidates = [J2kCandidate(chunks[i].header, chunks[i].planes, image) for i, image in given.items()]
         for i, stream in zip(given, j2k_streams(candidates, threads), strict=True):
             out[i] = stream
-        if options.j2k != "auto":
+        if not options.searches_j2k:
             return out
         missing = [i for i, chunk in enumerate(chunks) if chunk.source is None and chunk.header.tau == 0]
         with ThreadPoolExecutor(threads) as pool:
@@ -94,8 +94,12 @@ class J2kMode(ChunkMode):
         return out
 
     def supersedes(self, chunk: Chunk, stream: Stream, size: int) -> frozenset[Mode]:
-        """Spare the others where the image was quantised; what is nearly lossless may hold a JPEG, or suit networks."""
-        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if is_quantised(stream, size) else frozenset()
+        """Spare the others where the image was given and quantised.
+
+        What is nearly lossless may hold a JPEG, or suit networks; and a search may be wrong.
+        """
+        sure = chunk.source is not None and is_quantised(stream, size)
+        return frozenset((Mode.JPEG, Mode.COLOUR, Mode.CODED)) if sure else frozenset()
 
     def decode_batch(self, streams: Sequence[Stream], threads: int) -> list[Decoded]:
         """Decode natively."""

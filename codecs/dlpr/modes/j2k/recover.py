@@ -28,7 +28,7 @@ from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.recover_grid import find_grid
 from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
-from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, step_of
+from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, shows_base, step_of
 from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
 
 __all__ = ["MAX_PIXELS", "recover"]
@@ -86,26 +86,33 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     height, width = pixels.shape[:2]
     if height * width > MAX_PIXELS or min(height, width) < 64:
         return None
-    seen = _transformed(pixels)
-    grid = find_grid(seen.planes[0])
+    grid = find_grid(pixels)
     if grid is None:
         return None
-    if pixels.shape[2] == 3:
-        seen = _stored(pixels) or seen
+    borders = grid.rows, grid.columns
+    sides = _side(grid.rows, height), _side(grid.columns, width)
+    seen = _transformed(pixels)
+    parts = _parts(seen, borders, sides, range(1))
+    if parts is None or not shows_base(list(parts.values())):
+        return None
+    seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or seen
     if seen.across[-1] == 2 and any((column + seen.shift) % 2 for column in grid.columns):
         return None
-    sides = tuple(_side(borders, size) for borders, size in ((grid.rows, height), (grid.columns, width)))
-    parts = _parts(seen, (grid.rows, grid.columns), (sides[0], sides[1]))
+    parts = _parts(seen, borders, sides, range(1))
     if parts is None:
         return None
-    base, gain = find_base([part for (component, _, _), part in parts.items() if component == 0])
+    base, gain = find_base(list(parts.values()))
     if gain < LEAST_GAIN:
         return None
+    others = _parts(seen, borders, sides, range(1, len(seen.planes)))
+    if others is None:
+        return None
+    parts |= others
     steps = band_steps(base)
     _solve(list(parts.values()), steps)
     corner = sides[0] - grid.rows[0], sides[1] - grid.columns[0]
     try:
-        return thinned(to_image(parts, (height, width), corner, (sides[0], sides[1]), steps, seen.across, seen.colour))
+        return thinned(to_image(parts, (height, width), corner, sides, steps, seen.across, seen.colour))
     except UnsupportedInputError:
         return None
 
@@ -159,14 +166,14 @@ def _spans(borders: Sequence[int], size: int, side: int) -> list[tuple[int, int,
 
 
 def _parts(
-    seen: _Planes, borders: tuple[tuple[int, ...], tuple[int, ...]], sides: tuple[int, int]
+    seen: _Planes, borders: tuple[tuple[int, ...], tuple[int, ...]], sides: tuple[int, int], components: range
 ) -> dict[tuple[int, int, int], SeenPart] | None:
-    """Cut the components at the tiles' borders."""
+    """Cut components at the tiles' borders."""
     height, width = seen.planes[0].shape
     out = {}
     for i, (top, bottom, down) in enumerate(_spans(borders[0], height, sides[0])):
         for j, (left, right, over) in enumerate(_spans(borders[1], width, sides[1])):
-            for k, plane in enumerate(seen.planes):
+            for k in components:
                 s = seen.across[k]
                 shift = seen.shift if s == 2 else 0
                 first, end = (left + shift) // s, (right - 1 + shift) // s + 1
@@ -176,7 +183,7 @@ def _parts(
                 if end - first != last - begin or inside[0] < 0 or begin < 0 or inside[2] > tile[2] or last > tile[3]:
                     return None
                 window = slice(top, bottom), slice(first, end)
-                out[k, i, j] = SeenPart(k, tile, inside, plane[window], seen.valid[k][window], seen.noise)
+                out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise)
     return out
 
 
@@ -189,8 +196,8 @@ def _variances(parts: Sequence[SeenPart]) -> None:
             for part in parts:
                 s = part.shape
                 if part.component == component:
-                    here = s.inside & (s.depth == depth) & (s.orientation == orientation)
-                    known.append((part.values * s.norm)[here])
+                    band = s.bands[depth, orientation]
+                    known.append((part.values[band] * s.norm[band])[s.inside[band]])
             values = np.concatenate(known)
             before = usual.get((component, depth - 1, orientation), 10.0)
             usual[component, depth, orientation] = (
@@ -226,7 +233,8 @@ def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
             part.values = np.where(sure, values, part.values)
             part.free &= ~sure
             settled += int(sure.sum())
-            part.fit(12 if turn else 25)
+            if not turn or sure.any():
+                part.fit(12 if turn else 25)
         if turn and not settled:
             break
         if turn in (1, 3, 5):

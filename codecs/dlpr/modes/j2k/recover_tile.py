@@ -113,8 +113,18 @@ class TileShape:
         """The share of a basis function's energy that is seen."""
         self.inside: Flags = joined["inside"]
         """What the samples seen give exactly."""
-        self.block: npt.NDArray[np.int64] = joined["block"]
         steps = np.floor(np.clip(2 * joined["distance"], -8, 15)).astype(np.int64) + 8
+        self.bands: dict[tuple[int, int], slice] = {}
+        """Where the coefficients of (depth, orientation) lie."""
+        self.blocks: list[tuple[int, int, npt.NDArray[np.intp]]] = []
+        """Depth, orientation and places of each code block, but for those of LL."""
+        start = 0
+        for place in self.places:
+            stop = start + self.shapes[place][0] * self.shapes[place][1]
+            self.bands[place], block = slice(start, stop), joined["block"][start:stop]
+            if place[1]:
+                self.blocks += [(*place, start + np.flatnonzero(block == b)) for b in np.unique(block)]
+            start = stop
         self.group = (self.depth * 4 + self.orientation) * 32 + steps
         """Coefficients of a band that are as far from where the view ends."""
 

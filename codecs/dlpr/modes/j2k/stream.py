@@ -25,6 +25,7 @@ __all__ = [
     "decode_planes",
     "image_of",
     "is_quantised",
+    "is_window",
     "j2k_streams",
     "looks_like_j2k",
     "stored_image",
@@ -134,6 +135,11 @@ def _fits(c: J2kCandidate) -> bool:
 def _without_steps(fields: Fields) -> Fields:
     """Return fields as `parse` of a payload gives them."""
     return replace(fields, components=tuple(replace(c, steps=((0, 0),) * len(c.steps)) for c in fields.components))
+
+
+def is_window(stream: Stream) -> bool:
+    """Tell whether a stream of this mode holds a window of an image, and so no codestream's coefficients."""
+    return payload_of(stream).fields.window is not None
 
 
 def is_quantised(stream: Stream, size: int) -> bool:

@@ -1,8 +1,12 @@
 // Bindings of the search for the JPEG 2000 image behind pixels.
 #include "bindings/arrays.hpp"
+#include "j2k/combs.hpp"
+#include "j2k/grid.hpp"
 #include "j2k/waves.hpp"
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/vector.h>
 #include <array>
+#include <vector>
 
 namespace dlpr {
 
@@ -70,4 +74,35 @@ void bind_j2k_recover(nb::module_& m) {
       },
       "tile"_a, "levels"_a, "seen"_a, "samples"_a, "weights"_a, "start"_a, "free"_a, "variance"_a, "energy"_a,
       "noise"_a, "steps"_a);
+  m.def(
+      "tile_grid",
+      [](nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> pixels) {
+        const size_t h = pixels.shape(0), w = pixels.shape(1), c = pixels.shape(2);
+        if ((c != 1 && c != 3) || h * w > size_t(1) << 24) throw nb::value_error("pixels");
+        TileGrid grid;
+        {
+          nb::gil_scoped_release free_gil;
+          std::vector<float> plane(h * w);
+          const uint8_t* p = pixels.data();
+          for (size_t i = 0; i < h * w; ++i)
+            plane[i] = c == 1 ? p[i] : 0.299f * p[3 * i] + 0.587f * p[3 * i + 1] + 0.114f * p[3 * i + 2];
+          for (float& v : plane) v -= 128;
+          grid.find(plane.data(), int(h), int(w));
+        }
+        return nb::make_tuple(grid.strength, grid.rows, grid.columns);
+      },
+      "pixels"_a);
+  m.def(
+      "comb_gains",
+      [](In<float> u, In<float> steps, In<uint8_t> half, float noise) {
+        check(half.size(), steps.size());
+        double* out;
+        auto result = new_array<double>({steps.size()}, &out);
+        nb::gil_scoped_release free_gil;
+        for (size_t i = 0; i < steps.size(); ++i)
+          out[i] = half.data()[i] ? comb_gain<true>(u.data(), u.size(), steps.data()[i], noise)
+                                  : comb_gain<false>(u.data(), u.size(), steps.data()[i], noise);
+        return result;
+      },
+      "magnitudes"_a, "steps"_a, "half"_a, "noise"_a);
 }

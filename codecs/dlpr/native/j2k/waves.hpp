@@ -15,9 +15,12 @@ struct WaveRect {
 };
 
 // Coefficients lie band after band: LL, then HL, LH, HH of depth 1, of depth 2, ..., each by rows.
+//
+// Where samples of a part of the tile alone are of interest, planes of each depth are only as large as what reaches
+// them: four more on each side than the synthesis asks for, so that no value that counts sees where a plane ends.
 class TileWavelet {
  public:
-  TileWavelet(WaveRect tile, int levels) : levels_(levels) {
+  TileWavelet(WaveRect tile, int levels, WaveRect seen) : levels_(levels) {
     rects_.push_back(tile);
     for (int d = 1; d <= levels; ++d)
       rects_.push_back({up(tile.y0, d), up(tile.x0, d), up(tile.y1, d), up(tile.x1, d)});
@@ -27,34 +30,45 @@ class TileWavelet {
     for (int d = 1; d <= levels; ++d)
       for (int o = 1; o < 4; ++o) starts_.push_back(n), n += size_t(rows(d, o)) * columns(d, o);
     size_ = n;
+    for (int d = 0; d < levels; ++d) {
+      const WaveRect& all = rects_[size_t(d)];
+      seen = {std::max(seen.y0 - kReach, all.y0), std::max(seen.x0 - kReach, all.x0),
+              std::min(seen.y1 + kReach, all.y1), std::min(seen.x1 + kReach, all.x1)};
+      planes_.push_back(seen);
+      seen = {up(seen.y0, 1), up(seen.x0, 1), up(seen.y1, 1), up(seen.x1, 1)};
+    }
+    planes_.push_back(last);
   }
   size_t size() const { return size_; }
   const WaveRect& tile() const { return rects_[0]; }
+  // The rectangle of samples that is computed.
+  const WaveRect& plane() const { return planes_[0]; }
 
+  // out: samples of plane(), of which those seen are right.
   void inverse(const float* c, float* out) {
     const WaveRect& last = rects_[size_t(levels_)];
     low_.assign(c, c + size_t(last.h()) * last.w());
     for (int d = levels_; d >= 1; --d) {
-      const WaveRect& r = rects_[size_t(d) - 1];
+      const WaveRect& r = planes_[size_t(d) - 1];
       whole_.resize(size_t(r.h()) * r.w());
-      each(d, [&](int o, float* at, int row) {
-        const float* from = o ? c + starts_[band(d, o)] : low_.data();
-        const int n = columns(d, o);
-        from += size_t(row) * n;
-        for (int k = 0; k < n; ++k) at[2 * k] = from[k];
+      each(d, [&](int o, float* at, size_t from, int n) {
+        const float* source = (o ? c + starts_[band(d, o)] : low_.data()) + from;
+        for (int k = 0; k < n; ++k) at[2 * k] = source[k];
       });
       both(whole_.data(), r, kInverse);
       low_.swap(whole_);
     }
     std::copy(low_.begin(), low_.end(), out);
   }
+  // x: samples of plane().
   void forward(const float* x, float* c) { down(x, c, kForward); }
   void transposed(const float* x, float* c) { down(x, c, kTransposed); }
 
  private:
   enum Way { kForward, kInverse, kTransposed };
   int levels_;
-  std::vector<WaveRect> rects_;
+  static constexpr int kReach = 4;
+  std::vector<WaveRect> rects_, planes_;  // all of each depth, and what is computed
   std::vector<size_t> starts_;
   size_t size_ = 0;
   std::vector<float> low_, whole_, strip_;
@@ -71,26 +85,33 @@ class TileWavelet {
     const WaveRect& r = rects_[size_t(d) - 1];
     return o & 1 ? highs(r.x0, r.x1) : lows(r.x0, r.x1);
   }
-  // Each row of each band of depth d, and where it lies interleaved: every other sample from `at`.
+  // The part of each row of each band of depth d that lies in the plane before: where it lies there interleaved, every
+  // other sample from `at`, and in its own array; of LL, in the plane of depth d.
   template <class F>
   void each(int d, F f) {
-    const WaveRect& r = rects_[size_t(d) - 1];
+    const WaveRect &r = planes_[size_t(d) - 1], &all = rects_[size_t(d) - 1], &low = planes_[size_t(d)];
     for (int o = 0; o < 4; ++o) {
-      const int y = (o >> 1) ^ (r.y0 & 1), x = (o & 1) ^ (r.x0 & 1);
-      for (int i = 0; i < rows(d, o); ++i) f(o, whole_.data() + size_t(2 * i + y) * r.w() + x, i);
+      const int v = o >> 1, u = o & 1;
+      const int top = o ? first(all.y0, v) : low.y0, left = o ? first(all.x0, u) : low.x0;
+      const int stride = o ? columns(d, o) : low.w();
+      const int x = first(r.x0, u), n = u ? highs(r.x0, r.x1) : lows(r.x0, r.x1);
+      for (int y = first(r.y0, v); 2 * y + v < r.y1; ++y)
+        f(o, whole_.data() + size_t(2 * y + v - r.y0) * r.w() + (2 * x + u - r.x0),
+          size_t(y - top) * stride + (x - left), n);
     }
   }
+  // The first low or high value not before a sample.
+  static int first(int sample, int high) { return high ? sample >> 1 : (sample + 1) >> 1; }
   void down(const float* x, float* c, Way way) {
-    low_.assign(x, x + size_t(tile().h()) * tile().w());
+    low_.assign(x, x + size_t(plane().h()) * plane().w());
+    std::fill(c, c + size_, 0.f);
     for (int d = 1; d <= levels_; ++d) {
-      both(low_.data(), rects_[size_t(d) - 1], way);
+      both(low_.data(), planes_[size_t(d) - 1], way);
       whole_.swap(low_);
-      const WaveRect& r = rects_[size_t(d)];
-      low_.resize(size_t(r.h()) * r.w());
-      each(d, [&](int o, float* at, int row) {
-        const int n = columns(d, o);
-        float* to = (o ? c + starts_[band(d, o)] : low_.data()) + size_t(row) * n;
-        for (int k = 0; k < n; ++k) to[k] = at[2 * k];
+      low_.assign(size_t(planes_[size_t(d)].h()) * planes_[size_t(d)].w(), 0.f);
+      each(d, [&](int o, const float* at, size_t to, int n) {
+        float* target = (o ? c + starts_[band(d, o)] : low_.data()) + to;
+        for (int k = 0; k < n; ++k) target[k] = at[2 * k];
       });
     }
     std::copy(low_.begin(), low_.end(), c);
@@ -158,8 +179,8 @@ class TileWavelet {
 // What is seen of a tile: samples of `seen`, each with a weight (0: says nothing).
 class SeenTile {
  public:
-  SeenTile(WaveRect tile, int levels, WaveRect seen) : wavelet(tile, levels), seen_(seen) {
-    samples_.resize(size_t(tile.h()) * tile.w());
+  SeenTile(WaveRect tile, int levels, WaveRect seen) : wavelet(tile, levels, seen), seen_(seen) {
+    samples_.resize(size_t(wavelet.plane().h()) * wavelet.plane().w());
   }
   TileWavelet wavelet;
   size_t count() const { return size_t(seen_.h()) * seen_.w(); }
@@ -180,33 +201,34 @@ class SeenTile {
            const float* energy, float noise, int steps) {
     const size_t n = wavelet.size();
     std::vector<float> e(count()), r(n), z(n), p(n), a(n), scale(n);
-    double unknown = 0;
+    std::vector<uint32_t> open;  // mostly few
     for (size_t i = 0; i < n; ++i)
-      scale[i] = free[i] ? 1 / (energy[i] / noise + 1 / variance[i]) : 0, unknown += free[i];
+      if (free[i]) open.push_back(uint32_t(i)), scale[i] = 1 / (energy[i] / noise + 1 / variance[i]);
+    if (open.empty()) return;
     synthesise(c, e.data());
     for (size_t i = 0; i < e.size(); ++i) e[i] = y[i] - e[i];
     transposed(e.data(), weight, r.data());
     double rz = 0;
-    for (size_t i = 0; i < n; ++i) {
-      r[i] = free[i] ? r[i] / noise - c[i] / variance[i] : 0;
+    for (uint32_t i : open) {
+      r[i] = r[i] / noise - c[i] / variance[i];
       p[i] = z[i] = scale[i] * r[i];
       rz += double(r[i]) * z[i];
     }
-    for (int k = 0; k < steps && rz > 1e-5 * unknown; ++k) {
+    for (int k = 0; k < steps && rz > 1e-5 * double(open.size()); ++k) {
       synthesise(p.data(), e.data());
       transposed(e.data(), weight, a.data());
       double pa = 0;
-      for (size_t i = 0; i < n; ++i) {
-        a[i] = free[i] ? a[i] / noise + p[i] / variance[i] : 0;
+      for (uint32_t i : open) {
+        a[i] = a[i] / noise + p[i] / variance[i];
         pa += double(p[i]) * a[i];
       }
       const float step = float(rz / pa);
       double next = 0;
-      for (size_t i = 0; i < n; ++i) {
+      for (uint32_t i : open) {
         c[i] += step * p[i], r[i] -= step * a[i], z[i] = scale[i] * r[i];
         next += double(r[i]) * z[i];
       }
-      for (size_t i = 0; i < n; ++i) p[i] = z[i] + float(next / rz) * p[i];
+      for (uint32_t i : open) p[i] = z[i] + float(next / rz) * p[i];
       rz = next;
     }
   }
@@ -215,7 +237,7 @@ class SeenTile {
   WaveRect seen_;
   std::vector<float> samples_;
   float* row(int y) {
-    const WaveRect& t = wavelet.tile();
+    const WaveRect& t = wavelet.plane();
     return samples_.data() + size_t(seen_.y0 - t.y0 + y) * t.w() + (seen_.x0 - t.x0);
   }
 };

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import dlpr
+from dlpr._native import comb_gains
 from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
@@ -63,8 +66,8 @@ def test_tiles_and_quantiser_are_the_codestreams(decoded: tuple[Pixels, bytes]) 
 
 def test_a_stream_of_it_is_smaller_and_exact(decoded: tuple[Pixels, bytes]) -> None:
     crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
-    plain = dlpr.encode(crop)
-    found = dlpr.encode(crop, options=dlpr.EncoderOptions(j2k="auto"))
+    plain = dlpr.encode(crop, j2k="given")
+    found = dlpr.encode(crop)
     assert dlpr.inspect(found).mode == "j2k"
     assert len(found) < 0.75 * len(plain)
     np.testing.assert_array_equal(dlpr.decode(found), crop)
@@ -82,15 +85,54 @@ def test_nothing_is_found_where_nothing_is(kind: str, decoded: tuple[Pixels, byt
     assert recover(pixels) is None
 
 
-def test_by_default_pixels_are_not_searched(decoded: tuple[Pixels, bytes]) -> None:
+@pytest.mark.parametrize(
+    ("options", "searched"),
+    [
+        ({}, True),
+        ({"jpeg": "given"}, False),
+        ({"jpeg": "never"}, False),
+        ({"j2k": "given"}, False),
+        ({"j2k": "never"}, False),
+        ({"jpeg": "never", "j2k": "auto"}, True),
+    ],
+)
+def test_pixels_are_searched_unless_jpeg_or_j2k_say_no(
+    options: dict[str, Any], searched: bool, decoded: tuple[Pixels, bytes]
+) -> None:
     crop = np.ascontiguousarray(decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE])
-    assert dlpr.inspect(dlpr.encode(crop)).mode != "j2k"
+    assert (dlpr.inspect(dlpr.encode(crop, **options)).mode == "j2k") == searched
+
+
+def test_a_chunk_with_a_source_is_not_searched(decoded: tuple[Pixels, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, data = decoded
+    monkeypatch.setattr("dlpr.modes.j2k.mode.recover", lambda _: pytest.fail("searched"))
+    crop = np.ascontiguousarray(pixels[TOP : TOP + 128, LEFT : LEFT + 128])
+    assert dlpr.encode(crop, source=data)  # of other pixels
+    assert dlpr.encode(crop, tau=1)  # the bound is not the decoder's
 
 
 def test_a_border_is_where_the_tile_begins(decoded: tuple[Pixels, bytes]) -> None:
     for top, left in ((100, 160), (101, 161), (100, 161)):
-        plane = decoded[0][top : top + 256, left : left + 256] @ np.array([0.299, 0.587, 0.114])
-        assert find_grid(plane) == ((256 - top,), (256 - left,))
+        crop = np.ascontiguousarray(decoded[0][top : top + 256, left : left + 256])
+        assert find_grid(crop) == ((256 - top,), (256 - left,))
+
+
+def nats(u: NDArray[np.float64], step: float, half: bool, noise: float) -> float:
+    """As the docstring of the native function has it, the nearest value found among all."""
+    given = np.array([1.5, *range(3, 4001, 2)]) if half else np.arange(1, 4001) + 0.5
+    m = u / step
+    away = np.where(m < 0.75, u, np.abs(m[:, None] - given).min(1) * step)
+    density = 0.97 * step / (noise * np.sqrt(2 * np.pi)) * np.where(half & (m > 2.25), 2, 1)
+    return float(np.log(density * np.exp(-0.5 * (away / noise) ** 2) + 0.001).sum())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_nats_of_a_comb(half: bool) -> None:
+    u = np.random.default_rng(1).laplace(0, 40, 333)
+    u = np.abs(u)[np.abs(u) > 1.2]
+    steps = np.geomspace(0.5, 600, 50)
+    gains = comb_gains(u.astype(np.float32), steps.astype(np.float32), np.full(50, half, np.uint8), 0.3)
+    np.testing.assert_allclose(gains, [nats(u, step, half, 0.3) for step in steps], rtol=2e-3, atol=0.5)
 
 
 def test_steps_follow_from_the_base() -> None:
