@@ -274,7 +274,7 @@ def test_only_names_the_tile_that_cannot_be_kept(tmp_path, svs, monkeypatch):
 
     genuine = places.encode_chunks
 
-    def without_the_second(chunks, tau, tiles, threads, *_):
+    def without_the_second(chunks, tau, tiles, threads, *_, **__):
         return genuine(chunks, tau, [tile if number != 1 else None for number, tile in enumerate(tiles)], threads)
 
     monkeypatch.setattr(places, "encode_chunks", without_the_second)
