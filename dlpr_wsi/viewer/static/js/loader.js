@@ -3,7 +3,7 @@
 const connections = 6; // a browser opens no more to one server
 const attempts = 4;
 const pace = 50; // ms between tiles that are handed over: each time all of the view is drawn anew
-const later = 1000; // ms until a server that is busy is asked again
+export const later = 1000; // ms until a server that is busy is asked again
 
 /** The finest level that OpenSeadragon shows at the zoom that a viewer goes to. */
 export function bestLevel(item) {

@@ -3,7 +3,7 @@
 // The server draws a mark into them. Here they are elements above the image that say data-layer="lossy", and each is
 // taken away only when the exact tile has been drawn below it.
 
-import { bestLevel, target } from "./loader.js";
+import { bestLevel, later, target } from "./loader.js";
 
 const fewest = 3; // fewer tiles are there as soon as their preview
 const widest = 12; // tiles beside each other, or above, in one preview
@@ -18,6 +18,7 @@ export class Previews {
     Object.assign(this, { viewer, loader, url, changed });
     this.shown = new Map(); // "level/x_y": { element, tile }
     this.request = null;
+    this.again = 0; // when a server that was busy is asked again
     this.answered = new Set(); // keys whose preview came, or is not worth it
     const ask = () => this.ask();
     loader.before.add(ask);
@@ -39,7 +40,7 @@ export class Previews {
     if (!item) return;
     const level = bestLevel(item);
     if (this.request && (this.request.level !== level || !this.inView(this.request))) this.stop();
-    if (this.request) return;
+    if (this.request || performance.now() < this.again) return;
     const missing = this.missing(item, level);
     if (missing.length < fewest) return;
     const columns = missing.map(({ x }) => x);
@@ -93,6 +94,11 @@ export class Previews {
     this.loader.reserved += 1;
     try {
       const answer = await fetch(this.url(place.level, place.x, place.y, place.lastX, place.lastY), { signal: controller.signal });
+      if (answer.status === 503) { // busy
+        this.again = performance.now() + later;
+        setTimeout(() => this.loader.schedule(), later);
+        return;
+      }
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       for (const key of keys) this.answered.add(key);
       if (answer.status !== 204 && answer.headers.get("X-DLPR-Layer") === "lossy") {
