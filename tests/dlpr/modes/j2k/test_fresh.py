@@ -17,6 +17,7 @@ from dlpr.modes.j2k.fields import Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.synthesis import synthesise
+from dlpr.modes.j2k.window import window_of
 from dlpr.modes.j2k.write import write
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -155,3 +156,15 @@ def test_numbers_that_no_codestream_has_are_refused() -> None:
     ]
     with pytest.raises(UnsupportedInputError, match="do not go together"):
         write(J2kImage(fields, *empty))
+
+
+def test_a_window_is_no_codestream():
+    pixels = picture(96, 128)
+    whole = parse(bytes(imagecodecs.jpeg2k_encode(pixels, level=40, reversible=False, mct=True, resolutions=4)))
+    window = window_of(whole, 20, 31, 48, 64)
+    stream = dlpr.encode(np.ascontiguousarray(synthesise(window)), source=window, keep_source=True)
+    found = stored_j2k(stream)
+    assert dlpr.inspect(stream).mode == "j2k"
+    assert found is not None
+    with pytest.raises(UnsupportedInputError, match="a window of an image is no whole codestream"):
+        write(found)
