@@ -82,7 +82,7 @@ CASES = {
     "anywhere.scn": (lambda p: scn(p, [(301, 123, tissue(700, 600))], subsampling="420"), (0.85, 0.75)),
     "two.scn": (
         lambda p: scn(p, [(701, 123, tissue(400, 300)), (100, 520, tissue(520, 260, 100, 520))], subsampling="444"),
-        (0.85, 0.75),
+        (0.8, 0.5),  # planes of a few blocks at an edge may be smaller than their JPEG
     ),
     "aligned.bif": (lambda p: bif(p, tissue(800, 800), (Area(0, 0, 6, 6, 0, 0),)), (1, 0.9)),
     "edge-to-edge.bif": (lambda p: bif(p, tissue(800, 800), (Area(0, 0, 6, 6, 0, 0),), overlap=(0, 0)), (1, 1)),
