@@ -17,7 +17,7 @@ import dlpr
 from dlpr.errors import DeviceError, UnsupportedInputError
 from dlpr_wsi.errors import MissingDependencyError, UsageError
 
-__all__ = ["ANY", "coders", "decode_on_device", "device_here", "device_name", "device_of", "require_device"]
+__all__ = ["ANY", "UNKNOWN", "coders", "decode_on_device", "device_here", "device_name", "device_of", "require_device"]
 
 ANY = "gpu"
 """The device that torch finds on a worker, whatever it is."""
@@ -114,6 +114,10 @@ def decode_on_device(
     decoded = dlpr.decode_batch([streams[i] for i in rest], threads=threads, device=device, expected=hopes)
     out |= zip(rest, decoded, strict=True)
     return [out[i] for i in range(len(streams))]
+
+
+UNKNOWN = "a worker that was lost"
+"""Who coded chunks whose worker did not live to say so."""
 
 
 def coders(device: dlpr.Device | None, modes: Iterable[str]) -> Mapping[str, int]:

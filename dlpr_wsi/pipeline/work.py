@@ -22,7 +22,7 @@ import dlpr
 from dlpr.errors import DlprError
 from dlpr_wsi.errors import ArchiveError, SourceError
 from dlpr_wsi.pipeline.encode import Decoder, decode_chunks, mode_name
-from dlpr_wsi.pipeline.gpu import coders, device_here, device_of, require_device
+from dlpr_wsi.pipeline.gpu import UNKNOWN, coders, device_here, device_of, require_device
 from dlpr_wsi.pipeline.journal import TaskRecord
 from dlpr_wsi.pipeline.kept import kept_levels
 from dlpr_wsi.pipeline.places import coded_images, encode_places
@@ -314,6 +314,8 @@ def convert_task(job: Job, task: Task) -> TaskOutcome:
     if all(file.is_file() for file in files):  # an earlier run was killed before it could write this down
         record, bad = _check(job, task, level, pixels, tiles, device)
         if record is not None:
+            if job.device is not None:
+                record = replace(record, coders={UNKNOWN: sum(1 for _ in level.keys(task))})
             return TaskOutcome(task, record, (), (read - begin, 0.0, 0.0, time.perf_counter() - read))
     tuned = job.tuned_of(task.level)
     streams = encode_places(pixels, tiles, level, job.threads, job.prior, job.keep_source, tuned, device)
