@@ -22,6 +22,10 @@ from dlpr.training.adapt import AdaptConfig, coded_again, network_parts, tune
 from dlpr.training.likelihood import network_bits
 
 
+OLD = bytes.fromhex("d11104fe68c77679")
+"""Weights of which it is known how much a few steps take off."""
+
+
 def tile(seed: int, side: int = 96) -> np.ndarray:
     """Something that no weights were trained on: a weave of two colours and noise."""
     rng = np.random.default_rng(seed)
@@ -31,8 +35,9 @@ def tile(seed: int, side: int = 96) -> np.ndarray:
     return np.clip(rgb, 0, 255).astype(np.uint8)
 
 
-def parts_of(tau: int, seeds: range) -> list[adapt.Part]:
-    streams = dlpr.encode_batch([tile(s) for s in seeds], tau, jpeg="never", colour="never", threads=1)
+def parts_of(tau: int, seeds: range, weights_id: bytes | None = None) -> list[adapt.Part]:
+    options = {"jpeg": "never", "colour": "never", "weights_id": weights_id}
+    streams = dlpr.encode_batch([tile(s) for s in seeds], tau, threads=1, **options)
     return [part for data in streams for part in network_parts(data)]
 
 
@@ -64,12 +69,12 @@ def test_the_floats_price_chunks_as_the_integers_do(tau: int) -> None:
 
 @pytest.mark.parametrize(("tau", "parts"), [(0, "all"), (0, "entry"), (2, "all")])
 def test_a_few_steps_make_other_chunks_smaller(tau: int, parts: str) -> None:
-    taught, others = parts_of(tau, range(3)), parts_of(tau, range(7, 9))
+    taught, others = parts_of(tau, range(3), OLD), parts_of(tau, range(7, 9), OLD)
     cfg = AdaptConfig(parts, steps=30, batch=3, cells=256)
     tuned = remember(tune(taught, cfg))
     before, after = sum(p.size for p in others), sum(coded_again(others, tuned))
     assert sum(coded_again(others, None)) == pytest.approx(before, rel=1e-3 if tau else 0)  # of what decodes
-    assert after < before * (0.985 if parts == "all" else 0.995)
+    assert after < before * (0.97 if parts == "all" else 0.99)
     assert tune(taught, cfg).data == tuned.data
     data = dlpr.encode(tile(20, 64), tau, jpeg="never", colour="never", tuned=tuned)
     assert dlpr.inspect(data).weights_id == tuned.id.hex()

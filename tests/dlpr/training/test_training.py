@@ -164,7 +164,8 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     from dlpr.training.likelihood import mixture_bits, network_bits
 
     torch.manual_seed(0)
-    net = ResidualCompressor(SlideProfile(), tau_classes)
+    # with this bank no activation is 0 but for rounding, where the two may take different slopes
+    net = ResidualCompressor(SlideProfile(bank=18), tau_classes)
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.05 * torch.randn_like(p))
@@ -183,8 +184,7 @@ def test_fused_pass_equals_torch(tau_classes: int, family: str) -> None:
     assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
     wanted = [lossy, trunk, *net.parameters()]
     for a, g in zip(torch.autograd.grad(fused, wanted), torch.autograd.grad(plain, wanted), strict=True):
-        # by norm: where an activation is 0 but for rounding, one pixel's gradient may take the other slope
-        assert float((a - g).norm()) <= 3e-3 * float(g.norm())
+        assert torch.allclose(a, g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
 
 
 def test_rounded_weights_are_those_exported(images: Path, blocks: Path, tmp_path: Path) -> None:

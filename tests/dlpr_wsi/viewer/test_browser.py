@@ -382,8 +382,7 @@ def test_a_slow_view_is_marked_until_its_exact_pixels_are_drawn(browser, run_ser
     assert dark < 0.85 * between < 0.95 * light
     asked = [url.split("_files/")[1] for url in page.requests if "_files/" in url]
     assert asked[0].startswith("9/0_0_5_4.jpg")
-    tiles = [place.split(".")[0] for place in asked[1:] if place.startswith("9/")]  # others are the navigator's
-    assert set(tiles[:2]) <= {"9/2_2", "9/3_2"}  # the centre comes first
+    assert {place.split(".")[0] for place in asked[1:3]} <= {"9/2_2", "9/3_2"}  # the centre comes first
     page.js(WATCH)
     slow.opened.set()
     page.wait(f"() => {PREVIEWS}.length === 0", "the exact pixels")
@@ -417,7 +416,7 @@ def test_tiles_that_left_the_view_are_given_up_and_come_when_it_is_back(
     )
     slow.opened.set()
     page.loaded()
-    assert engine.decoding.dropped >= 1
+    assert engine.decoding.dropped >= 2
     assert not any("9/0_0.png" in url for url in page.requests[-8:])
     page.js(move.format(80, 60))
     page.wait(f"() => {PREVIEWS}.length === 0", "the first place")

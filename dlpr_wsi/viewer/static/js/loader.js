@@ -29,6 +29,7 @@ export class TileLoader {
     this.jobs = new Map(); // OpenSeadragon's job: what aborts its request, or null while it waits
     this.tries = new WeakMap();
     this.broken = new WeakSet(); // images with a tile that cannot be had: the levels above stand in for it
+    this.begun = new Set(); // viewers that have asked for tiles
     this.reserved = 0; // connections for previews
     this.before = new Set(); // called before tiles are asked for
     this.due = false;
@@ -39,7 +40,11 @@ export class TileLoader {
   /** How OpenSeadragon asks; for a tile source. */
   methods() {
     return {
-      downloadTileStart: (job) => { this.jobs.set(job, null); this.schedule(); },
+      downloadTileStart: (job) => {
+        this.jobs.set(job, null);
+        this.begun.add(job.tile.tiledImage?.viewer);
+        this.schedule();
+      },
       downloadTileAbort: (job) => this.drop(job),
     };
   }
@@ -56,6 +61,7 @@ export class TileLoader {
 
   /** Forget what a viewer and its navigator, or one of its images, asked for. */
   forget(owner) {
+    this.begun.delete(owner);
     for (const job of [...this.jobs.keys(), ...this.ready.map(([done]) => done)]) {
       const item = job.tile.tiledImage;
       if (![item, item?.viewer].includes(owner) && !(owner.navigator && item?.viewer === owner.navigator)) continue;
@@ -74,7 +80,8 @@ export class TileLoader {
     const only = item.immediateRender && !this.broken.has(item);
     if (tile.level > best || (only && tile.level < best)) return null;
     const centre = tile.bounds.getCenter();
-    const navigator = item.viewer.viewport === undefined || item.viewer.element.classList.contains("navigator");
+    const navigator = item.viewer.element.classList.contains("navigator");
+    if (navigator && !this.begun.has(item.viewer.viewer)) return null; // it may not overtake the view
     return [navigator ? 1 : 0, tile.level, centre.squaredDistanceTo(item.viewport.getCenter(false))];
   }
 
