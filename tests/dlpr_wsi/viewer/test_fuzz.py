@@ -21,7 +21,7 @@ SECRET = b"outside the archives"
 ALLOWED = {200, 204, 206, 303, 304, 400, 404, 405, 412, 416, 422, 501}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def schema(archives):
     engine = ChunkEngine(16 << 20, threads=2)
     images = open_images(path for path, _ in archives.values())
