@@ -32,8 +32,8 @@ from dlpr_wsi.errors import ArchiveError, UsageError
 from dlpr_wsi.progress import Progress
 from dlpr_wsi.reversible.ordered import ordered
 from dlpr_wsi.sinks.ometiff import TiffOptions, write_pyramid
+from dlpr_wsi.sinks.sourcetiles import compare_tiles, kinds_of, stream_of
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
-from dlpr_wsi.sources.tiff_archive import require_tifffile
 
 __all__ = ["J2kCounts", "write_source_j2k"]
 
@@ -105,16 +105,7 @@ def write_source_j2k(
         The archive keeps no JPEG 2000 tiles on level 0 or holds channels, a level holds RGB tiles and Y, Cb, Cr ones, a
         chunk is missing or damaged, or a tile reads back differently.
     """
-    if archive.channels is not None:
-        raise ArchiveError(
-            f"{archive.path}: holds channels, not the JPEG 2000 tiles of an RGB slide; export with another codec"
-        )
-    kinds = [_kind(archive, level) for level in archive.levels]
-    if kinds[0] is None:
-        raise ArchiveError(
-            f"{archive.path}: keeps no JPEG 2000 tiles on level 0, so there is no JPEG 2000 to write back; "
-            "export with another codec"
-        )
+    kinds = kinds_of(archive, "JPEG 2000", _kind)
     if subifds and Colour.YCBCR in kinds:
         raise UsageError(
             "--pages",
@@ -143,7 +134,7 @@ def write_source_j2k(
 
     description = None if subifds else _description(archive)
     write_pyramid(path, archive, tiles, options, facts=facts, subifds=subifds, description=description)
-    _compare(path, checks, subifds=subifds)
+    compare_tiles(path, checks, subifds=subifds)
     return J2kCounts(**counts)
 
 
@@ -162,23 +153,10 @@ def _description(archive: Archive) -> str:
     return text
 
 
-def _compare(path: Path, checks: list[array[int]], *, subifds: bool) -> None:
-    """Raise ArchiveError unless the file holds the tiles that were made."""
-    with require_tifffile().TiffFile(path) as file:
-        first = file.pages.first
-        pages = [first, *(first.pages or ())] if subifds else list(file.pages)
-        for page, expected in zip(pages, checks, strict=True):
-            places = zip(page.dataoffsets, page.databytecounts, strict=True)
-            for (offset, size), check in zip(places, expected, strict=True):
-                file.filehandle.seek(offset)
-                if zlib.crc32(file.filehandle.read(size)) != check:
-                    raise ArchiveError("a tile of the export reads back differently: the disk is at fault")
-
-
 def _made(archive: Archive, level: ArchiveLevel, row: int, column: int, kind: Colour) -> _Made:
     """Make a tile; it is decoded by OpenJPEG, which shares nothing with the codec."""
     where = f"{archive.path}: the chunk at {level.name(row, column)}"
-    stream = _stream(archive, level, row, column)
+    stream = stream_of(archive, level, row, column)
     inside = slice(level.height - row * level.tile_height), slice(level.width - column * level.tile_width)
     try:
         image = _whole(stored_j2k(stream), level)
@@ -265,24 +243,10 @@ def _ycbcr(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(best.astype(np.uint8)[inverse.ravel()].reshape(pixels.shape))
 
 
-def _stream(archive: Archive, level: ArchiveLevel, row: int, column: int) -> bytes:
-    """Return a chunk's stream."""
-    stream = archive.stream(level.index, row, column)
-    if stream is None:
-        raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)} is missing")
-    return stream
-
-
-def _kind(archive: Archive, level: ArchiveLevel) -> Colour | None:
-    """Return what the first JPEG 2000 tile of a level holds; None if there is none."""
-    for row, column in level.positions():
-        try:
-            image = _whole(stored_j2k(_stream(archive, level, row, column)), level)
-        except DlprError as error:
-            raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)}: {error}") from error
-        if image is not None:
-            return image.fields.colour
-    return None
+def _kind(stream: bytes, level: ArchiveLevel) -> Colour | None:
+    """Return what a JPEG 2000 tile holds; None for any other chunk."""
+    image = _whole(stored_j2k(stream), level)
+    return None if image is None else image.fields.colour
 
 
 def _whole(image: J2kImage | None, level: ArchiveLevel) -> J2kImage | None:

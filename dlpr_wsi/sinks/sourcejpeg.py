@@ -25,8 +25,8 @@ from dlpr.modes.jpeg.write import write
 from dlpr_wsi.errors import ArchiveError
 from dlpr_wsi.progress import Progress
 from dlpr_wsi.sinks.ometiff import TiffOptions, write_pyramid
+from dlpr_wsi.sinks.sourcetiles import compare_tiles, kinds_of, stream_of
 from dlpr_wsi.sources.archive import Archive, ArchiveLevel
-from dlpr_wsi.sources.tiff_archive import require_tifffile
 
 __all__ = ["JpegCounts", "write_source_jpeg"]
 
@@ -109,23 +109,14 @@ def write_source_jpeg(
     """
     import imagecodecs
 
-    if archive.channels is not None:
-        raise ArchiveError(
-            f"{archive.path}: holds channels, not the JPEG tiles of an RGB slide; export with another codec"
-        )
-    kinds = [_kind(archive, level) for level in archive.levels]
-    if kinds[0] is None:
-        raise ArchiveError(
-            f"{archive.path}: keeps no JPEG tiles on level 0, so there is no JPEG to write back; "
-            "export with another codec"
-        )
+    kinds = kinds_of(archive, "JPEG", _kind)
     counts = {"kept": 0, "corrected": 0, "recoded": 0}
     checks = [array("L") for _ in archive.levels]
 
     def tiles(index: int, _channel: int) -> Iterator[bytes]:
         level, kind = archive.levels[index], kinds[index] or _USUAL
         for row, column in level.positions():
-            stream = _stream(archive, level, row, column)
+            stream = stream_of(archive, level, row, column)
             where = f"{archive.path}: the chunk at {level.name(row, column)}"
             try:
                 image = stored_jpeg(stream)
@@ -163,36 +154,14 @@ def write_source_jpeg(
         return TiffOptions("jpeg", {"outcolorspace": kind.space}, subsampling=kind.subsampling)
 
     write_pyramid(path, archive, tiles, options, facts=facts, subifds=subifds)
-    with require_tifffile().TiffFile(path) as file:
-        first = file.pages.first
-        pages = [first, *(first.pages or ())] if subifds else list(file.pages)
-        for page, expected in zip(pages, checks, strict=True):
-            places = zip(page.dataoffsets, page.databytecounts, strict=True)
-            for (offset, size), check in zip(places, expected, strict=True):
-                file.filehandle.seek(offset)
-                if zlib.crc32(file.filehandle.read(size)) != check:
-                    raise ArchiveError("a tile of the export reads back differently: the disk is at fault")
+    compare_tiles(path, checks, subifds=subifds)
     return JpegCounts(**counts)
 
 
-def _stream(archive: Archive, level: ArchiveLevel, row: int, column: int) -> bytes:
-    """Return a chunk's stream."""
-    stream = archive.stream(level.index, row, column)
-    if stream is None:
-        raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)} is missing")
-    return stream
-
-
-def _kind(archive: Archive, level: ArchiveLevel) -> _Kind | None:
-    """Return the kind of the first JPEG tile of a level; None if there is none."""
-    for row, column in level.positions():
-        try:
-            image = stored_jpeg(_stream(archive, level, row, column))
-        except DlprError as error:
-            raise ArchiveError(f"{archive.path}: the chunk at {level.name(row, column)}: {error}") from error
-        if image is not None and _whole(image, level):
-            return _Kind.of(image)
-    return None
+def _kind(stream: bytes, level: ArchiveLevel) -> _Kind | None:
+    """Return the kind of a JPEG tile; None for any other chunk."""
+    image = stored_jpeg(stream)
+    return _Kind.of(image) if image is not None and _whole(image, level) else None
 
 
 def _whole(image: JpegImage, level: ArchiveLevel) -> bool:

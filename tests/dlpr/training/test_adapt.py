@@ -21,7 +21,6 @@ from dlpr.training import adapt
 from dlpr.training.adapt import AdaptConfig, coded_again, network_parts, tune
 from dlpr.training.likelihood import network_bits
 
-
 OLD = bytes.fromhex("d11104fe68c77679")
 """Weights of which it is known how much a few steps take off."""
 
