@@ -1,12 +1,14 @@
 """Slides of JPEG 2000 tiles through convert, plain and reversible: sizes, residual, time.
 
-    python tests/benchmarks/jpeg2000.py IMAGES... [--rates 1.0 1.7 3.0] [--slides SLIDE...] [--rounds 1]
+    python tests/benchmarks/jpeg2000.py IMAGES... [--rates 1.0 1.7 3.0] [--slides SLIDE...] [--rounds 1] [--export]
 
 Up to four IMAGES are put together as level 0 of SVS slides of kind 33005 (RGB, with OpenJPEG's colour transform) and
 33003 (YCbCr without one); level 1 has a quarter of the sides. Tiles of 256 px, 5 decompositions, blocks of 64 x 64, one
 layer, 9/7, each tile brought to the rate; rate 0 is lossless (5/3, RCT). ``--slides`` are measured as they are.
 Sizes are shares of the stored tiles (``tiles``) or of the slide's file (``file``); MP/s count the pixels of all levels
-and the wall time of convert with its check, the quickest of the rounds.
+and the wall time of convert with its check, the quickest of the rounds. ``--export`` measures, in place of this, the
+plain archive's way back: export --codec source-j2k --pages on one thread, its size as a share of the slide's file, and
+how many samples OpenSlide shows otherwise than the slide's.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import dlpr
+from dlpr_wsi.export import ExportCodec, export
 from dlpr_wsi.pipeline.convert import ConvertOptions, ConvertReport, convert
 from dlpr_wsi.reversible.originals import Originals
 from dlpr_wsi.sources.opening import open_archive
@@ -131,27 +134,55 @@ def measure(name: str, slide: Path, folder: Path, rounds: int) -> None:
     )
 
 
+def measure_export(name: str, slide: Path, folder: Path, _rounds: int) -> None:
+    """Print a line of figures of the way back."""
+    import openslide
+
+    shutil.rmtree(folder / "a.zarr", ignore_errors=True)
+    convert(slide, folder / "a.zarr")
+    out = folder / "back.tif"
+    begin = time.process_time()
+    report = export(folder / "a.zarr", out, codec=ExportCodec.SOURCE_J2K, subifds=False, threads=1, overwrite=True)
+    seconds = time.process_time() - begin
+    counts, pixels, off = report.source_j2k, 0.0, 0
+    assert counts is not None
+    with openslide.OpenSlide(slide) as before, openslide.OpenSlide(out) as after:
+        for level, (width, height) in enumerate(before.level_dimensions):
+            a, b = (np.asarray(s.read_region((0, 0), level, (width, height))) for s in (before, after))
+            pixels, off = pixels + width * height / 1e6, off + int((a != b).sum())
+    print(
+        f"{name:22} | {out.stat().st_size / slide.stat().st_size:.4f} | {pixels / seconds:.1f} | {counts.kept} of "
+        f"{report.tiles} | {counts.equal} | {off}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--rates", nargs="*", type=float, default=[1.0, 1.7, 3.0])
     parser.add_argument("--slides", nargs="*", type=Path, default=[])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--export", action="store_true")
     arguments = parser.parse_args()
-    print(
-        "slide                  | chunks / tiles | archive / file | residual | MP/s | reversible / file | made / tiles "
-        "| hints / tiles | MP/s | modes of the plain archive"
-    )
+    show = measure_export if arguments.export else measure
+    if arguments.export:
+        print("slide                  | export / slide | MP/s a core | kept | equal to the archive | samples off")
+    else:
+        print(
+            "slide                  | chunks / tiles | archive / file | residual | MP/s | reversible / file "
+            "| made / tiles | hints / tiles | MP/s | modes of the plain archive"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for slide in arguments.slides:
-            measure(slide.name, slide, folder, arguments.rounds)
+            show(slide.name, slide, folder, arguments.rounds)
         if arguments.images:
             image = together(arguments.images)
             for kind in (33005, 33003):
                 for rate in arguments.rates:
                     write(folder / "a.svs", image, kind, rate)
-                    measure(f"{kind}, {rate} bits/px", folder / "a.svs", folder, arguments.rounds)
+                    show(f"{kind}, {rate} bits/px", folder / "a.svs", folder, arguments.rounds)
 
 
 if __name__ == "__main__":
