@@ -84,6 +84,7 @@ CASES = [
     "v3/j2k-window",
     "v3/j2k-window-causal",
     "v3/j2k-window-points",
+    "v3/j2k-window-whole-numbers",
     "v3/j2k-window-ycc-tau1",
     "v3/j2k-ycc-chw",
 ]
@@ -178,6 +179,7 @@ REASONS = {
     "j2k-window-beside": "corrupt",
     "j2k-window-far": "corrupt",
     "j2k-window-points-0": "corrupt",
+    "j2k-window-whole-5-3": "corrupt",
     "j2k-window-points-9": "corrupt",
     "j2k-window-whole": "corrupt",
     "j2k-first-sampling-2": "corrupt",

@@ -6,8 +6,8 @@ python tests/golden/make_goldens.py --replace-draft  make all anew; only while C
 
 A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), in
 mode j2k source.j2k (the codestream), and case.json:
-tau and options, of a window its place in the codestream's image and how many resolutions hold points, the id of the
-weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made
+tau and options, of a window its place in the codestream's image, how many resolutions hold points and whether they are
+whole numbers, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made
 here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
@@ -56,34 +56,38 @@ FILES = ("input.npy", "stream.dlpr", "case.json")
 
 
 class Window(NamedTuple):
-    """A window of a codestream's image: top, left, height, width; resolutions that hold points."""
+    """A window of a codestream's image: top, left, height, width; resolutions that hold points; whole numbers."""
 
     source: SourceJ2k
     place: tuple[int, int, int, int]
     points: int = 0
+    whole: bool = False
 
     @property
     def image(self) -> J2kImage:
         """The window's image, thinned out where the wavelet is 9/7."""
         image = window_of(parse_j2k(*self.source), *self.place)
         first = image.fields.components[0]
-        points = tuple(replace(c, points=min(self.points, c.levels + 1)) for c in image.fields.components)
-        image = replace(image, fields=replace(image.fields, components=points))
+        components = tuple(
+            replace(c, points=min(self.points, c.levels + 1), whole=self.whole) for c in image.fields.components
+        )
+        image = replace(image, fields=replace(image.fields, components=components))
         return image if first.wavelet else thinned(image)
 
 
 def windows() -> dict[str, Window]:
     """Windows by case: over tiles' edges, cut passes, chroma of other sizes, YCbCr."""
 
-    def of(name: str, *place: int, colour: Colour = Colour.NONE, points: int = 0) -> Window:
+    def of(name: str, *place: int, colour: Colour = Colour.NONE, points: int = 0, whole: bool = False) -> Window:
         top, left, height, width = place
         data = (CODESTREAMS / f"{name}.j2k").read_bytes()
-        return Window(SourceJ2k(data, colour), (top, left, height, width), points)
+        return Window(SourceJ2k(data, colour), (top, left, height, width), points, whole)
 
     return {
         "j2k-window": of("tiles", 21, 13, 50, 59),
         "j2k-window-causal": of("causal", 40, 47, 31, 33),
         "j2k-window-points": of("half-rows-columns", 7, 30, 61, 55, points=2),
+        "j2k-window-whole-numbers": of("half-columns", 9, 20, 60, 66, colour=Colour.YCBCR_BYTE, points=4, whole=True),
         "j2k-window-ycc-tau1": of("no-transform", 19, 35, 60, 48, colour=Colour.YCBCR),
     }
 
@@ -303,7 +307,9 @@ def load_source(folder: Path, case: dict[str, Any]) -> JpegImage | SourceJ2k | J
     if codestream.exists():
         source = SourceJ2k(codestream.read_bytes(), Colour(case["colour"]))
         top, left, height, width = case.get("window", (0, 0, 0, 0))
-        return Window(source, (top, left, height, width), case["points"]).image if height else source
+        if not height:
+            return source
+        return Window(source, (top, left, height, width), case["points"], case.get("whole", False)).image
     if not path.exists():
         return None
     with np.load(path) as file:
@@ -366,7 +372,7 @@ def write_golden(name: str, case: Case) -> bool:
     if source:
         record["colour"] = int(source.colour)
     if window:
-        record |= {"window": window.place, "points": window.points}
+        record |= {"window": window.place, "points": window.points} | ({"whole": True} if window.whole else {})
     folder.mkdir(parents=True)
     (folder / "input.npy").write_bytes(npy.getvalue())
     if "source_jpeg" in options:
@@ -468,6 +474,7 @@ def error_cases() -> dict[str, bytes]:
         "j2k-window-whole": seal_all(change(window, 24, window[24] | 8)),
         "j2k-window-beside": seal_all(change(window, 42, 200)),
         "j2k-window-far": seal_all(window[:33] + struct.pack("<6H", 0, 0, 1200, 900, 1100, 800) + window[45:]),
+        "j2k-window-whole-5-3": seal_all(change(change(window, 56, 130), 53, window[53] | 16)),
         "j2k-window-points-0": seal_all(change(window, 56, 0)),
         "j2k-window-points-9": seal_all(change(window, 56, 9)),
         "j2k-lane-cut": seal_all(j2k[:25] + struct.pack("<I", 400) + j2k[29:433]),

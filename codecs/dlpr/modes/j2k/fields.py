@@ -93,6 +93,9 @@ class Component:
     points : int
         Number of resolutions, from the lowest, whose coefficients stand for themselves times the step; those of the
         others for the middle of what is open, as decoders have it. Only of a window.
+    whole : bool
+        Coefficients and the samples of every resolution are rounded to whole numbers, as one widespread decoder does
+        (docs/decisions/0018). Only of a window, with 9/7, without component transform.
     """
 
     sampling: tuple[int, int]
@@ -102,6 +105,7 @@ class Component:
     guard: int
     causal: bool = False
     points: int = 0
+    whole: bool = False
 
     @property
     def levels(self) -> int:
@@ -291,6 +295,8 @@ class Fields:
             _refuse("steps with the reversible wavelet")
         if not 0 <= component.points <= (levels + 1 if self.window else 0):
             _refuse(f"{component.points} resolutions of points")
+        if component.whole and (self.window is None or self.transform or component.wavelet is Wavelet.REVERSIBLE):
+            _refuse("whole numbers with 5/3, a component transform or no window")
 
     @property
     def kept(self) -> tuple[int, int, int, int]:

@@ -50,8 +50,8 @@ def fields_of(native: tuple[Any, ...], colour: Colour) -> Fields:
         area,
         tiles,
         tuple(
-            Component(sampling, Wavelet(reversible), blocks, steps, guard, bool(causal), points)
-            for sampling, reversible, blocks, steps, guard, causal, points in components
+            Component(sampling, Wavelet(reversible), blocks, steps, guard, bool(causal), points, bool(whole))
+            for sampling, reversible, blocks, steps, guard, causal, points, whole in components
         ),
         bool(transform),
         colour,

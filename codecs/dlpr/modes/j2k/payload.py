@@ -162,7 +162,7 @@ def _read_component(data: bytes, at: int, window: bool) -> tuple[Component, int]
     if flags & 0x80:
         points, at = data[at], at + 1
         if not points:
-            raise ValueError("no resolutions of points")
+            raise ValueError("neither points nor whole numbers")
     count = 1 if flags & 64 else levels + 1
     blocks = tuple((data[at + i] & 15, data[at + i] >> 4) for i in range(count))
     component = Component(
@@ -172,7 +172,8 @@ def _read_component(data: bytes, at: int, window: bool) -> tuple[Component, int]
         ((0, 0),) * (3 * levels + 1),
         guard,
         bool(flags & 32),
-        points,
+        points & 127,
+        bool(points & 128),
     )
     return component, at + count
 
@@ -181,10 +182,10 @@ def _write_component(component: Component) -> bytes:
     """Write one component; the inverse of `_read_component`."""
     same = len(set(component.blocks)) == 1
     v, h = (s.bit_length() - 1 for s in component.sampling)
-    flags = v | h << 2 | component.wavelet << 4 | component.causal << 5 | same << 6 | (component.points > 0) << 7
+    points = component.points | component.whole << 7
+    flags = v | h << 2 | component.wavelet << 4 | component.causal << 5 | same << 6 | (points > 0) << 7
     blocks = [height | width << 4 for height, width in (component.blocks[:1] if same else component.blocks)]
-    points = (component.points,) if component.points else ()
-    return bytes((flags, component.levels, component.guard, *points, *blocks))
+    return bytes((flags, component.levels, component.guard, *((points,) if points else ()), *blocks))
 
 
 def pack(out: bytearray, p: J2kPayload) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
+from dlpr.modes.j2k.whole import WHOLE, whole_columns, whole_rows
 from dlpr.modes.mixed.levels import fine_level
 
 __all__ = ["FRACTION", "SURE", "native_fields", "synthesise", "synthesise_reference", "synthesise_with_doubts"]
@@ -54,7 +55,8 @@ def synthesise(image: J2kImage) -> U8:
 def native_fields(fields: Fields) -> tuple[object, ...]:
     """Return fields as the native code takes them."""
     components = tuple(
-        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal), c.points) for c in fields.components
+        (c.sampling, int(c.wavelet), c.blocks, c.steps, c.guard, int(c.causal), c.points, int(c.whole))
+        for c in fields.components
     )
     return fields.area, fields.tiles, components, int(fields.transform), int(fields.colour), fields.window
 
@@ -84,12 +86,14 @@ def synthesise_with_doubts(image: J2kImage) -> tuple[U8, U8]:
             planes = _inverse_transform(planes, kinds[0])
         shift = 30 + FRACTION if fields.transform else FRACTION
         doubts = [
-            np.full(plane.shape, SURE, np.uint8) if kind is Wavelet.REVERSIBLE else _doubts(plane, shift)
-            for plane, kind in zip(planes, kinds, strict=True)
+            np.full(plane.shape, SURE, np.uint8)
+            if kind is Wavelet.REVERSIBLE
+            else _doubts(plane, shift, component.whole)
+            for plane, kind, component in zip(planes, kinds, fields.components, strict=True)
         ]
         planes = [
-            plane if kind is Wavelet.REVERSIBLE else _nearest(plane, shift)
-            for plane, kind in zip(planes, kinds, strict=True)
+            plane if kind is Wavelet.REVERSIBLE else _nearest(plane, shift, component.whole)
+            for plane, kind, component in zip(planes, kinds, fields.components, strict=True)
         ]
         top, left, bottom, right = fields.tile_edges(tile)
         place = slice(top - y, bottom - y), slice(left - x, right - x)
@@ -113,14 +117,14 @@ def _wrap(values: Ints) -> Ints:
     return values.astype(np.uint64).astype(np.uint32).astype(np.int32).astype(np.int64)
 
 
-def _nearest(values: Ints, shift: int) -> Ints:
-    """Values / 2**shift, halves to the even number."""
-    return (values + (1 << (shift - 1)) - 1 + (values >> shift & 1)) >> shift
+def _nearest(values: Ints, shift: int, up: bool = False) -> Ints:
+    """Values / 2**shift, halves to the even number, or up."""
+    return (values + (1 << (shift - 1)) - 1 + (1 if up else values >> shift & 1)) >> shift
 
 
-def _doubts(values: Ints, shift: int) -> U8:
+def _doubts(values: Ints, shift: int, up: bool) -> U8:
     """How near values / 2**shift came to another sample than theirs."""
-    whole = _nearest(values, shift)
+    whole = _nearest(values, shift, up)
     part = values - (whole << shift)
     level = np.array([fine_level(i) for i in range(257)])[((1 << (shift - 1)) - np.abs(part)) >> (shift - 9)]
     cut = (whole < -128) | (whole > 127)
@@ -128,7 +132,7 @@ def _doubts(values: Ints, shift: int) -> U8:
 
 
 def dequantise(band: BandPlace, component: Component, coefficients: Ints, lowest: Ints) -> Ints:
-    """Middle of what is left open, times the step; 9/7: with `FRACTION` bits behind the point."""
+    """Middle of what is left open, times the step; 9/7: with `FRACTION` bits behind the point, or whole numbers."""
     wavelet = component.wavelet
     top, left, bottom, right = band.near
     inside = np.zeros(coefficients.shape, np.bool_)
@@ -140,7 +144,8 @@ def dequantise(band: BandPlace, component: Component, coefficients: Ints, lowest
     if wavelet is Wavelet.REVERSIBLE:
         value = twice >> 1
     else:
-        value, shift = twice * (2048 + band.mantissa), 12 + band.exponent - 8 - FRACTION
+        points = bin(band.orientation).count("1") if component.whole else FRACTION
+        value, shift = twice * (2048 + band.mantissa), 12 + band.exponent - 8 - points
         value = (value + (1 << (shift - 1))) >> shift if shift > 0 else value << -shift
     return _wrap(np.where(magnitude == 0, 0, np.where(coefficients < 0, -value, value)))
 
@@ -165,10 +170,16 @@ def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
         else:
             down = component.levels - band.resolution
             top, left, bottom, right = (-(-edge // (1 << down)) for edge in edges)
+            if component.whole:
+                upper, lower = (whole_rows(a.T, b.T, left, right - left).T for a, b in ((low, high), (lows, values)))
+                low = whole_columns(upper, lower, top, bottom - top)
+                # Of the samples themselves the fraction is wanted; of other resolutions whole numbers are.
+                low = _wrap(low << (FRACTION - WHOLE)) if down == 0 else _wrap(low + (1 << (WHOLE - 1))) >> WHOLE
+                continue
             upper = _inverse_pass(low.T, high.T, left, right - left, component.wavelet).T
             lower = _inverse_pass(lows.T, values.T, left, right - left, component.wavelet).T
             low = _inverse_pass(upper, lower, top, bottom - top, component.wavelet)
-    return low
+    return _wrap(low << FRACTION) if component.whole and not component.levels else low
 
 
 def _inverse_pass(low: Ints, high: Ints, start: int, count: int, wavelet: Wavelet) -> Ints:

@@ -9,7 +9,7 @@ namespace dlpr {
 
 // ((top, left, bottom, right), (tile top, left, height, width), components, transform, colour); a component is
 // ((sampling v, h), reversible, ((block height, width exponents) by resolution), ((exponent, mantissa) by band), guard,
-// causal, points); then the window (top, left, bottom, right) or None: what Python's Fields has checked.
+// causal, points, whole); then the window (top, left, bottom, right) or None: what Python's Fields has checked.
 J2kFields j2k_fields(nb::tuple t) {
   J2kFields f;
   auto four = [](nb::handle h, int* a, int* b, int* c, int* d) {
@@ -31,7 +31,7 @@ J2kFields j2k_fields(nb::tuple t) {
     nb::tuple steps = nb::cast<nb::tuple>(v[3]);
     c.sv = nb::cast<int>(sampling[0]), c.sh = nb::cast<int>(sampling[1]), c.reversible = nb::cast<int>(v[1]);
     c.levels = int(blocks.size()) - 1, c.guard = nb::cast<int>(v[4]), c.causal = nb::cast<int>(v[5]);
-    c.points = nb::cast<int>(v[6]);
+    c.points = nb::cast<int>(v[6]), c.whole = nb::cast<int>(v[7]);
     if (c.levels < 0 || c.levels > kJ2kMaxLevels || int(steps.size()) != 3 * c.levels + 1)
       throw nb::value_error("J2K decompositions");
     for (int r = 0; r <= c.levels; ++r) {
@@ -55,7 +55,7 @@ nb::tuple j2k_fields_tuple(const J2kFields& f) {
     for (int r = 0; r <= c.levels; ++r) blocks.append(nb::make_tuple(int(c.block_h[r]), int(c.block_w[r])));
     for (int b = 0; b <= 3 * c.levels; ++b) steps.append(nb::make_tuple(int(c.exponent[b]), int(c.mantissa[b])));
     components.append(nb::make_tuple(nb::make_tuple(c.sv, c.sh), c.reversible, nb::tuple(blocks), nb::tuple(steps),
-                                     c.guard, c.causal, c.points));
+                                     c.guard, c.causal, c.points, c.whole));
   }
   nb::object window = nb::none();
   if (f.windowed) window = nb::make_tuple(f.window.y0, f.window.x0, f.window.y1, f.window.x1);

@@ -21,6 +21,7 @@ struct J2kComponent {
   int guard = 0;       // guard bits
   int causal = 0;      // contexts do not look into the next stripe
   int points = 0;      // resolutions, from the lowest, whose coefficients stand for themselves (only of a window)
+  int whole = 0;       // every resolution is rounded to whole numbers (only of a window)
   uint8_t block_h[kJ2kMaxLevels + 1] = {}, block_w[kJ2kMaxLevels + 1] = {};  // exponents, by resolution
   uint8_t exponent[3 * kJ2kMaxLevels + 1] = {};                              // by band: LL, then HL LH HH upwards
   uint16_t mantissa[3 * kJ2kMaxLevels + 1] = {};
@@ -108,7 +109,8 @@ struct J2kFields {
       const J2kComponent& c = comp[k];
       ok = (c.sv == 1 || c.sv == 2 || c.sv == 4) && (c.sh == 1 || c.sh == 2 || c.sh == 4) && c.guard >= 0 &&
            c.guard <= 7 && c.points >= 0 && c.points <= (windowed ? c.levels + 1 : 0) &&
-           (k || (c.sv == 1 && c.sh == 1)) && c.levels >= 0 && c.levels <= kJ2kMaxLevels;
+           (!c.whole || (windowed && !transform && !c.reversible)) && (k || (c.sv == 1 && c.sh == 1)) &&
+           c.levels >= 0 && c.levels <= kJ2kMaxLevels;
       ok = ok && (!transform || (c.sv == 1 && c.sh == 1 && c.reversible == comp[0].reversible));
       for (int r = 0; ok && r <= c.levels; ++r) ok = c.block_h[r] <= 10 && c.block_w[r] <= 10;
       for (int b = 0; ok && b <= 3 * c.levels; ++b) ok = c.exponent[b] <= 31 && c.mantissa[b] <= 2047;

@@ -40,6 +40,23 @@ struct High53 {
   }
 };
 
+// x * factor / 2^shift, rounded down, to the left again.
+inline int32_t whole_times(int32_t x, int64_t factor, int shift, int left) {
+  return int32_t(uint32_t(int32_t(x * factor >> shift)) << left);
+}
+struct WholeStep {
+  int64_t factor;
+  int shift;
+  int64_t half;
+  int times;
+  void operator()(int32_t* x, const int32_t* a, const int32_t* b, int n) const {
+    for (int i = 0; i < n; ++i) {
+      const int32_t v = int32_t((wrap_add(a[i], b[i]) * factor + half) >> shift);
+      x[i] = wrap_sub(x[i], int32_t(uint32_t(v) * uint32_t(times)));
+    }
+  }
+};
+
 // The low and high values of a signal of at least two values: lines of `width` values, `pitch` from line to line.
 // A value's neighbours are of the other kind; at the ends both are the one that exists (symmetric extension).
 struct Lines {
@@ -68,6 +85,20 @@ struct Lines {
     }
   }
 
+  // The lifting of a decoder that rounds every resolution to whole numbers: along rows first, then along columns.
+  void whole(bool columns) const {
+    const int first = columns ? 15 : 10;
+    every(false, [=](int32_t x) { return whole_times(x, 20155, first, columns ? 1 : 0); });
+    every(true, [=](int32_t x) { return whole_times(x, 26636, columns ? 15 : 11, 0); });
+    each(false, WholeStep{14532, 15, 0, 1});
+    every(true, [](int32_t x) { return wrap_add(x, 1) >> 1; });
+    each(true, WholeStep{28931, 16, 0, 1});
+    if (!columns) every(false, [](int32_t x) { return wrap_add(x, x); });
+    each(false, columns ? WholeStep{-13887, 17, 1 << 16, 1} : WholeStep{-13887, 16, 0, 1});
+    each(true, WholeStep{-12993, 15, 0, columns ? 2 : 1});
+    every(true, [=](int32_t x) { return int32_t(uint32_t(x) << (columns ? 1 : 2)); });
+  }
+
   void synthesise(bool reversible) const {
     if (reversible) {
       each(false, Low53{});
@@ -83,6 +114,16 @@ struct Lines {
   }
 
  private:
+  template <class F>
+  void every(bool highs_change, const F& f) const {
+    int32_t* x = highs_change ? high : low;
+    if (pitch == 1) {
+      for (int i = 0, n = highs_change ? highs : lows; i < n; ++i) x[i] = f(x[i]);
+      return;
+    }
+    for (int i = 0, n = highs_change ? highs : lows; i < n; ++i, x += pitch)
+      for (int k = 0; k < width; ++k) x[k] = f(x[k]);
+  }
   void scale(int32_t* x, int64_t factor) const {
     for (int i = 0; i < width; ++i) x[i] = scaled(x[i], factor);
   }
@@ -92,28 +133,34 @@ struct Lines {
 // of lines of `stride` values.
 class Synthesis {
  public:
-  void step(int32_t* plane, size_t stride, const J2kRect& low, const J2kRect& full, bool reversible) {
+  enum Kind { kReal, kReversible, kWhole };  // of kWhole the result has 5 bits behind the point
+  static Kind kind_of(const J2kComponent& c) { return c.reversible ? kReversible : c.whole ? kWhole : kReal; }
+
+  void step(int32_t* plane, size_t stride, const J2kRect& low, const J2kRect& full, Kind kind) {
     const int rows = full.y1 - full.y0, cols = full.x1 - full.x0;
     const int low_rows = low.y1 - low.y0, low_cols = low.x1 - low.x0;
     if (rows < 1 || cols < 1) return;
-    across(plane, stride, rows, cols, low_cols, full.x0 & 1, reversible);
-    down(plane, stride, rows, cols, low_rows, full.y0 & 1, reversible);
+    across(plane, stride, rows, cols, low_cols, full.x0 & 1, kind);
+    down(plane, stride, rows, cols, low_rows, full.y0 & 1, kind);
   }
 
  private:
   static int32_t single(int32_t v, int odd, bool reversible) { return odd && reversible ? v / 2 : v; }
 
-  void across(int32_t* plane, size_t stride, int rows, int cols, int lows, int odd, bool reversible) {
+  void across(int32_t* plane, size_t stride, int rows, int cols, int lows, int odd, Kind kind) {
+    const bool reversible = kind == kReversible;
     line_.resize(size_t(cols));
     for (int y = 0; y < rows; ++y) {
       int32_t* row = plane + size_t(y) * stride;
       if (cols == 1) {
-        row[0] = single(row[0], odd, reversible);
+        row[0] = kind == kWhole ? int32_t(uint32_t(row[0]) << 5) : single(row[0], odd, reversible);
         continue;
       }
       Lines s{row, row + lows, lows, cols - lows, odd, 1, 1};
-      if (!reversible) scale_row(row, lows, cols);
-      if (reversible) {
+      if (kind == kReal) scale_row(row, lows, cols);
+      if (kind == kWhole) {
+        s.whole(false);
+      } else if (reversible) {
         s.each(false, Low53{});
         s.each(true, High53{});
       } else {
@@ -134,9 +181,9 @@ class Synthesis {
     for (int i = lows; i < cols; ++i) row[i] = scaled(row[i], kHigh);
   }
 
-  void down(int32_t* plane, size_t stride, int rows, int cols, int lows, int odd, bool reversible) {
+  void down(int32_t* plane, size_t stride, int rows, int cols, int lows, int odd, Kind kind) {
     if (rows == 1) {
-      for (int x = 0; x < cols; ++x) plane[x] = single(plane[x], odd, reversible);
+      for (int x = 0; x < cols; ++x) plane[x] = single(plane[x], odd, kind == kReversible);
       return;
     }
     constexpr int kGroup = 32;  // columns at a time: their lines stay in the cache
@@ -146,7 +193,8 @@ class Synthesis {
       for (int y = 0; y < rows; ++y)
         std::memcpy(&group_[size_t(y) * kGroup], plane + size_t(y) * stride + x0, size_t(width) * sizeof(int32_t));
       Lines s{group_.data(), group_.data() + size_t(lows) * kGroup, lows, rows - lows, odd, kGroup, width};
-      s.synthesise(reversible);
+      if (kind == kWhole) s.whole(true);
+      else s.synthesise(kind == kReversible);
       for (int y = 0; y < rows; ++y) {
         const bool high = (y & 1) != odd;
         const int32_t* from = (high ? s.high : s.low) + size_t(y / 2) * kGroup;
@@ -165,7 +213,7 @@ struct Dequantiser {
   int shift;  // to the right, or to the left where negative
   Dequantiser(const J2kBand& b, const J2kComponent& c) : reversible(c.reversible), point(b.resolution < c.points) {
     factor = 2048 + b.mantissa;
-    shift = 12 + b.exponent - 8 - kJ2kFraction;
+    shift = 12 + b.exponent - 8 - (c.whole ? (b.orientation >> 1) + (b.orientation & 1) : kJ2kFraction);
   }
   int32_t operator()(int32_t q, int lowest) const {
     if (!q) return 0;
@@ -202,12 +250,28 @@ inline void j2k_dequantise(const J2kBand& band, const J2kComponent& component, c
     }
 }
 
+// Values with `bits` behind the point to whole numbers, or, of the samples, to as many bits as other samples have.
+inline void whole_numbers(int32_t* plane, size_t stride, const J2kRect& full, int bits, bool samples) {
+  for (int y = 0; y < full.y1 - full.y0; ++y)
+    for (int x = 0; x < full.x1 - full.x0; ++x) {
+      int32_t& v = plane[size_t(y) * stride + size_t(x)];
+      if (samples) v = int32_t(uint32_t(v) << (kJ2kFraction - bits));
+      else if (bits) v = wrap_add(v, 1 << (bits - 1)) >> bits;
+    }
+}
+
 inline uint8_t j2k_sample(int64_t v) { return uint8_t(std::max<int64_t>(0, std::min<int64_t>(255, v + 128))); }
 
 // v / 2^shift, halves to the even number.
 template <int shift>
 inline int64_t nearest(int64_t v) {
   return (v + (int64_t(1) << (shift - 1)) - 1 + (v >> shift & 1)) >> shift;
+}
+
+// The same, halves up.
+template <int shift>
+inline int64_t nearest_up(int64_t v) {
+  return (v + (int64_t(1) << (shift - 1))) >> shift;
 }
 
 // How near v / 2^shift, rounded to a sample, came to the next one: 0 (very) to 28, plus 128 if that is the one below;
@@ -249,7 +313,8 @@ inline void j2k_to_samples(const J2kFields& f, const int32_t* const* in, uint8_t
     for (size_t i = 0; i < n; ++i) out[component][i] = j2k_sample(in[component][i]);
   } else {
     for (size_t i = 0; i < n; ++i) {
-      const int64_t whole = nearest<kJ2kFraction>(in[component][i]);
+      const int32_t v = in[component][i];
+      const int64_t whole = f.comp[component].whole ? nearest_up<kJ2kFraction>(v) : nearest<kJ2kFraction>(v);
       out[component][i] = j2k_sample(whole);
       if (doubt) doubts[component][i] = j2k_doubt(in[component][i], whole, kJ2kFraction);
     }
@@ -310,7 +375,8 @@ inline void j2k_synthesise(const J2kFields& f, const std::vector<J2kBand>& bands
           const size_t y = b.orientation >> 1 ? low.y1 - low.y0 : 0, x = b.orientation & 1 ? low.x1 - low.x0 : 0;
           j2k_dequantise(b, c, q[at], passes[at], missing[at], plane[k].data() + y * cols + x, size_t(cols));
         }
-        if (r) synthesis.step(plane[k].data(), size_t(cols), low, full, c.reversible);
+        if (r) synthesis.step(plane[k].data(), size_t(cols), low, full, Synthesis::kind_of(c));
+        if (c.whole) whole_numbers(plane[k].data(), size_t(cols), full, r ? 5 : 0, r == c.levels);
       }
     }
     for (int k = 0; k < f.components; ++k)

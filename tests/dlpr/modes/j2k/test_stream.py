@@ -112,7 +112,7 @@ def some_image(rng: np.random.Generator, components: int = 3, side: int = 40) ->
 
 
 def some_window(rng: np.random.Generator, image: J2kImage) -> J2kImage:
-    """A window of an image: other coefficients beside it, some resolutions that hold points."""
+    """A window of an image: other coefficients beside it, some resolutions that hold points, maybe whole numbers."""
     f = image.fields
     height, width = (int(rng.integers(1, n + 1)) for n in (f.height, f.width))
     top, left = int(rng.integers(f.height - height + 1)), int(rng.integers(f.width - width + 1))
@@ -120,7 +120,8 @@ def some_window(rng: np.random.Generator, image: J2kImage) -> J2kImage:
     whole = synthesise(image)[top : top + height, left : left + width]
     assert np.array_equal(synthesise(cut), whole)
     points = int(rng.integers(0, 3))
-    components = tuple(replace(c, points=min(points, c.levels + 1)) for c in cut.fields.components)
+    rounded = not f.transform and all(c.wavelet is Wavelet.IRREVERSIBLE for c in f.components) and rng.random() < 0.5
+    components = tuple(replace(c, points=min(points, c.levels + 1), whole=rounded) for c in cut.fields.components)
     fields = replace(cut.fields, components=components)
     coefficients = []
     for b, q in zip(fields.bands, cut.coefficients, strict=True):
