@@ -7,8 +7,8 @@ python tests/golden/make_goldens.py --replace-draft  make all anew; only while C
 A golden is a folder v3/<case>/ with input.npy, stream.dlpr, in mode jpeg source.npz (the JPEG image), in
 mode j2k source.j2k (the codestream), and case.json:
 tau and options, of a window its place in the codestream's image, how many resolutions hold points and whether they are
-whole numbers, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and the mode. The inputs are made
-here from fixed seeds and from the slide in examples/; the committed files count.
+whole numbers, the id of the weights, the SHA-256 of the stream and of the decoded samples (C order), their shape and
+the mode. The inputs are made here from fixed seeds and from the slide in examples/; the committed files count.
 """
 
 from __future__ import annotations
