@@ -39,6 +39,8 @@ _LEAST_NATS = 25.0
 """Nats that a border must explain."""
 _LEAST_SHARE = 0.1
 """And for each coefficient, where it is beside the crop's edge."""
+_LEAST_DEEPER = 0.4
+"""Nats for each coefficient of the second decomposition: 0.75 to 2 where the decoder is the one we know, else 0."""
 _CHOICE = 3.0
 """Nats that the best of some planes explain by chance."""
 
@@ -150,15 +152,17 @@ def _step(steps: Steps, depth: int, orientation: int) -> float:
     return step_of(steps[depth, orientation]) * NORMS[depth, orientation]
 
 
-def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) -> float:
-    """Nats that the bands of a depth explain."""
-    total = 0.0
+def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) -> tuple[float, int]:
+    """Nats that the bands of a depth explain, and coefficients that are not 0."""
+    total, count = 0.0, 0
     for down, across in product(rows.spans, columns.spans):
         for o, (u, y, x) in zip((1, 2, 3), samples.bands(down, across, depth), strict=True):
             here = u[_known(y, down, depth, o >> 1, _SEEN)][:, _known(x, across, depth, o & 1, _SEEN)]
             for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
-                total += _nats(here[i : i + _SIDE, k : k + _SIDE].ravel(), _step(steps, depth, o), 2 * _NOISE)
-    return total
+                block = here[i : i + _SIDE, k : k + _SIDE].ravel()
+                total += _nats(block, _step(steps, depth, o), 2 * _NOISE)
+                count += min(int((block > 8 * _NOISE).sum()), _SOME)
+    return total, count
 
 
 def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[Axis, Axis] | None:
@@ -177,7 +181,7 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
     Returns
     -------
     tuple of Axis or None
-        Rows, columns; None where borders contradict each other.
+        Rows, columns; None where borders contradict each other, or the second decomposition shows no comb.
     """
     heights, widths = samples.shape
     down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
@@ -186,13 +190,17 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
     down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
     if down.corner < 0 or across.corner < 0:
         return None
-    for deeper in range(depth + 1, LEVELS + 1):
+    for deeper in range(2, LEVELS + 1):
         choices = [
             (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
-            for axis, borders in ((down, rows), (across, columns))
+            for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
         ]
-        if len(choices[0]) * len(choices[1]) > 1:
-            down, across = max(product(*choices), key=lambda both: _fit(samples, both[0], both[1], deeper, steps))
+        if deeper > 2 and len(choices[0]) * len(choices[1]) == 1:
+            continue
+        tried = [(*_fit(samples, y, x, deeper, steps), (y, x)) for y, x in product(*choices)]
+        nats, count, (down, across) = max(tried, key=lambda t: t[0])
+        if deeper == 2 and nats < _LEAST_DEEPER * count:
+            return None
     down = _with_edges(samples, down, across, steps)
     across = _with_edges(samples.turned, across, down, steps)
     return _with_blocks(samples, down, across, steps)
