@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -26,20 +26,33 @@ from dlpr.errors import UnsupportedInputError
 from dlpr.modes.j2k.fields import Colour
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
-from dlpr.modes.j2k.recover_grid import find_grid
+from dlpr.modes.j2k.recover_grid import MARGIN, Axis, Grid, find_grid
 from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
-from dlpr.modes.j2k.recover_steps import Steps, band_steps, choose_planes, find_base, rounded, shows_base, step_of
+from dlpr.modes.j2k.recover_phase import Samples, find_axes, first_blocks
+from dlpr.modes.j2k.recover_steps import (
+    Steps,
+    band_steps,
+    base_gain,
+    choose_planes,
+    exact_blocks,
+    find_base,
+    rounded,
+    shows_base,
+    step_of,
+)
 from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
 
 __all__ = ["MAX_PIXELS", "recover"]
 
 MAX_PIXELS = 1 << 20
 """Larger images are not searched: it takes some 300 bytes of memory for each pixel."""
-TILE = 256
-"""Side of a tile of which only one border is seen. Tiles of 240 px, too, are whole at this depth."""
 LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
 ROUNDS = 10
+_MANY = 500
+"""Coefficients that are not 0 with which a decomposition tells what there is."""
+_LITTLE = 250
+"""Coefficients that tell the phases apart."""
 _ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 _COLOURS = {(1, 0, 0): Colour.YCBCR, (1, 1, 0): Colour.YCBCR_DOWN, (2, 0, 0): Colour.YCBCR_BYTE}
 """Matrix, rounding and products of the colour layer (C2)."""
@@ -89,40 +102,53 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     grid = find_grid(pixels)
     if grid is None:
         return None
-    borders = grid.rows, grid.columns
-    sides = _side(grid.rows, height), _side(grid.columns, width)
     seen = _transformed(pixels)
-    parts = _parts(seen, borders, sides, range(1))
-    if parts is None or not shows_base(list(parts.values())):
+    size = height, width
+    samples = Samples(seen.planes[0], seen.valid[0])
+    begun = _begin(samples, grid)
+    if begun is None:
+        return None
+    grid, depth, base = begun
+    axes = find_axes(samples, grid, depth, band_steps(base))
+    if axes is None:
         return None
     seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or seen
-    if seen.across[-1] == 2 and any((column + seen.shift) % 2 for column in grid.columns):
+    if seen.across[-1] == 2 and (axes[1].corner + seen.shift) % 2:
         return None
-    parts = _parts(seen, borders, sides, range(1))
+    parts = _parts(seen, axes, range(1))
     if parts is None:
         return None
-    base, gain = find_base(list(parts.values()))
+    base, gain = find_base(exact_blocks(list(parts.values())))
     if gain < LEAST_GAIN:
         return None
-    others = _parts(seen, borders, sides, range(1, len(seen.planes)))
+    others = _parts(seen, axes, range(1, len(seen.planes)))
     if others is None:
         return None
     parts |= others
     steps = band_steps(base)
     _solve(list(parts.values()), steps)
-    corner = sides[0] - grid.rows[0], sides[1] - grid.columns[0]
+    corner, sides = (axes[0].corner, axes[1].corner), (axes[0].side, axes[1].side)
     try:
-        return thinned(to_image(parts, (height, width), corner, sides, steps, seen.across, seen.colour))
+        return thinned(to_image(parts, size, corner, sides, steps, seen.across, seen.colour))
     except UnsupportedInputError:
         return None
 
 
-def _side(borders: Sequence[int], size: int) -> int:
-    """Side of the tiles; that of one behind the last border must reach to the end."""
-    if len(borders) > 1:
-        return max(b - a for a, b in pairwise(borders))
-    reach = max(borders[0], size - borders[0])
-    return -(-max(reach, TILE) // TILE) * TILE
+def _begin(samples: Samples, grid: Grid) -> tuple[Grid, int, float] | None:
+    """The phase of the first decomposition, or the second where the first holds next to nothing; and the base."""
+    first = first_blocks(samples, grid, 1)
+    shown = shows_base(first)
+    if shown and sum(len(b) for b in first) >= _MANY:
+        return grid, 1, find_base(first)[0]
+    phases = product(*(range(b[0] % 2, 4, 2) if b else range(4) for b in (grid.rows, grid.columns)))
+    grids = [grid._replace(phase=(down, across)) for down, across in phases]
+    tried = [(first_blocks(samples, g, 2), g) for g in grids]
+    tried = [(blocks, g) for blocks, g in tried if sum(len(b) for b in blocks) >= _MANY]
+    if tried:
+        best, now = max(tried, key=lambda t: base_gain(t[0], _LITTLE))
+        if shows_base(best):
+            return now, 2, find_base(best)[0]
+    return (grid, 1, find_base(first)[0]) if shown else None
 
 
 def _valid(pixels: Bytes8) -> npt.NDArray[np.bool_]:
@@ -159,31 +185,23 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
-def _spans(borders: Sequence[int], size: int, side: int) -> list[tuple[int, int, int]]:
-    """First and behind the last of the pixels of each tile, and what to add for its own coordinates."""
-    edges = [0, *borders, size]
-    return [(first, end, side - borders[0] if i == 0 else -first) for i, (first, end) in enumerate(pairwise(edges))]
-
-
-def _parts(
-    seen: _Planes, borders: tuple[tuple[int, ...], tuple[int, ...]], sides: tuple[int, int], components: range
-) -> dict[tuple[int, int, int], SeenPart] | None:
+def _parts(seen: _Planes, axes: tuple[Axis, Axis], components: range) -> dict[tuple[int, int, int], SeenPart] | None:
     """Cut components at the tiles' borders."""
-    height, width = seen.planes[0].shape
     out = {}
-    for i, (top, bottom, down) in enumerate(_spans(borders[0], height, sides[0])):
-        for j, (left, right, over) in enumerate(_spans(borders[1], width, sides[1])):
-            for k in components:
-                s = seen.across[k]
-                shift = seen.shift if s == 2 else 0
-                first, end = (left + shift) // s, (right - 1 + shift) // s + 1
-                begin, last = (left + over) // s, (right - 1 + over) // s + 1
-                tile = 0, 0, sides[0], -(-sides[1] // s)
-                inside = (top + down, begin, bottom + down, last)
-                if end - first != last - begin or inside[0] < 0 or begin < 0 or inside[2] > tile[2] or last > tile[3]:
-                    return None
-                window = slice(top, bottom), slice(first, end)
-                out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise)
+    for (i, rows), (j, columns) in product(*(enumerate(axis.spans) for axis in axes)):
+        for k in components:
+            s = seen.across[k]
+            shift = seen.shift if s == 2 else 0
+            first, end = (columns.first + shift) // s, (columns.end - 1 + shift) // s + 1
+            left, right = columns.at // s, (columns.at + columns.end - columns.first - 1) // s + 1
+            inside = rows.at, left, rows.at + rows.end - rows.first, right
+            sides = rows.side, -(-columns.side // s)
+            if end - first != right - left or inside[2] > sides[0] or right > sides[1]:
+                return None
+            near = (max(rows.at - MARGIN, 0), max(left - MARGIN, 0))
+            tile = *near, min(inside[2] + MARGIN, sides[0]), min(right + MARGIN, sides[1])
+            window = slice(rows.first, rows.end), slice(first, end)
+            out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise)
     return out
 
 
@@ -227,7 +245,7 @@ def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
             s, values = part.shape, rounded(part)
             sure = part.free & (s.orientation > 0) & ~part.guessed
             if turn == 0:
-                sure &= s.inside
+                sure &= s.inside & (part.exact | (np.abs(part.values - values) < 0.2 * part.step))
             else:
                 sure &= _on_comb(part, values, sure)
             part.values = np.where(sure, values, part.values)

@@ -67,8 +67,9 @@ def to_image(
     coefficients, passes, missing = [], [], []
     for band in fields.bands:
         row, column = divmod(band.tile, fields.tile_columns)
+        part = parts[band.component, row, column]
         begin = row * tile[0] - moved[0], (column * tile[1] - moved[1]) // sampling[band.component]
-        q, count = _band(band, parts[band.component, row, column], begin, fields)
+        q, count = _band(band, part, (begin[0] + part.shape.tile[0], begin[1] + part.shape.tile[1]), fields)
         coefficients.append(q)
         passes.append(count)
         missing.append(np.zeros(band.grid, np.uint8))
@@ -78,7 +79,7 @@ def to_image(
 def _band(
     band: BandPlace, part: SeenPart, begin: tuple[int, int], fields: Fields
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """Coefficients and passes of a band; the tile's corner lies at ``begin``."""
+    """Coefficients and passes of a band; those of the part begin at ``begin``."""
     levels = fields.components[band.component].levels
     depth = levels - max(band.resolution - 1, 0)
     s = part.shape

@@ -16,7 +16,17 @@ import numpy.typing as npt
 from dlpr._native import comb_gains
 from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats, SeenPart
 
-__all__ = ["Steps", "band_steps", "choose_planes", "find_base", "rounded", "shows_base", "step_of"]
+__all__ = [
+    "Steps",
+    "band_steps",
+    "base_gain",
+    "choose_planes",
+    "exact_blocks",
+    "find_base",
+    "rounded",
+    "shows_base",
+    "step_of",
+]
 
 Steps = dict[tuple[int, int], tuple[int, int]]
 """(exponent, mantissa) by depth and orientation."""
@@ -90,27 +100,31 @@ def _magnitudes(values: Floats, norm: float) -> Floats:
     return np.asarray(u[u > 4 * _NOISE])
 
 
-def _exact(parts: Sequence[SeenPart]) -> list[Floats]:
+def exact_blocks(parts: Sequence[SeenPart]) -> list[Floats]:
     """Magnitudes of each block, of depth 3 at most, that are exactly known, where they are at least a dozen."""
     out = []
     for part in parts:
         for depth, orientation, block in part.shape.blocks:
             if depth <= 3:  # what is deeper is few, and seldom known
-                known = block[part.shape.inside[block]]
+                known = block[part.exact[block]]
                 u = _magnitudes(part.values[known], NORMS[depth, orientation])
                 if len(u) >= 12:
                     out.append(u)
     return out
 
 
-def shows_base(parts: Sequence[SeenPart]) -> bool:
-    """Tell from some coefficients whether a base may fit: cheap, for whoever searches further only then."""
-    return _rough_base(_exact(parts), _FEW)[1] > 0
+def shows_base(blocks: Sequence[Floats]) -> bool:
+    """Tell from some of the blocks' normed magnitudes whether a base may fit: cheap, to search further only then."""
+    return base_gain(blocks, _FEW) > 0
 
 
-def find_base(parts: Sequence[SeenPart]) -> tuple[float, float]:
+def base_gain(blocks: Sequence[Floats], most: int) -> float:
+    """Nats for each of at most so many coefficients (and a block) that the best base explains."""
+    return _rough_base(blocks, most)[1]
+
+
+def find_base(blocks: Sequence[Floats]) -> tuple[float, float]:
     """Find the base, up to a power of two, and how well it fits: nats for each coefficient; 0 for nothing to see."""
-    blocks = _exact(parts)
     base, gain = _rough_base(blocks, _MANY)
     return (_finer(blocks, base) if gain > 0 else base), gain
 

@@ -15,9 +15,12 @@ __all__ = ["LEVELS", "NORMS", "Floats", "SeenPart", "TileShape", "tile_shape"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rect: TypeAlias = tuple[int, int, int, int]
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 LEVELS = 4
 """Decompositions of the search. What a deeper codec's LL of this depth holds is coded as it is, at a fine step."""
+_MOST = 0.3
+"""Share of a coefficient's reach in which samples that were cut off make it uncertain."""
 _LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 _K = 1.230174104914001
 
@@ -72,7 +75,8 @@ class TileShape:
     Parameters
     ----------
     tile : tuple of int
-        Top (0), left (0), bottom, right.
+        Top, left, bottom, right of the tile, or of what is near enough to be seen; code blocks begin at multiples of
+        64 coefficients.
     seen : tuple of int
         The rectangle seen, in the tile.
     """
@@ -82,6 +86,7 @@ class TileShape:
         rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2]) for a in (0, 1))
         self.places = [(LEVELS, 0), *((d, o) for d in range(1, LEVELS + 1) for o in (1, 2, 3))]
         self.shapes = {}
+        self._made_of = {(d, o): (*rows[d, o >> 1][4:], *columns[d, o & 1][4:]) for d, o in self.places}
         parts: dict[str, list[npt.NDArray[np.generic]]] = {
             name: [] for name in ("depth", "orientation", "norm", "energy", "share", "inside", "distance", "block")
         }
@@ -90,7 +95,10 @@ class TileShape:
             shape = len(y[0]), len(x[0])
             self.shapes[depth, orientation] = shape
             energy = y[0][:, None] * x[0]
-            block = (np.arange(shape[0]) // 64)[:, None] * 64 + np.arange(shape[1]) // 64
+            half = 1 << depth >> 1
+            first = _up(tile[0] - half * (orientation >> 1), depth), _up(tile[1] - half * (orientation & 1), depth)
+            numbers = [(start + np.arange(n)) // 64 - start // 64 for start, n in zip(first, shape, strict=True)]
+            block = numbers[0][:, None] * 4096 + numbers[1]
             values = {
                 "depth": np.full(shape, depth),
                 "orientation": np.full(shape, orientation),
@@ -128,11 +136,27 @@ class TileShape:
         self.group = (self.depth * 4 + self.orientation) * 32 + steps
         """Coefficients of a band that are as far from where the view ends."""
 
+    def exact(self, valid: Flags) -> Flags:
+        """Return what of `inside` is made of samples that were not cut off."""
+        if valid.all():
+            return self.inside
+        sums = np.pad(np.cumsum(np.cumsum(~valid, 0), 1), ((1, 0), (1, 0)))
+        bad = []
+        for place in self.places:
+            y0, y1, x0, x1 = self._made_of[place]
+            count = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)] - sums[np.ix_(y1, x0)] + sums[np.ix_(y0, x0)]
+            bad.append(count.ravel() > 0)
+        return np.asarray(self.inside & ~np.concatenate(bad))
+
     @staticmethod
     def _axis(
         start: int, stop: int, first: int, end: int
-    ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats]]:
-        """Energy seen, energy, exactly known, distance in samples of the depth: of low and high lines of each depth."""
+    ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats, Ints, Ints]]:
+        """Of low and high lines of each depth: what is said of coefficients above, and where they begin and end.
+
+        Energy seen, energy, exactly known, distance in samples of the depth; of what is seen, the first of the samples
+        that they are mostly made of and behind the last.
+        """
         out = {}
         seen = np.zeros(stop - start, np.bool_)
         seen[first - start : end - start] = True
@@ -161,6 +185,8 @@ class TileShape:
                     (x**2).sum(0),
                     known & (at >= first) & (at < end),
                     distance,
+                    np.clip(at - reach * _MOST - first, 0, end - first).astype(np.int64),
+                    np.clip(at + reach * _MOST + 1 - first, 0, end - first).astype(np.int64),
                 )
         return out
 
@@ -190,12 +216,14 @@ class SeenPart:
     def __init__(self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float) -> None:
         self.component, self.noise = component, noise
         self.shape = tile_shape(tile, seen)
+        self.exact: Flags = self.shape.exact(weights)
+        """Coefficients that the samples give exactly, up to their rounding."""
         self._weights = np.ascontiguousarray(weights, np.float32)
         mean = float(samples[weights].mean()) if weights.any() else 0.0
         self.base = np.where(self.shape.orientation == 0, mean, 0.0)
         """What is taken off each coefficient while it is fitted: the mean, of LL."""
         self._samples = np.ascontiguousarray(samples - mean, np.float32)
-        around = ((seen[0], tile[2] - seen[2]), (seen[1], tile[3] - seen[3]))
+        around = ((seen[0] - tile[0], tile[2] - seen[2]), (seen[1] - tile[1], tile[3] - seen[3]))
         filled = np.ascontiguousarray(np.pad(self._samples, around, "edge"))
         self.values: Floats = wave_forward(tile, LEVELS, filled).astype(np.float64)
         """The coefficients less `base`."""

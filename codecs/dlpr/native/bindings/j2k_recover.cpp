@@ -17,8 +17,8 @@ using Rect = std::array<int, 4>;
 WaveRect rect(const Rect& r) { return {r[0], r[1], r[2], r[3]}; }
 
 SeenTile seen_tile(const Rect& tile, int levels, const Rect& seen) {
-  const bool inside = tile[0] <= seen[0] && seen[0] <= seen[2] && seen[2] <= tile[2] && tile[1] <= seen[1] &&
-                      seen[1] <= seen[3] && seen[3] <= tile[3];
+  const bool inside = 0 <= tile[0] && 0 <= tile[1] && tile[0] <= seen[0] && seen[0] <= seen[2] && seen[2] <= tile[2] &&
+                      tile[1] <= seen[1] && seen[1] <= seen[3] && seen[3] <= tile[3];
   if (!inside || levels < 1 || levels > 10 || int64_t(tile[2] - tile[0]) * (tile[3] - tile[1]) > 1 << 24)
     throw nb::value_error("what is seen of a tile");
   return SeenTile(rect(tile), levels, rect(seen));
@@ -89,7 +89,7 @@ void bind_j2k_recover(nb::module_& m) {
           for (float& v : plane) v -= 128;
           grid.find(plane.data(), int(h), int(w));
         }
-        return nb::make_tuple(grid.strength, grid.rows, grid.columns);
+        return nb::make_tuple(std::vector<float>(grid.strengths, grid.strengths + 4), grid.rows, grid.columns);
       },
       "pixels"_a);
   m.def(

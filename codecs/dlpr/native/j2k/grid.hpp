@@ -10,13 +10,14 @@ namespace dlpr {
 class TileGrid {
  public:
   std::vector<int> rows, columns;  // where tiles begin
-  float strength = 0;              // of the comb, 1 at most
+  float strengths[4] = {};         // of the comb at each parity (rows, columns), 1 at most
 
   // plane: h x w samples of one component.
   void find(const float* plane, int h, int w) {
     if (std::min(h, w) < 64) return;
     Band best[2];
     int parity[2] = {0, 0};
+    float strength = 0;
     for (int down = 0; down < 2; ++down) {
       work_.assign(plane, plane + size_t(h) * w);
       lift(work_.data(), h, w, down);
@@ -40,6 +41,7 @@ class TileGrid {
           comb(&b);
         }
         const float now = std::max(bands[0].strength, bands[1].strength);
+        strengths[2 * down + across] = now;
         if (now > strength || best[0].values.empty()) {
           strength = now, parity[0] = down, parity[1] = across;
           std::swap(best, bands);

@@ -10,12 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr._native import comb_gains
+from dlpr._native import comb_gains, wave_seen
 from dlpr.modes.j2k.fields import Wavelet
+from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
-from dlpr.modes.j2k.recover_grid import find_grid
-from dlpr.modes.j2k.recover_steps import band_steps
+from dlpr.modes.j2k.recover_grid import Grid, find_grid
+from dlpr.modes.j2k.recover_phase import Samples, find_axes
+from dlpr.modes.j2k.recover_steps import band_steps, step_of
+from dlpr.modes.j2k.recover_tile import LEVELS, tile_shape
 from dlpr.modes.j2k.synthesis import synthesise
 
 Pixels = NDArray[np.uint8]
@@ -73,13 +76,12 @@ def test_a_stream_of_it_is_smaller_and_exact(decoded: tuple[Pixels, bytes]) -> N
     np.testing.assert_array_equal(dlpr.decode(found), crop)
 
 
-@pytest.mark.parametrize("kind", ["flat", "noise", "never decoded", "one tile", "small"])
+@pytest.mark.parametrize("kind", ["flat", "noise", "never decoded", "small"])
 def test_nothing_is_found_where_nothing_is(kind: str, decoded: tuple[Pixels, bytes]) -> None:
     pixels = {
         "flat": np.full((128, 128, 3), 200, np.uint8),
         "noise": np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8),
         "never decoded": textured(192, 192),
-        "one tile": np.ascontiguousarray(decoded[0][20:220, 20:220]),
         "small": np.ascontiguousarray(decoded[0][230:290, 230:290]),
     }[kind]
     assert recover(pixels) is None
@@ -114,7 +116,92 @@ def test_a_chunk_with_a_source_is_not_searched(decoded: tuple[Pixels, bytes], mo
 def test_a_border_is_where_the_tile_begins(decoded: tuple[Pixels, bytes]) -> None:
     for top, left in ((100, 160), (101, 161), (100, 161)):
         crop = np.ascontiguousarray(decoded[0][top : top + 256, left : left + 256])
-        assert find_grid(crop) == ((256 - top,), (256 - left,))
+        assert find_grid(crop) == ((256 - top,), (256 - left,), (top % 2, left % 2))
+
+
+OPTIONS = {"codecformat": "j2k", "resolutions": 6, "reversible": False}
+
+
+@pytest.fixture(scope="module", params=["rgb", "grey"])
+def one_tile(request: pytest.FixtureRequest) -> Pixels:
+    """Pixels of an image that is a single tile, 400 x 440 px."""
+    image = textured(400, 440)
+    if request.param == "grey":
+        image = np.ascontiguousarray(image[..., 1])
+    data = imagecodecs.jpeg2k_encode(image, level=37, mct=request.param == "rgb", **OPTIONS)
+    pixels = np.asarray(imagecodecs.jpeg2k_decode(bytes(data)), np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def found_in(crop: Pixels) -> J2kImage:
+    """The image found, with a stream that is clearly smaller than the others and exact."""
+    image = recover(crop)
+    assert image is not None
+    pixels = crop if crop.shape[2] == 3 else crop[..., 0]
+    data = dlpr.encode(pixels)
+    assert dlpr.inspect(data).mode == "j2k"
+    assert len(data) < 0.85 * len(dlpr.encode(pixels, j2k="given"))
+    np.testing.assert_array_equal(dlpr.decode(data), pixels)
+    return image
+
+
+def starts(image: J2kImage) -> tuple[int, int]:
+    """Coordinates of the crop's first pixel on the grid of the image."""
+    return image.fields.kept[0], image.fields.kept[1]
+
+
+@pytest.mark.parametrize(("top", "left"), [(101, 138), (94, 151)])
+def test_the_phase_is_found_inside_one_tile(top: int, left: int, one_tile: Pixels) -> None:
+    image = found_in(np.ascontiguousarray(one_tile[top : top + 192, left : left + 192]))
+    assert [at % 16 for at in starts(image)] == [top % 16, left % 16]
+    assert (image.fields.tile_rows, image.fields.tile_columns) == (1, 1)
+
+
+def test_a_border_along_one_axis_and_none_along_the_other(decoded: tuple[Pixels, bytes]) -> None:
+    for turned in (False, True):
+        pixels = decoded[0].swapaxes(0, 1) if turned else decoded[0]
+        image = found_in(np.ascontiguousarray(pixels[152:344, 37:229]))
+        f = image.fields
+        rows, columns = (f.tile_rows, f.tile_columns)
+        assert (rows, columns) == (2, 1)
+        assert f.tile_edges(1)[0] - f.kept[0] == 256 - 152
+        assert starts(image)[1] % 16 == 37 % 16
+
+
+@pytest.mark.parametrize("away", [0, 2, 5])
+def test_borders_right_beside_the_crops_edges(away: int, decoded: tuple[Pixels, bytes]) -> None:
+    """The tile begins ``away`` rows behind the crop's first, and ends as many columns before its last."""
+    image = found_in(np.ascontiguousarray(decoded[0][256 - away : 448 - away, 64 + away : 256 + away]))
+    f = image.fields
+    assert (f.tile_rows, f.tile_columns) == (2 if away else 1, 2 if away else 1)
+    last = f.tile_rows * f.tile_columns - 1
+    assert f.tile_edges(last)[0] - f.kept[0] == away
+    assert f.tile_edges(0)[3] - f.kept[3] == -away
+
+
+def test_a_tile_of_its_own_is_exact_but_for_its_deepest_coefficients(decoded: tuple[Pixels, bytes]) -> None:
+    tile = np.ascontiguousarray(decoded[0][256:, 256:])
+    image = found_in(tile)
+    assert image.fields.area == (0, 0, 256, 256)
+    assert (synthesise(image) == tile).all(-1).mean() > 0.9
+
+
+def test_code_blocks_are_counted_from_a_corner_that_is_not_seen() -> None:
+    """Blocks of the first decomposition are cut at two planes; steps of the others are too small to tell."""
+    rng = np.random.default_rng(3)
+    top, left, steps = 1024 + 90, 1024 + 74, band_steps(1.0)
+    tile = top - 64, left - 64, top + 256, left + 256
+    shape = tile_shape(tile, (top, left, top + 192, left + 192))
+    c = np.zeros(len(shape.depth))
+    for depth, orientation, here in shape.blocks:
+        step = step_of(steps[depth, orientation]) * 2 ** (rng.integers(3, 6) if depth == 1 else 3)
+        k = rng.geometric(0.4, len(here)) - 1
+        c[here] = rng.choice((-1, 1), len(here)) * np.where(k, k + 0.5, 0) * step
+    samples = np.rint(wave_seen(tile, LEVELS, shape.seen, c.astype(np.float32)).astype(np.float64))
+    known = Samples(samples, np.ones(samples.shape, np.bool_))
+    axes = find_axes(known, Grid((), (), (top % 2, left % 2)), 1, steps)
+    assert axes is not None
+    assert [axis.corner % 128 for axis in axes] == [90, 74]
 
 
 def nats(u: NDArray[np.float64], step: float, half: bool, noise: float) -> float:

@@ -1,0 +1,329 @@
+"""Where the transform of a tile begins whose borders a crop does not show (docs/decisions/0018).
+
+The comb tells the parity of the first decomposition. Of each further one both parities are tried, along each axis
+without a border: the steps follow from the base, so that the right one explains thousands of coefficients, and a wrong
+one none. Code blocks are counted from the tile's corner, too: where planes change tells where they begin. And what
+only a symmetric extension right beside the crop's edge explains is a border too near to it to be seen otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from dlpr._native import comb_gains, wave_forward
+from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
+from dlpr.modes.j2k.recover_steps import Steps, step_of
+from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
+
+__all__ = ["Samples", "find_axes", "first_blocks"]
+
+Ints = npt.NDArray[np.int64]
+
+_POWERS = np.repeat(2.0 ** np.arange(9), 2)
+_HALVES = np.tile(np.array([0, 1], np.uint8), 9)
+_HALF_PRIOR = 6.0
+_NOISE = 0.3
+"""Deviation of a normed coefficient that is seen whole; twice that of one nearly so."""
+_SEEN = 0.75
+"""Share of a coefficient's reach that must be seen where few are seen whole."""
+_SIDE = 32
+"""Coefficients of a side that are looked at together: code blocks may begin anywhere."""
+_SOME = 800
+_NEAR = 6
+"""A border so near to the crop's edge is not found by the lines beside it."""
+_LEAST_NATS = 25.0
+"""Nats that a border must explain."""
+_LEAST_SHARE = 0.1
+"""And for each coefficient, where it is beside the crop's edge."""
+_LEAST_DEEPER = 0.4
+"""Nats for each coefficient of the second decomposition: 0.75 to 2 where the decoder is the one we know, else 0."""
+_CHOICE = 3.0
+"""Nats that the best of some planes explain by chance."""
+
+
+def _lines(span: Span, depth: int, high: int) -> Ints:
+    """Coordinates in samples of a band's rows or columns."""
+    start, stop = span.at, span.at + span.end - span.first
+    half = high << depth >> 1
+    first, end = (-((half - edge) >> depth) for edge in (start, stop))
+    return np.arange(first, end) * (1 << depth) + half
+
+
+def _reach(depth: int, high: int) -> int:
+    """Samples on each side that a coefficient is made of."""
+    half = 1 << depth >> 1
+    return 4 * (half - 1) + 3 * half if high else 4 * (2 * half - 1)
+
+
+def _around(places: Ints, span: Span, depth: int, high: int) -> tuple[Ints, Ints]:
+    """First and behind the last of the crop's samples that lines are made of."""
+    at, reach = places - span.at + span.first, _reach(depth, high)
+    return np.clip(at - reach, span.first, span.end), np.clip(at + reach + 1, span.first, span.end)
+
+
+def _known(places: Ints, span: Span, depth: int, high: int, share: float = 1.0) -> npt.NDArray[np.bool_]:
+    """Lines of which that share of the reach is seen, or lies behind a tile's edge."""
+    reach, stop = share * _reach(depth, high), span.at + span.end - span.first
+    known = np.ones(len(places), np.bool_)
+    if not span.begins:
+        known &= places - reach >= span.at
+    if not span.ends:
+        known &= places + reach < stop
+    return known
+
+
+class Samples:
+    """The first component, and where it says nothing.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float64 [rows, columns], level 128 taken off.
+    valid : numpy.ndarray
+        bool, the same shape: False where a sample was cut off at 0 or 255.
+    """
+
+    def __init__(self, values: Floats, valid: npt.NDArray[np.bool_]) -> None:
+        self.values, self._valid = values, valid
+        self.shape = values.shape
+        self._sums = None if valid.all() else np.pad(np.cumsum(np.cumsum(~valid, 0), 1), ((1, 0), (1, 0)))
+
+    @property
+    def turned(self) -> Samples:
+        """Rows for columns."""
+        return Samples(self.values.T, self._valid.T)
+
+    def bands(self, rows: Span, columns: Span, depth: int) -> list[tuple[Floats, Ints, Ints]]:
+        """Normed magnitudes of HL, LH and HH, with where their rows and columns lie; 0 where samples were cut off.
+
+        The spans' ends are taken for tiles' edges.
+        """
+        x = np.ascontiguousarray(self.values[rows.first : rows.end, columns.first : columns.end], np.float32)
+        c = wave_forward((rows.at, columns.at, rows.at + x.shape[0], columns.at + x.shape[1]), depth, x)
+        places = [(_lines(rows, depth, o >> 1), _lines(columns, depth, o & 1)) for o in (1, 2, 3)]
+        sizes = [len(y) * len(x) for y, x in places]
+        parts = np.split(np.abs(c[len(c) - sum(sizes) :]), np.cumsum(sizes)[:2])
+        out = []
+        for o, part, (down, across) in zip((1, 2, 3), parts, places, strict=True):
+            u = part.reshape(len(down), len(across)) * NORMS[depth, o]
+            if depth == 1 and self._sums is not None:  # deeper ones are made of so many samples that few would be left
+                y0, y1 = _around(down, rows, depth, o >> 1)
+                x0, x1 = _around(across, columns, depth, o & 1)
+                at = self._sums
+                u[at[np.ix_(y1, x1)] - at[np.ix_(y0, x1)] - at[np.ix_(y1, x0)] + at[np.ix_(y0, x0)] > 0] = 0
+            out.append((u, down, across))
+        return out
+
+
+def first_blocks(samples: Samples, grid: Grid, depth: int) -> list[Floats]:
+    """Return normed magnitudes of a decomposition, as `find_base` takes them, but for those beside borders."""
+    out = []
+    rows, columns = (axis_of((), n, p).spans[0] for n, p in zip(samples.shape, grid.phase, strict=True))
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+        known = []
+        for places, span, borders, high in ((y, rows, grid.rows, o >> 1), (x, columns, grid.columns, o & 1)):
+            lines = _known(places, span, depth, high)
+            for border in borders:
+                lines &= np.abs(places - span.at - border) > _reach(depth, high) + 2
+            known.append(lines)
+        here = u[known[0]][:, known[1]]
+        for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
+            block = here[i : i + _SIDE, k : k + _SIDE].ravel()
+            block = block[block > 4 * _NOISE]
+            if len(block) >= 12:
+                out.append(block)
+    return out
+
+
+def _nats(u: Floats, step: float, noise: float) -> float:
+    """What the best planes explain of magnitudes that are not 0."""
+    u = u[u > 4 * noise][:_SOME]
+    if not len(u):
+        return 0.0
+    gains = comb_gains(u.astype(np.float32), (step * _POWERS).astype(np.float32), _HALVES, noise)
+    return float((gains - _HALF_PRIOR * _HALVES).max())
+
+
+def _step(steps: Steps, depth: int, orientation: int) -> float:
+    return step_of(steps[depth, orientation]) * NORMS[depth, orientation]
+
+
+def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) -> tuple[float, int]:
+    """Nats that the bands of a depth explain, and coefficients that are not 0."""
+    total, count = 0.0, 0
+    for down, across in product(rows.spans, columns.spans):
+        for o, (u, y, x) in zip((1, 2, 3), samples.bands(down, across, depth), strict=True):
+            here = u[_known(y, down, depth, o >> 1, _SEEN)][:, _known(x, across, depth, o & 1, _SEEN)]
+            for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
+                block = here[i : i + _SIDE, k : k + _SIDE].ravel()
+                total += _nats(block, _step(steps, depth, o), 2 * _NOISE)
+                count += min(int((block > 8 * _NOISE).sum()), _SOME)
+    return total, count
+
+
+def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[Axis, Axis] | None:
+    """Find where the crop lies on the grid of tiles, as far as it shows.
+
+    Parameters
+    ----------
+    samples : Samples
+    grid : Grid
+        With the phase at ``depth``.
+    depth : int
+        The decomposition of which the phase is known.
+    steps : dict
+        Of each band.
+
+    Returns
+    -------
+    tuple of Axis or None
+        Rows, columns; None where borders contradict each other, or the second decomposition shows no comb.
+    """
+    heights, widths = samples.shape
+    down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
+    rows = _sure(samples, grid.rows, across, depth, steps)
+    columns = _sure(samples.turned, grid.columns, down, depth, steps)
+    down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
+    if down.corner < 0 or across.corner < 0:
+        return None
+    for deeper in range(2, LEVELS + 1):
+        choices = [
+            (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
+            for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
+        ]
+        if deeper > 2 and len(choices[0]) * len(choices[1]) == 1:
+            continue
+        tried = [(*_fit(samples, y, x, deeper, steps), (y, x)) for y, x in product(*choices)]
+        nats, count, (down, across) = max(tried, key=lambda t: t[0])
+        if deeper == 2 and nats < _LEAST_DEEPER * count:
+            return None
+    down = _with_edges(samples, down, across, steps)
+    across = _with_edges(samples.turned, across, down, steps)
+    return _with_blocks(samples, down, across, steps)
+
+
+def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, steps: Steps) -> list[int]:
+    """Borders (or two rows away) that explain more than a tile that goes on there does; the columns' phase is known."""
+    out: list[int] = []
+    for border in borders:
+        tried = []
+        for row in (border, border - 2, border + 2):
+            strip = Span(row, min(row + 64, samples.shape[0]), 0, FAR)
+            begun = _edge_nats(samples, strip, across, depth, steps)[0]
+            tried.append((begun - _nats_across(samples, row, across, steps), row))
+        nats, row = max(tried)
+        if nats > _LEAST_NATS and row not in out:
+            out.append(row)
+    return sorted(out)
+
+
+def _nats_across(samples: Samples, border: int, across: Axis, steps: Steps) -> float:
+    """Nats of lines of the first decomposition that cross a border, as if it were none."""
+    rows = Span(max(border - 32, 0), min(border + 32, samples.shape[0]), 0, 0)
+    rows = rows._replace(at=FAR + (rows.first - border) % 2, side=3 * FAR)
+    total = 0.0
+    for columns in across.spans:
+        for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, 1), strict=True):
+            away = y - rows.at + rows.first - border
+            lines = _known(y, rows, 1, o >> 1) & (away > -3) & (away < 3)
+            total += _chunks(u[lines][:, _known(x, columns, 1, o & 1)], _step(steps, 1, o))
+    return total
+
+
+def _chunks(lines: Floats, step: float) -> float:
+    """Nats that lines explain, less what the choice of planes is worth: tiles and blocks may change anywhere."""
+    chunks = [lines[:, k : k + _SIDE] for k in range(0, lines.shape[1], _SIDE)]
+    return sum(_nats(c.ravel(), step, _NOISE) - _CHOICE for c in chunks if (c > 4 * _NOISE).any())
+
+
+def _with_edges(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> Axis:
+    """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
+    size, found = samples.shape[0], list(axis.edges[1:-1])
+    first = -axis.corner % (1 << LEVELS)
+    strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
+    if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, steps)):
+        found.append(first)
+    last, ends = axis.spans[-1], []
+    for away in range(_NEAR):
+        end = last.at + size - away - last.first
+        if not away or end % (1 << LEVELS) == 0:
+            begin = max(last.first, size - away - 64)
+            strip = Span(begin, size - away, last.at + begin - last.first, end)
+            ends.append((_edge_nats(samples, strip, across, 2, steps), size - away))
+    nats, end = max(ends)
+    if _is_edge(*nats):
+        found.append(end)
+    new = axis_of(sorted(found), size, axis.corner % (1 << LEVELS))
+    return axis if new.corner < 0 or new.spans[-1].at + size - new.edges[-2] > new.side else new
+
+
+def _is_edge(nats: float, count: int) -> bool:
+    return nats > _LEAST_NATS and nats > _LEAST_SHARE * count
+
+
+def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, steps: Steps) -> tuple[float, int]:
+    """Nats of coefficients that a tile's edge at one end of the rows determines, and their number."""
+    total, count = 0.0, 0
+    inside = Span(rows.first, rows.end, rows.at + FAR, rows.side + 2 * FAR)
+    for columns in across.spans:
+        for depth in range(1, depths + 1):
+            for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+                high = o >> 1
+                lines = _known(y, rows, depth, high) & ~_known(y + FAR, inside, depth, high)
+                beside = u[lines][:, _known(x, columns, depth, o & 1)]
+                total += _chunks(beside, _step(steps, depth, o))
+                count += int((beside > 4 * _NOISE).sum())
+    return total, count
+
+
+def _with_blocks(samples: Samples, down: Axis, across: Axis, steps: Steps) -> tuple[Axis, Axis]:
+    """Move corners that are not seen to where code blocks begin, counted from them: planes differ by block."""
+    for depth in range(1, LEVELS + 1):
+        cell = 8 if depth == 1 else 32
+        tables = [
+            table
+            for rows, columns in product(down.spans, across.spans)
+            for table in _cells(samples, rows, columns, depth, cell, steps)
+        ]
+        choices = [range(64 // cell if len(a.edges) == 2 and not a.spans[0].begins else 1) for a in (down, across)]
+        best = 0.0, (0, 0)
+        for moved in product(*choices):
+            nats = sum(_by_block(table, places, moved, 64 // cell) for table, places in tables)
+            if nats > best[0]:
+                best = nats, (moved[0], moved[1])
+        down, across = (axis.moved(k * cell << depth) for axis, k in zip((down, across), best[1], strict=True))
+    return down, across
+
+
+def _cells(
+    samples: Samples, rows: Span, columns: Span, depth: int, cell: int, steps: Steps
+) -> list[tuple[Floats, tuple[Ints, Ints]]]:
+    """Nats by planes of each cell of coefficients of each band [rows, columns, planes], and the cells' numbers."""
+    out = []
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+        known = _known(y, rows, depth, o >> 1), _known(x, columns, depth, o & 1)
+        numbers = [(p[k] >> depth) // cell for p, k in zip((y, x), known, strict=True)]
+        if not all(len(n) for n in numbers):
+            continue
+        inside = u[known[0]][:, known[1]]
+        starts = [np.flatnonzero(np.diff(n, prepend=-1)) for n in numbers]
+        lengths = (_step(steps, depth, o) * _POWERS).astype(np.float32)
+        table = np.zeros((len(starts[0]), len(starts[1]), len(_POWERS)))
+        for i, across in enumerate(np.split(inside, starts[0][1:])):
+            for k, values in enumerate(np.split(across, starts[1][1:], 1)):
+                here = values[values > 4 * _NOISE].astype(np.float32)
+                table[i, k] = comb_gains(here, lengths, _HALVES, _NOISE)
+        out.append((table, (numbers[0][starts[0]], numbers[1][starts[1]])))
+    return out
+
+
+def _by_block(table: Floats, places: tuple[Ints, Ints], moved: tuple[int, ...], cells: int) -> float:
+    """Nats of each block's best planes."""
+    for axis in (0, 1):
+        blocks = (places[axis] + moved[axis]) // cells
+        table = np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
+    return float((table - _HALF_PRIOR * _HALVES).max(-1).clip(0).sum())
