@@ -13,7 +13,6 @@ the other, while LL, fine enough to hold any value, takes up what rounding leave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -27,20 +26,19 @@ from dlpr.modes.j2k.fields import Colour
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.recover_grid import MARGIN, Axis, Grid, find_grid
-from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
+from dlpr.modes.j2k.recover_image import to_image
 from dlpr.modes.j2k.recover_phase import Samples, find_axes, first_blocks
+from dlpr.modes.j2k.recover_solve import settle
 from dlpr.modes.j2k.recover_steps import (
-    Steps,
+    Quantiser,
     band_steps,
     base_gain,
-    choose_planes,
     exact_blocks,
     find_base,
-    rounded,
     shows_base,
-    step_of,
 )
-from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
+from dlpr.modes.j2k.recover_tile import Floats, SeenPart
+from dlpr.modes.j2k.recover_whole import solve_whole
 
 __all__ = ["MAX_PIXELS", "recover"]
 
@@ -48,7 +46,6 @@ MAX_PIXELS = 1 << 20
 """Larger images are not searched: it takes some 300 bytes of memory for each pixel."""
 LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
-ROUNDS = 10
 _MANY = 500
 """Coefficients that are not 0 with which a decomposition tells what there is."""
 _LITTLE = 250
@@ -56,9 +53,10 @@ _LITTLE = 250
 _ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 _COLOURS = {(1, 0, 0): Colour.YCBCR, (1, 1, 0): Colour.YCBCR_DOWN, (2, 0, 0): Colour.YCBCR_BYTE}
 """Matrix, rounding and products of the colour layer (C2)."""
+_WHOLE = Colour.YCBCR_BYTE
+"""What the decoder of whole numbers comes with."""
 _REPETITION = 2
 """Its filter that repeats samples (C3)."""
-_SHARES = (0.999, 0.99, 0.97, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,47 +101,59 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     if grid is None:
         return None
     seen = _transformed(pixels)
-    size = height, width
-    samples = Samples(seen.planes[0], seen.valid[0])
-    begun = _begin(samples, grid)
-    if begun is None:
-        return None
-    grid, depth, base = begun
-    axes = find_axes(samples, grid, depth, band_steps(base))
+    axes = _place(seen, grid, False)
+    stored = _stored(pixels) if pixels.shape[2] == 3 else None
+    whole = axes is None and stored is not None and stored.colour is _WHOLE
+    if whole and stored is not None:
+        axes = _place(stored, grid, True)
     if axes is None:
         return None
-    seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or seen
+    seen = stored or seen
     if seen.across[-1] == 2 and (axes[1].corner + seen.shift) % 2:
         return None
-    parts = _parts(seen, axes, range(1))
+    parts = _parts(seen, axes, range(1), Quantiser({}, whole))
     if parts is None:
         return None
-    base, gain = find_base(exact_blocks(list(parts.values())))
+    base, gain = find_base(exact_blocks(list(parts.values()), Quantiser({}, whole)))
     if gain < LEAST_GAIN:
         return None
-    others = _parts(seen, axes, range(1, len(seen.planes)))
+    others = _parts(seen, axes, range(1, len(seen.planes)), Quantiser({}, whole))
     if others is None:
         return None
     parts |= others
-    steps = band_steps(base)
-    _solve(list(parts.values()), steps)
+    quantiser = Quantiser(band_steps(base), whole)
+    if whole:
+        solve_whole(parts, quantiser, base)
+    else:
+        settle(list(parts.values()), quantiser)
     corner, sides = (axes[0].corner, axes[1].corner), (axes[0].side, axes[1].side)
     try:
-        return thinned(to_image(parts, size, corner, sides, steps, seen.across, seen.colour))
+        return thinned(to_image(parts, (height, width), corner, sides, quantiser, seen.across, seen.colour))
     except UnsupportedInputError:
         return None
 
 
-def _begin(samples: Samples, grid: Grid) -> tuple[Grid, int, float] | None:
+def _place(seen: _Planes, grid: Grid, whole: bool) -> tuple[Axis, Axis] | None:
+    """Where the crop lies on the grid of tiles; None where no base fits, or no comb is seen further on."""
+    samples = Samples(seen.planes[0], seen.valid[0])
+    begun = _begin(samples, grid, whole)
+    if begun is None:
+        return None
+    grid, depth, base = begun
+    return find_axes(samples, grid, depth, Quantiser(band_steps(base), whole))
+
+
+def _begin(samples: Samples, grid: Grid, whole: bool) -> tuple[Grid, int, float] | None:
     """The phase of the first decomposition, or the second where the first holds next to nothing; and the base."""
-    first = first_blocks(samples, grid, 1)
+    combs = Quantiser({}, whole)
+    first = first_blocks(samples, grid, 1, combs)
     shown = shows_base(first)
-    if shown and sum(len(b) for b in first) >= _MANY:
+    if shown and sum(len(b.magnitudes) for b in first) >= _MANY:
         return grid, 1, find_base(first)[0]
     phases = product(*(range(b[0] % 2, 4, 2) if b else range(4) for b in (grid.rows, grid.columns)))
     grids = [grid._replace(phase=(down, across)) for down, across in phases]
-    tried = [(first_blocks(samples, g, 2), g) for g in grids]
-    tried = [(blocks, g) for blocks, g in tried if sum(len(b) for b in blocks) >= _MANY]
+    tried = [(first_blocks(samples, g, 2, combs), g) for g in grids]
+    tried = [(blocks, g) for blocks, g in tried if sum(len(b.magnitudes) for b in blocks) >= _MANY]
     if tried:
         best, now = max(tried, key=lambda t: base_gain(t[0], _LITTLE))
         if shows_base(best):
@@ -185,7 +195,9 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
-def _parts(seen: _Planes, axes: tuple[Axis, Axis], components: range) -> dict[tuple[int, int, int], SeenPart] | None:
+def _parts(
+    seen: _Planes, axes: tuple[Axis, Axis], components: range, quantiser: Quantiser
+) -> dict[tuple[int, int, int], SeenPart] | None:
     """Cut components at the tiles' borders."""
     out = {}
     for (i, rows), (j, columns) in product(*(enumerate(axis.spans) for axis in axes)):
@@ -201,79 +213,6 @@ def _parts(seen: _Planes, axes: tuple[Axis, Axis], components: range) -> dict[tu
             near = (max(rows.at - MARGIN, 0), max(left - MARGIN, 0))
             tile = *near, min(inside[2] + MARGIN, sides[0]), min(right + MARGIN, sides[1])
             window = slice(rows.first, rows.end), slice(first, end)
-            out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise)
+            samples = seen.planes[k][window], seen.valid[k][window]
+            out[k, i, j] = SeenPart(k, tile, inside, *samples, seen.noise, quantiser.whole, quantiser.levels)
     return out
-
-
-def _variances(parts: Sequence[SeenPart]) -> None:
-    """What is usual of each band: mean squares of what is exactly known, five times as much for each depth beyond."""
-    usual: dict[tuple[int, int, int], float] = {}
-    for component in {part.component for part in parts}:
-        for depth, orientation in sorted(parts[0].shape.places):
-            known = []
-            for part in parts:
-                s = part.shape
-                if part.component == component:
-                    band = s.bands[depth, orientation]
-                    known.append((part.values[band] * s.norm[band])[s.inside[band]])
-            values = np.concatenate(known)
-            before = usual.get((component, depth - 1, orientation), 10.0)
-            usual[component, depth, orientation] = (
-                max(float((values**2).mean()), 4.0) if len(values) >= 12 else 5 * before
-            )
-        usual[component, LEVELS, 0] = (1000.0 if component == 0 else 300.0) ** 2
-    for part in parts:
-        s = part.shape
-        table = np.zeros(4 * LEVELS + 4)
-        for (component, depth, orientation), value in usual.items():
-            if component == part.component:
-                table[4 * depth + orientation] = value
-        part.variance = table[4 * s.depth + s.orientation] / s.norm**2
-        part.relevant = s.energy * part.variance > 0.05**2
-        part.free = part.relevant.copy()
-
-
-def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
-    """Fit and round until every coefficient stands where a decoder may have had it."""
-    _variances(parts)
-    choose_planes(parts, steps, [part.shape.inside for part in parts])
-    for part in parts:
-        part.step[part.shape.orientation == 0] = step_of(LOW_STEP)
-    for turn in range(ROUNDS):
-        settled = 0
-        for part in parts:
-            s, values = part.shape, rounded(part)
-            sure = part.free & (s.orientation > 0) & ~part.guessed
-            if turn == 0:
-                sure &= s.inside & (part.exact | (np.abs(part.values - values) < 0.2 * part.step))
-            else:
-                sure &= _on_comb(part, values, sure)
-            part.values = np.where(sure, values, part.values)
-            part.free &= ~sure
-            settled += int(sure.sum())
-            if not turn or sure.any():
-                part.fit(12 if turn else 25)
-        if turn and not settled:
-            break
-        if turn in (1, 3, 5):
-            choose_planes(parts, steps, [part.shape.inside | ~part.free for part in parts])
-    for part in parts:
-        s = part.shape
-        for share in _SHARES:
-            now = part.free & (s.share >= share) & (s.orientation > 0)
-            if now.any():
-                part.values = np.where(now, rounded(part), part.values)
-                part.free &= ~now
-                part.fit(10)
-        # A block's planes may have been chosen anew since a coefficient was settled.
-        part.values = np.where(part.relevant, rounded(part), -part.base * (s.orientation > 0))
-
-
-def _on_comb(part: SeenPart, values: Floats, free: np.ndarray) -> np.ndarray:
-    """Groups of coefficients all near values that a decoder gives."""
-    group, size = part.shape.group, 1024
-    away = np.minimum(np.abs(part.values - values) / part.step, 0.5)
-    count = np.bincount(group[free], minlength=size)
-    squares = np.bincount(group[free], away[free] ** 2, minlength=size)
-    good = (count >= 6) & (np.sqrt(squares / np.maximum(count, 1)) < 0.13)
-    return np.asarray(good[group])

@@ -9,17 +9,21 @@ import numpy.typing as npt
 
 from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
-from dlpr.modes.j2k.recover_steps import Steps
-from dlpr.modes.j2k.recover_tile import LEVELS, SeenPart
+from dlpr.modes.j2k.recover_steps import Quantiser
+from dlpr.modes.j2k.recover_tile import SeenPart
 from dlpr.modes.j2k.window import window_fields
 
-__all__ = ["LOW_STEP", "to_image"]
+__all__ = ["low_step", "to_image"]
 
 Ints = npt.NDArray[np.int64]
 
-LOW_STEP = (13, 0)
-"""Step of LL, 1/32 of a level: so fine that no rounding comes from it."""
+_FINE_STEP, _WHOLE_STEP = (13, 0), (8, 0)
 _GUARD = 7
+
+
+def low_step(quantiser: Quantiser) -> tuple[int, int]:
+    """Return the step of LL: 1/32 of a level, so fine that no rounding comes from it, or whole numbers."""
+    return _WHOLE_STEP if quantiser.whole else _FINE_STEP
 
 
 def to_image(
@@ -27,7 +31,7 @@ def to_image(
     size: tuple[int, int],
     corner: tuple[int, int],
     tile: tuple[int, int],
-    steps: Steps,
+    quantiser: Quantiser,
     sampling: tuple[int, ...],
     colour: Colour,
 ) -> J2kImage:
@@ -43,7 +47,7 @@ def to_image(
         Where they begin in the first tile.
     tile : tuple of int
         Height and width of a tile.
-    steps : dict
+    quantiser : Quantiser
     sampling : tuple of int
         Pixels for each sample across, of each component.
     colour : Colour
@@ -54,10 +58,13 @@ def to_image(
     J2kImage
         Newly significant coefficients that no significance pass finds are 0.
     """
-    order = [steps[depth, orientation] for depth in range(LEVELS, 0, -1) for orientation in (1, 2, 3)]
-    blocks = ((6, 6),) * (LEVELS + 1)
+    levels = quantiser.levels
+    order = [quantiser.steps[depth, orientation] for depth in range(levels, 0, -1) for orientation in (1, 2, 3)]
+    blocks = ((6, 6),) * (levels + 1)
+    points, low = levels + 1 if quantiser.whole else 1, low_step(quantiser)
     components = [
-        Component((1, s), Wavelet.IRREVERSIBLE, blocks, (LOW_STEP, *order), _GUARD, False, 1) for s in sampling
+        Component((1, s), Wavelet.IRREVERSIBLE, blocks, (low, *order), _GUARD, False, points, quantiser.whole)
+        for s in sampling
     ]
     chunk = (*corner, corner[0] + size[0], corner[1] + size[1])
     grey = len(sampling) == 1
@@ -107,6 +114,9 @@ def _band(
         low, more = 0, False
         if band.orientation == 0:
             c = np.rint(v).astype(np.int64)
+        elif part.whole:
+            low = int(plane[window].min())
+            c = np.rint(v / 2.0**low).astype(np.int64) << low
         else:
             low = int(plane[window].min())
             more = bool(half[window].all() and plane[window].max() == low)

@@ -14,20 +14,15 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import comb_gains, wave_forward
+from dlpr._native import wave_forward
 from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
-from dlpr.modes.j2k.recover_steps import Steps, step_of
-from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
+from dlpr.modes.j2k.recover_steps import Block, Quantiser, gains
+from dlpr.modes.j2k.recover_tile import NORMS, Floats
 
 __all__ = ["Samples", "find_axes", "first_blocks"]
 
 Ints = npt.NDArray[np.int64]
 
-_POWERS = np.repeat(2.0 ** np.arange(9), 2)
-_HALVES = np.tile(np.array([0, 1], np.uint8), 9)
-_HALF_PRIOR = 6.0
-_NOISE = 0.3
-"""Deviation of a normed coefficient that is seen whole; twice that of one nearly so."""
 _SEEN = 0.75
 """Share of a coefficient's reach that must be seen where few are seen whole."""
 _SIDE = 32
@@ -119,7 +114,7 @@ class Samples:
         return out
 
 
-def first_blocks(samples: Samples, grid: Grid, depth: int) -> list[Floats]:
+def first_blocks(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) -> list[Block]:
     """Return normed magnitudes of a decomposition, as `find_base` takes them, but for those beside borders."""
     out = []
     rows, columns = (axis_of((), n, p).spans[0] for n, p in zip(samples.shape, grid.phase, strict=True))
@@ -132,27 +127,23 @@ def first_blocks(samples: Samples, grid: Grid, depth: int) -> list[Floats]:
             known.append(lines)
         here = u[known[0]][:, known[1]]
         for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
-            block = here[i : i + _SIDE, k : k + _SIDE].ravel()
-            block = block[block > 4 * _NOISE]
-            if len(block) >= 12:
+            block = quantiser.block(here[i : i + _SIDE, k : k + _SIDE].ravel(), depth, o)
+            if len(block.magnitudes) >= 12:
                 out.append(block)
     return out
 
 
-def _nats(u: Floats, step: float, noise: float) -> float:
-    """What the best planes explain of magnitudes that are not 0."""
-    u = u[u > 4 * noise][:_SOME]
-    if not len(u):
+def _nats(u: Floats, quantiser: Quantiser, depth: int, orientation: int, share: float = 1.0) -> float:
+    """What the best planes explain of magnitudes that are not 0; of coefficients seen in part the noise is larger."""
+    noise = quantiser.noise(depth) / share
+    block = Block(u[u > 4 * noise][:_SOME], noise, quantiser.unit(depth, orientation))
+    if not len(block.magnitudes):
         return 0.0
-    gains = comb_gains(u.astype(np.float32), (step * _POWERS).astype(np.float32), _HALVES, noise)
-    return float((gains - _HALF_PRIOR * _HALVES).max())
+    steps = quantiser.normed(depth, orientation) * quantiser.powers
+    return float((gains(block, steps, quantiser.tried) - quantiser.priors).max())
 
 
-def _step(steps: Steps, depth: int, orientation: int) -> float:
-    return step_of(steps[depth, orientation]) * NORMS[depth, orientation]
-
-
-def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) -> tuple[float, int]:
+def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, quantiser: Quantiser) -> tuple[float, int]:
     """Nats that the bands of a depth explain, and coefficients that are not 0."""
     total, count = 0.0, 0
     for down, across in product(rows.spans, columns.spans):
@@ -160,12 +151,12 @@ def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) 
             here = u[_known(y, down, depth, o >> 1, _SEEN)][:, _known(x, across, depth, o & 1, _SEEN)]
             for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
                 block = here[i : i + _SIDE, k : k + _SIDE].ravel()
-                total += _nats(block, _step(steps, depth, o), 2 * _NOISE)
-                count += min(int((block > 8 * _NOISE).sum()), _SOME)
+                total += _nats(block, quantiser, depth, o, 0.5)
+                count += min(int((block > 8 * quantiser.noise(depth)).sum()), _SOME)
     return total, count
 
 
-def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[Axis, Axis] | None:
+def find_axes(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) -> tuple[Axis, Axis] | None:
     """Find where the crop lies on the grid of tiles, as far as it shows.
 
     Parameters
@@ -175,8 +166,7 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
         With the phase at ``depth``.
     depth : int
         The decomposition of which the phase is known.
-    steps : dict
-        Of each band.
+    quantiser : Quantiser
 
     Returns
     -------
@@ -185,43 +175,43 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
     """
     heights, widths = samples.shape
     down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
-    rows = _sure(samples, grid.rows, across, depth, steps)
-    columns = _sure(samples.turned, grid.columns, down, depth, steps)
+    rows = _sure(samples, grid.rows, across, depth, quantiser)
+    columns = _sure(samples.turned, grid.columns, down, depth, quantiser)
     down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
     if down.corner < 0 or across.corner < 0:
         return None
-    for deeper in range(2, LEVELS + 1):
+    for deeper in range(2, quantiser.levels + 1):
         choices = [
             (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
             for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
         ]
         if deeper > 2 and len(choices[0]) * len(choices[1]) == 1:
             continue
-        tried = [(*_fit(samples, y, x, deeper, steps), (y, x)) for y, x in product(*choices)]
+        tried = [(*_fit(samples, y, x, deeper, quantiser), (y, x)) for y, x in product(*choices)]
         nats, count, (down, across) = max(tried, key=lambda t: t[0])
         if deeper == 2 and nats < _LEAST_DEEPER * count:
             return None
-    down = _with_edges(samples, down, across, steps)
-    across = _with_edges(samples.turned, across, down, steps)
-    return _with_blocks(samples, down, across, steps)
+    down = _with_edges(samples, down, across, quantiser)
+    across = _with_edges(samples.turned, across, down, quantiser)
+    return _with_blocks(samples, down, across, quantiser)
 
 
-def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, steps: Steps) -> list[int]:
+def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, quantiser: Quantiser) -> list[int]:
     """Borders (or two rows away) that explain more than a tile that goes on there does; the columns' phase is known."""
     out: list[int] = []
     for border in borders:
         tried = []
         for row in (border, border - 2, border + 2):
             strip = Span(row, min(row + 64, samples.shape[0]), 0, FAR)
-            begun = _edge_nats(samples, strip, across, depth, steps)[0]
-            tried.append((begun - _nats_across(samples, row, across, steps), row))
+            begun = _edge_nats(samples, strip, across, depth, quantiser)[0]
+            tried.append((begun - _nats_across(samples, row, across, quantiser), row))
         nats, row = max(tried)
         if nats > _LEAST_NATS and row not in out:
             out.append(row)
     return sorted(out)
 
 
-def _nats_across(samples: Samples, border: int, across: Axis, steps: Steps) -> float:
+def _nats_across(samples: Samples, border: int, across: Axis, quantiser: Quantiser) -> float:
     """Nats of lines of the first decomposition that cross a border, as if it were none."""
     rows = Span(max(border - 32, 0), min(border + 32, samples.shape[0]), 0, 0)
     rows = rows._replace(at=FAR + (rows.first - border) % 2, side=3 * FAR)
@@ -230,34 +220,36 @@ def _nats_across(samples: Samples, border: int, across: Axis, steps: Steps) -> f
         for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, 1), strict=True):
             away = y - rows.at + rows.first - border
             lines = _known(y, rows, 1, o >> 1) & (away > -3) & (away < 3)
-            total += _chunks(u[lines][:, _known(x, columns, 1, o & 1)], _step(steps, 1, o))
+            total += _chunks(u[lines][:, _known(x, columns, 1, o & 1)], quantiser, 1, o)
     return total
 
 
-def _chunks(lines: Floats, step: float) -> float:
+def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -> float:
     """Nats that lines explain, less what the choice of planes is worth: tiles and blocks may change anywhere."""
     chunks = [lines[:, k : k + _SIDE] for k in range(0, lines.shape[1], _SIDE)]
-    return sum(_nats(c.ravel(), step, _NOISE) - _CHOICE for c in chunks if (c > 4 * _NOISE).any())
+    least = 4 * quantiser.noise(depth)
+    return sum(_nats(c.ravel(), quantiser, depth, orientation) - _CHOICE for c in chunks if (c > least).any())
 
 
-def _with_edges(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> Axis:
+def _with_edges(samples: Samples, axis: Axis, across: Axis, quantiser: Quantiser) -> Axis:
     """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
     size, found = samples.shape[0], list(axis.edges[1:-1])
-    first = -axis.corner % (1 << LEVELS)
+    period = 1 << quantiser.levels
+    first = -axis.corner % period
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
-    if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, steps)):
+    if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, quantiser)):
         found.append(first)
     last, ends = axis.spans[-1], []
     for away in range(_NEAR):
         end = last.at + size - away - last.first
-        if not away or end % (1 << LEVELS) == 0:
+        if not away or end % period == 0:
             begin = max(last.first, size - away - 64)
             strip = Span(begin, size - away, last.at + begin - last.first, end)
-            ends.append((_edge_nats(samples, strip, across, 2, steps), size - away))
+            ends.append((_edge_nats(samples, strip, across, 2, quantiser), size - away))
     nats, end = max(ends)
     if _is_edge(*nats):
         found.append(end)
-    new = axis_of(sorted(found), size, axis.corner % (1 << LEVELS))
+    new = axis_of(sorted(found), size, axis.corner % period)
     return axis if new.corner < 0 or new.spans[-1].at + size - new.edges[-2] > new.side else new
 
 
@@ -265,7 +257,7 @@ def _is_edge(nats: float, count: int) -> bool:
     return nats > _LEAST_NATS and nats > _LEAST_SHARE * count
 
 
-def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, steps: Steps) -> tuple[float, int]:
+def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, quantiser: Quantiser) -> tuple[float, int]:
     """Nats of coefficients that a tile's edge at one end of the rows determines, and their number."""
     total, count = 0.0, 0
     inside = Span(rows.first, rows.end, rows.at + FAR, rows.side + 2 * FAR)
@@ -275,24 +267,24 @@ def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, steps: S
                 high = o >> 1
                 lines = _known(y, rows, depth, high) & ~_known(y + FAR, inside, depth, high)
                 beside = u[lines][:, _known(x, columns, depth, o & 1)]
-                total += _chunks(beside, _step(steps, depth, o))
-                count += int((beside > 4 * _NOISE).sum())
+                total += _chunks(beside, quantiser, depth, o)
+                count += int((beside > 4 * quantiser.noise(depth)).sum())
     return total, count
 
 
-def _with_blocks(samples: Samples, down: Axis, across: Axis, steps: Steps) -> tuple[Axis, Axis]:
+def _with_blocks(samples: Samples, down: Axis, across: Axis, quantiser: Quantiser) -> tuple[Axis, Axis]:
     """Move corners that are not seen to where code blocks begin, counted from them: planes differ by block."""
-    for depth in range(1, LEVELS + 1):
+    for depth in range(1, quantiser.levels + 1):
         cell = 8 if depth == 1 else 32
         tables = [
             table
             for rows, columns in product(down.spans, across.spans)
-            for table in _cells(samples, rows, columns, depth, cell, steps)
+            for table in _cells(samples, rows, columns, depth, cell, quantiser)
         ]
         choices = [range(64 // cell if len(a.edges) == 2 and not a.spans[0].begins else 1) for a in (down, across)]
         best = 0.0, (0, 0)
         for moved in product(*choices):
-            nats = sum(_by_block(table, places, moved, 64 // cell) for table, places in tables)
+            nats = sum(_by_block(table, places, moved, 64 // cell, quantiser.priors) for table, places in tables)
             if nats > best[0]:
                 best = nats, (moved[0], moved[1])
         down, across = (axis.moved(k * cell << depth) for axis, k in zip((down, across), best[1], strict=True))
@@ -300,7 +292,7 @@ def _with_blocks(samples: Samples, down: Axis, across: Axis, steps: Steps) -> tu
 
 
 def _cells(
-    samples: Samples, rows: Span, columns: Span, depth: int, cell: int, steps: Steps
+    samples: Samples, rows: Span, columns: Span, depth: int, cell: int, quantiser: Quantiser
 ) -> list[tuple[Floats, tuple[Ints, Ints]]]:
     """Nats by planes of each cell of coefficients of each band [rows, columns, planes], and the cells' numbers."""
     out = []
@@ -311,19 +303,18 @@ def _cells(
             continue
         inside = u[known[0]][:, known[1]]
         starts = [np.flatnonzero(np.diff(n, prepend=-1)) for n in numbers]
-        lengths = (_step(steps, depth, o) * _POWERS).astype(np.float32)
-        table = np.zeros((len(starts[0]), len(starts[1]), len(_POWERS)))
+        tried = quantiser.normed(depth, o) * quantiser.powers
+        table = np.zeros((len(starts[0]), len(starts[1]), len(tried)))
         for i, across in enumerate(np.split(inside, starts[0][1:])):
             for k, values in enumerate(np.split(across, starts[1][1:], 1)):
-                here = values[values > 4 * _NOISE].astype(np.float32)
-                table[i, k] = comb_gains(here, lengths, _HALVES, _NOISE)
+                table[i, k] = gains(quantiser.block(values.ravel(), depth, o), tried, quantiser.tried)
         out.append((table, (numbers[0][starts[0]], numbers[1][starts[1]])))
     return out
 
 
-def _by_block(table: Floats, places: tuple[Ints, Ints], moved: tuple[int, ...], cells: int) -> float:
+def _by_block(table: Floats, places: tuple[Ints, Ints], moved: tuple[int, ...], cells: int, priors: Floats) -> float:
     """Nats of each block's best planes."""
     for axis in (0, 1):
         blocks = (places[axis] + moved[axis]) // cells
         table = np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
-    return float((table - _HALF_PRIOR * _HALVES).max(-1).clip(0).sum())
+    return float((table - priors).max(-1).clip(0).sum())

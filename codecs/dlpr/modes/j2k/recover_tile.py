@@ -8,9 +8,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import wave_fit, wave_forward, wave_seen
+from dlpr._native import wave_fit, wave_forward, wave_seen, wave_whole
 
-__all__ = ["LEVELS", "NORMS", "Floats", "SeenPart", "TileShape", "tile_shape"]
+__all__ = ["LEVELS", "NORMS", "WHOLE_GAIN", "Floats", "SeenPart", "TileShape", "tile_shape"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -21,6 +21,8 @@ LEVELS = 4
 """Decompositions of the search. What a deeper codec's LL of this depth holds is coded as it is, at a fine step."""
 _MOST = 0.3
 """Share of a coefficient's reach in which samples that were cut off make it uncertain."""
+WHOLE_GAIN = (1, 2, 2, 4)
+"""Whole numbers for each grey level, by orientation: what the decoder of whole numbers counts coefficients in."""
 _LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 _K = 1.230174104914001
 
@@ -79,12 +81,14 @@ class TileShape:
         64 coefficients.
     seen : tuple of int
         The rectangle seen, in the tile.
+    levels : int
+        Decompositions.
     """
 
-    def __init__(self, tile: Rect, seen: Rect) -> None:
-        self.tile, self.seen = tile, seen
-        rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2]) for a in (0, 1))
-        self.places = [(LEVELS, 0), *((d, o) for d in range(1, LEVELS + 1) for o in (1, 2, 3))]
+    def __init__(self, tile: Rect, seen: Rect, levels: int = LEVELS) -> None:
+        self.tile, self.seen, self.levels = tile, seen, levels
+        rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2], levels) for a in (0, 1))
+        self.places = [(levels, 0), *((d, o) for d in range(1, levels + 1) for o in (1, 2, 3))]
         self.shapes = {}
         self._made_of = {(d, o): (*rows[d, o >> 1][4:], *columns[d, o & 1][4:]) for d, o in self.places}
         parts: dict[str, list[npt.NDArray[np.generic]]] = {
@@ -150,7 +154,7 @@ class TileShape:
 
     @staticmethod
     def _axis(
-        start: int, stop: int, first: int, end: int
+        start: int, stop: int, first: int, end: int, levels: int
     ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats, Ints, Ints]]:
         """Of low and high lines of each depth: what is said of coefficients above, and where they begin and end.
 
@@ -160,8 +164,8 @@ class TileShape:
         out = {}
         seen = np.zeros(stop - start, np.bool_)
         seen[first - start : end - start] = True
-        edges = [(_up(start, d), _up(stop, d)) for d in range(LEVELS + 1)]
-        for depth in range(1, LEVELS + 1):
+        edges = [(_up(start, d), _up(stop, d)) for d in range(levels + 1)]
+        for depth in range(1, levels + 1):
             lows = edges[depth][1] - edges[depth][0]
             highs = edges[depth - 1][1] - edges[depth - 1][0] - lows
             for high in (0, 1):
@@ -192,9 +196,9 @@ class TileShape:
 
 
 @lru_cache(maxsize=64)
-def tile_shape(tile: Rect, seen: Rect) -> TileShape:
+def tile_shape(tile: Rect, seen: Rect, levels: int = LEVELS) -> TileShape:
     """Return the shape, kept for the next chunk that is cut alike."""
-    return TileShape(tile, seen)
+    return TileShape(tile, seen, levels)
 
 
 class SeenPart:
@@ -208,24 +212,41 @@ class SeenPart:
     samples : numpy.ndarray
         float64 [rows, columns], level 128 taken off.
     weights : numpy.ndarray
-        bool, the same shape: False where a sample was cut off at 0 or 255.
+        bool, the same shape: False where a sample was cut off at 0 or 255; or float, how much it is to be believed.
     noise : float
         Deviation of the samples from the decoder's, in levels.
+    whole : bool
+        The decoder rounds every resolution to whole numbers.
+    levels : int
+        Decompositions.
+    above : int
+        Decompositions between the component's samples and these, which are LL of that depth.
     """
 
-    def __init__(self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float) -> None:
-        self.component, self.noise = component, noise
-        self.shape = tile_shape(tile, seen)
-        self.exact: Flags = self.shape.exact(weights)
+    def __init__(
+        self,
+        component: int,
+        tile: Rect,
+        seen: Rect,
+        samples: Floats,
+        weights: Flags | Floats,
+        noise: float,
+        whole: bool = False,
+        levels: int = LEVELS,
+        above: int = 0,
+    ) -> None:
+        self.component, self.noise, self.whole, self.above = component, noise, whole, above
+        self.shape = tile_shape(tile, seen, levels)
+        believed = weights >= 1
+        self.exact: Flags = self.shape.exact(believed)
         """Coefficients that the samples give exactly, up to their rounding."""
         self._weights = np.ascontiguousarray(weights, np.float32)
-        mean = float(samples[weights].mean()) if weights.any() else 0.0
+        mean = float(samples[believed].mean()) if believed.any() else 0.0
         self.base = np.where(self.shape.orientation == 0, mean, 0.0)
         """What is taken off each coefficient while it is fitted: the mean, of LL."""
-        self._samples = np.ascontiguousarray(samples - mean, np.float32)
-        around = ((seen[0] - tile[0], tile[2] - seen[2]), (seen[1] - tile[1], tile[3] - seen[3]))
-        filled = np.ascontiguousarray(np.pad(self._samples, around, "edge"))
-        self.values: Floats = wave_forward(tile, LEVELS, filled).astype(np.float64)
+        self._samples = self._given = np.ascontiguousarray(samples - mean, np.float32)
+        self._mean = mean
+        self.values: Floats = self._transformed()
         """The coefficients less `base`."""
         size = len(self.values)
         self.step, self.half = np.ones(size), np.zeros(size, np.bool_)
@@ -233,21 +254,58 @@ class SeenPart:
         self.free, self.guessed = np.ones(size, np.bool_), np.zeros(size, np.bool_)
         self.variance, self.relevant = np.ones(size), np.ones(size, np.bool_)
 
+    @property
+    def given(self) -> tuple[Floats, Floats]:
+        """The samples as they were given, and their weights."""
+        return self._given.astype(np.float64) + self._mean, self._weights.astype(np.float64)
+
+    def _transformed(self) -> Floats:
+        """Coefficients as the samples give them, with their edges repeated."""
+        tile, seen = self.shape.tile, self.shape.seen
+        around = ((seen[0] - tile[0], tile[2] - seen[2]), (seen[1] - tile[1], tile[3] - seen[3]))
+        filled = np.ascontiguousarray(np.pad(self._samples, around, "edge"))
+        return np.asarray(wave_forward(tile, self.shape.levels, filled), np.float64)
+
+    def decoded(self, values: Floats) -> Floats:
+        """Compute the samples seen that a decoder of whole numbers makes of such coefficients, less the mean."""
+        s = self.shape
+        whole = np.rint((values + self.base) * np.array(WHOLE_GAIN)[s.orientation]).astype(np.int32)
+        return np.asarray(wave_whole(s.tile, s.levels, s.seen, whole) - self._mean, np.float64)
+
+    def correct(self, values: Floats) -> None:
+        """Take off the samples what a decoder of whole numbers adds to them in the mean, and transform them anew.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Coefficients that it may have had, less `base`; the mean is taken by place in the period of the last
+            decomposition.
+        """
+        s = self.shape
+        more = self.decoded(values) - wave_seen(s.tile, s.levels, s.seen, np.ascontiguousarray(values, np.float32))
+        period = 1 << s.levels
+        rows, columns = (np.arange(s.seen[a], s.seen[a + 2]) % period for a in (0, 1))
+        place = np.add.outer(rows * period, columns)
+        count = np.bincount(place.ravel(), minlength=period**2)
+        mean = np.bincount(place.ravel(), more.ravel(), period**2) / np.maximum(count, 1)
+        self._samples = np.ascontiguousarray(self._given - mean[place], np.float32)
+        self.values = self._transformed()
+
     def fit(self, steps: int) -> None:
         """Fit what is free to the samples."""
         s = self.shape
         start = np.where(self.relevant, self.values, 0)
         arrays = [np.ascontiguousarray(a, np.float32) for a in (start, self.variance, s.energy)]
         fitted = wave_fit(
-            *(s.tile, LEVELS, s.seen, self._samples, self._weights, arrays[0]),
+            *(s.tile, s.levels, s.seen, self._samples, self._weights, arrays[0]),
             *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
         )
         self.values = fitted.astype(np.float64)
 
     def samples(self) -> Floats:
         """Compute the samples that the coefficients give, less the mean, as float64."""
-        seen = wave_seen(self.shape.tile, LEVELS, self.shape.seen, np.ascontiguousarray(self.values, np.float32))
-        return np.asarray(seen, np.float64)
+        s = self.shape
+        return np.asarray(wave_seen(s.tile, s.levels, s.seen, self.values.astype(np.float32)), np.float64)
 
     def error(self) -> Floats:
         """Return what the samples seen lie above those of the coefficients."""

@@ -2,6 +2,7 @@
 #include "bindings/arrays.hpp"
 #include "j2k/combs.hpp"
 #include "j2k/grid.hpp"
+#include "j2k/synthesis.hpp"
 #include "j2k/waves.hpp"
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/vector.h>
@@ -22,6 +23,43 @@ SeenTile seen_tile(const Rect& tile, int levels, const Rect& seen) {
   if (!inside || levels < 1 || levels > 10 || int64_t(tile[2] - tile[0]) * (tile[3] - tile[1]) > 1 << 24)
     throw nb::value_error("what is seen of a tile");
   return SeenTile(rect(tile), levels, rect(seen));
+}
+
+// Samples, as a decoder of whole numbers has them, of coefficients in the order of LL, then HL, LH, HH of each depth.
+void whole_samples(const Rect& tile, int levels, const Rect& seen, const int32_t* c, int32_t* out) {
+  std::vector<J2kRect> at(1, J2kRect{tile[0], tile[1], tile[2], tile[3]});
+  auto up = [](int v) { return (v + 1) >> 1; };
+  for (int d = 0; d < levels; ++d) {
+    const J2kRect r = at.back();
+    at.push_back({up(r.y0), up(r.x0), up(r.y1), up(r.x1)});
+  }
+  const int cols = tile[3] - tile[1];
+  std::vector<int32_t> plane(size_t(tile[2] - tile[0]) * size_t(cols) + 1);
+  auto fill = [&](int y0, int x0, int rows, int count) {
+    for (int y = 0; y < rows; ++y, c += count)
+      std::copy_n(c, count, plane.data() + size_t(y0 + y) * size_t(cols) + size_t(x0));
+  };
+  fill(0, 0, at[size_t(levels)].y1 - at[size_t(levels)].y0, at[size_t(levels)].x1 - at[size_t(levels)].x0);
+  std::vector<const int32_t*> bands(size_t(levels) + 1, c);
+  for (int d = 1; d <= levels; ++d) {
+    const J2kRect &low = at[size_t(d)], &full = at[size_t(d) - 1];
+    const size_t lows = size_t(low.y1 - low.y0) * size_t(low.x1 - low.x0);
+    bands[size_t(d)] = c;
+    c += size_t(full.y1 - full.y0) * size_t(full.x1 - full.x0) - lows;
+  }
+  Synthesis synthesis;
+  for (int d = levels; d > 0; --d) {
+    const J2kRect &low = at[size_t(d)], &full = at[size_t(d) - 1];
+    const int rows = low.y1 - low.y0, lows = low.x1 - low.x0;
+    const int high_rows = full.y1 - full.y0 - rows, highs = full.x1 - full.x0 - lows;
+    c = bands[size_t(d)];
+    fill(0, lows, rows, highs), fill(rows, 0, high_rows, lows), fill(rows, lows, high_rows, highs);
+    synthesis.step(plane.data(), size_t(cols), low, full, Synthesis::kWhole);
+    whole_numbers(plane.data(), size_t(cols), full, 5, false);
+  }
+  for (int y = seen[0]; y < seen[2]; ++y)
+    out = std::copy_n(plane.data() + size_t(y - tile[0]) * size_t(cols) + size_t(seen[1] - tile[1]), seen[3] - seen[1],
+                      out);
 }
 
 void check(size_t have, size_t want) {
@@ -55,6 +93,18 @@ void bind_j2k_recover(nb::module_& m) {
         auto result = new_array<float>({size_t(seen[2] - seen[0]), size_t(seen[3] - seen[1])}, &out);
         nb::gil_scoped_release free_gil;
         t.synthesise(c.data(), out);
+        return result;
+      },
+      "tile"_a, "levels"_a, "seen"_a, "coefficients"_a);
+  m.def(
+      "wave_whole",
+      [](Rect tile, int levels, Rect seen, In<int32_t> c) {
+        SeenTile t = seen_tile(tile, levels, seen);
+        check(c.size(), t.wavelet.size());
+        int32_t* out;
+        auto result = new_array<int32_t>({size_t(seen[2] - seen[0]), size_t(seen[3] - seen[1])}, &out);
+        nb::gil_scoped_release free_gil;
+        whole_samples(tile, levels, seen, c.data(), out);
         return result;
       },
       "tile"_a, "levels"_a, "seen"_a, "coefficients"_a);
@@ -94,15 +144,16 @@ void bind_j2k_recover(nb::module_& m) {
       "pixels"_a);
   m.def(
       "comb_gains",
-      [](In<float> u, In<float> steps, In<uint8_t> half, float noise) {
-        check(half.size(), steps.size());
+      [](In<float> u, In<float> steps, In<uint8_t> kinds, float noise, float unit) {
+        check(kinds.size(), steps.size());
         double* out;
         auto result = new_array<double>({steps.size()}, &out);
         nb::gil_scoped_release free_gil;
         for (size_t i = 0; i < steps.size(); ++i)
-          out[i] = half.data()[i] ? comb_gain<true>(u.data(), u.size(), steps.data()[i], noise)
-                                  : comb_gain<false>(u.data(), u.size(), steps.data()[i], noise);
+          out[i] = kinds.data()[i] == 2   ? comb_gain<Comb::kPoint>(u.data(), u.size(), steps.data()[i], noise, unit)
+                   : kinds.data()[i] == 1 ? comb_gain<Comb::kHalf>(u.data(), u.size(), steps.data()[i], noise, unit)
+                                          : comb_gain<Comb::kMiddle>(u.data(), u.size(), steps.data()[i], noise, unit);
         return result;
       },
-      "magnitudes"_a, "steps"_a, "half"_a, "noise"_a);
+      "magnitudes"_a, "steps"_a, "kinds"_a, "noise"_a, "unit"_a);
 }

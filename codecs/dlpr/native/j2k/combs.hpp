@@ -31,17 +31,26 @@ inline float comb_exp(float x) {
   return p * scale;
 }
 
-// The value a decoder gives, in steps, nearest to m steps that are not 0. half: the lowest plane had its significance
-// pass alone.
-inline float comb_nearest(float m, bool half) {
-  const float whole = std::max(comb_rint(m - 0.5f), 1.f) + 0.5f;
-  const float wide = m < 2.25f ? 1.5f : std::max(2 * comb_rint((m - 1) * 0.5f) + 1, 3.f);
-  return half ? wide : whole;
+// What a decoder makes of k steps: the middle of what is open; likewise, but the lowest plane had its significance pass
+// alone; k steps, rounded to whole units.
+enum class Comb { kMiddle, kHalf, kPoint };
+
+// The value a decoder gives, in steps, nearest to m steps that are not 0. unit: in steps.
+template <Comb kComb>
+inline float comb_nearest(float m, float unit = 0) {
+  if (kComb == Comb::kPoint) {
+    if (!(unit > 0)) return std::max(comb_rint(m), 1.f);
+    const float k = std::max(comb_rint(m - 0.5f), 1.f), low = comb_rint(k / unit) * unit;
+    const float high = comb_rint((k + 1) / unit) * unit;
+    return m - low < high - m ? low : high;
+  }
+  if (kComb == Comb::kMiddle) return std::max(comb_rint(m - 0.5f), 1.f) + 0.5f;
+  return m < 2.25f ? 1.5f : std::max(2 * comb_rint((m - 1) * 0.5f) + 1, 3.f);
 }
 
 // Nats by which "on the comb, noise, one outlier of a thousand" explains normed magnitudes better than "anywhere".
-template <bool kHalf>
-double comb_gain(const float* u, size_t n, float step, float noise) {
+template <Comb kComb>
+double comb_gain(const float* u, size_t n, float step, float noise, float unit) {
   const float density = 0.97f * step / (noise * 2.5066f), twice = 1.9997f * density, inverse = 1 / step;
   double total = 0;
   for (size_t first = 0; first < n; first += 64) {
@@ -49,8 +58,8 @@ double comb_gain(const float* u, size_t n, float step, float noise) {
     const size_t count = std::min<size_t>(64, n - first);
     for (size_t i = 0; i < count; ++i) {
       const float m = u[first + i] * inverse;
-      const float away = (m < 0.75f ? m : m - comb_nearest(m, kHalf)) * (step / noise);
-      p[i] = (kHalf && m > 2.25f ? twice : density) * comb_exp(0.5f * away * away) + 0.001f;
+      const float away = (m < (kComb == Comb::kPoint ? 0.5f : 0.75f) ? m : m - comb_nearest<kComb>(m, unit * inverse)) * (step / noise);
+      p[i] = (kComb == Comb::kHalf && m > 2.25f ? twice : density) * comb_exp(0.5f * away * away) + 0.001f;
     }
     double product = 1;  // each factor lies between 1e-3 and 1e4
     for (size_t i = 0; i < count; ++i) product *= p[i];

@@ -141,7 +141,7 @@ class TileGrid {
     for (int i = 0; i < b.h; ++i)
       for (int k = 0; k < b.w; ++k) {
         const float m = std::fabs(b.values[size_t(i) * b.w + k]) * inverse;
-        const float away = m < 0.75f ? m : std::fabs(m - comb_nearest(m, false));
+        const float away = m < 0.75f ? m : std::fabs(m - comb_nearest<Comb::kMiddle>(m));
         share[size_t(turned ? k : i)] += away * b.step > far ? 1.f : 0.f;
       }
     for (float& v : share) v /= float(turned ? b.h : b.w);
