@@ -148,7 +148,8 @@ def _begin(samples: Samples, grid: Grid, whole: bool) -> tuple[Grid, int, float]
     combs = Quantiser({}, whole)
     first = first_blocks(samples, grid, 1, combs)
     shown = shows_base(first)
-    if shown and sum(len(b.magnitudes) for b in first) >= _MANY:
+    # Whole numbers of the first decomposition are few, so that many bases give them.
+    if shown and not whole and sum(len(b.magnitudes) for b in first) >= _MANY:
         return grid, 1, find_base(first)[0]
     phases = product(*(range(b[0] % 2, 4, 2) if b else range(4) for b in (grid.rows, grid.columns)))
     grids = [grid._replace(phase=(down, across)) for down, across in phases]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dlpr._native import wave_forward
 from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
 from dlpr.modes.j2k.recover_steps import Block, Quantiser, gains
-from dlpr.modes.j2k.recover_tile import NORMS, Floats
+from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
 
 __all__ = ["Samples", "find_axes", "first_blocks"]
 
@@ -180,7 +180,7 @@ def find_axes(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) ->
     down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
     if down.corner < 0 or across.corner < 0:
         return None
-    for deeper in range(2, quantiser.levels + 1):
+    for deeper in range(2, min(quantiser.levels + 2, LEVELS + 1)):  # chroma may be half as wide
         choices = [
             (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
             for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
@@ -234,7 +234,7 @@ def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -
 def _with_edges(samples: Samples, axis: Axis, across: Axis, quantiser: Quantiser) -> Axis:
     """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
     size, found = samples.shape[0], list(axis.edges[1:-1])
-    period = 1 << quantiser.levels
+    period = min(2 << quantiser.levels, 1 << LEVELS)
     first = -axis.corner % period
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
     if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, quantiser)):

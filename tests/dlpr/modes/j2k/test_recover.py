@@ -17,7 +17,7 @@ from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
 from dlpr.modes.j2k.recover_grid import Grid, find_grid
 from dlpr.modes.j2k.recover_phase import Samples, find_axes
-from dlpr.modes.j2k.recover_steps import band_steps, step_of
+from dlpr.modes.j2k.recover_steps import Quantiser, band_steps, step_of
 from dlpr.modes.j2k.recover_tile import LEVELS, tile_shape
 from dlpr.modes.j2k.synthesis import synthesise
 
@@ -199,27 +199,28 @@ def test_code_blocks_are_counted_from_a_corner_that_is_not_seen() -> None:
         c[here] = rng.choice((-1, 1), len(here)) * np.where(k, k + 0.5, 0) * step
     samples = np.rint(wave_seen(tile, LEVELS, shape.seen, c.astype(np.float32)).astype(np.float64))
     known = Samples(samples, np.ones(samples.shape, np.bool_))
-    axes = find_axes(known, Grid((), (), (top % 2, left % 2)), 1, steps)
+    axes = find_axes(known, Grid((), (), (top % 2, left % 2)), 1, Quantiser(steps))
     assert axes is not None
     assert [axis.corner % 128 for axis in axes] == [90, 74]
 
 
-def nats(u: NDArray[np.float64], step: float, half: bool, noise: float) -> float:
+def nats(u: NDArray[np.float64], step: float, kind: int, noise: float, unit: float) -> float:
     """As the docstring of the native function has it, the nearest value found among all."""
-    given = np.array([1.5, *range(3, 4001, 2)]) if half else np.arange(1, 4001) + 0.5
+    k = np.arange(1, 4001)
+    given = [k + 0.5, np.array([1.5, *range(3, 4001, 2)]), np.rint(k * step / unit) * unit / step if unit else k][kind]
     m = u / step
-    away = np.where(m < 0.75, u, np.abs(m[:, None] - given).min(1) * step)
-    density = 0.97 * step / (noise * np.sqrt(2 * np.pi)) * np.where(half & (m > 2.25), 2, 1)
+    away = np.where(m < (0.5 if kind == 2 else 0.75), u, np.abs(m[:, None] - given).min(1) * step)
+    density = 0.97 * step / (noise * np.sqrt(2 * np.pi)) * np.where((kind == 1) & (m > 2.25), 2, 1)
     return float(np.log(density * np.exp(-0.5 * (away / noise) ** 2) + 0.001).sum())
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_nats_of_a_comb(half: bool) -> None:
+@pytest.mark.parametrize(("kind", "unit"), [(0, 0.0), (1, 0.0), (2, 0.0), (2, 1.01)])
+def test_nats_of_a_comb(kind: int, unit: float) -> None:
     u = np.random.default_rng(1).laplace(0, 40, 333)
     u = np.abs(u)[np.abs(u) > 1.2]
-    steps = np.geomspace(0.5, 600, 50)
-    gains = comb_gains(u.astype(np.float32), steps.astype(np.float32), np.full(50, half, np.uint8), 0.3)
-    np.testing.assert_allclose(gains, [nats(u, step, half, 0.3) for step in steps], rtol=2e-3, atol=0.5)
+    steps = np.geomspace(2.02 if unit else 0.5, 600, 50)
+    gains = comb_gains(u.astype(np.float32), steps.astype(np.float32), np.full(50, kind, np.uint8), 0.3, unit)
+    np.testing.assert_allclose(gains, [nats(u, step, kind, 0.3, unit) for step in steps], rtol=2e-3, atol=0.5)
 
 
 def test_steps_follow_from_the_base() -> None:
