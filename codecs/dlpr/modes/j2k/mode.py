@@ -83,7 +83,7 @@ class J2kMode(ChunkMode):
             out[i] = stream
         if not options.searches_j2k:
             return out
-        missing = [i for i, chunk in enumerate(chunks) if chunk.source is None and chunk.header.tau == 0]
+        missing = [i for i, chunk in enumerate(chunks) if chunk.source is None]
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda i: recover(_pixels(chunks[i])), missing))
         searched = {i: image for i, image in zip(missing, found, strict=True) if image is not None}

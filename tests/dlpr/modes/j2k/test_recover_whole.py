@@ -125,3 +125,11 @@ def test_a_stream_of_it_is_smaller_and_exact(pixels: Pixels) -> None:
     assert dlpr.inspect(found).mode == "j2k"
     assert len(found) < 0.75 * len(plain)
     np.testing.assert_array_equal(dlpr.decode(found), crop)
+
+
+@pytest.mark.parametrize("tau", [1, 4])
+def test_a_bound_costs_no_more_than_none(pixels: Pixels, tau: int) -> None:
+    crop = np.ascontiguousarray(pixels[90:282, 141:333])
+    bounded = dlpr.encode(crop, tau)
+    assert len(bounded) < len(dlpr.encode(crop))
+    assert np.abs(dlpr.decode(bounded).astype(int) - crop).max() <= tau
