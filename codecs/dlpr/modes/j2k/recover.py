@@ -104,12 +104,12 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
         return None
     seen = _transformed(pixels)
     size = height, width
-    samples = Samples(seen.planes[0], seen.valid[0])
-    begun = _begin(samples, grid)
+    components = [Samples(plane, valid) for plane, valid in zip(seen.planes, seen.valid, strict=True)]
+    begun = _begin(components[0], grid)
     if begun is None:
         return None
     grid, depth, base = begun
-    axes = find_axes(samples, grid, depth, band_steps(base))
+    axes = find_axes(components, grid, depth, band_steps(base))
     if axes is None:
         return None
     seen = (_stored(pixels) if pixels.shape[2] == 3 else None) or seen

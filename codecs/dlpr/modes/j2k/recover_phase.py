@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import comb_gains, wave_forward
+from dlpr._native import comb_cells, comb_gains, wave_forward
 from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
 from dlpr.modes.j2k.recover_steps import Steps, step_of
 from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
@@ -33,6 +33,8 @@ _SEEN = 0.75
 _SIDE = 32
 """Coefficients of a side that are looked at together: code blocks may begin anywhere."""
 _SOME = 800
+_CELL = 1 << LEVELS
+"""Samples of a side in which no code block of any depth begins twice."""
 _NEAR = 6
 """A border so near to the crop's edge is not found by the lines beside it."""
 _LEAST_NATS = 25.0
@@ -165,12 +167,13 @@ def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, steps: Steps) 
     return total, count
 
 
-def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[Axis, Axis] | None:
+def find_axes(components: Sequence[Samples], grid: Grid, depth: int, steps: Steps) -> tuple[Axis, Axis] | None:
     """Find where the crop lies on the grid of tiles, as far as it shows.
 
     Parameters
     ----------
-    samples : Samples
+    components : sequence of Samples
+        The first one decides, others only where code blocks begin.
     grid : Grid
         With the phase at ``depth``.
     depth : int
@@ -183,6 +186,7 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
     tuple of Axis or None
         Rows, columns; None where borders contradict each other, or the second decomposition shows no comb.
     """
+    samples = components[0]
     heights, widths = samples.shape
     down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
     rows = _sure(samples, grid.rows, across, depth, steps)
@@ -203,7 +207,7 @@ def find_axes(samples: Samples, grid: Grid, depth: int, steps: Steps) -> tuple[A
             return None
     down = _with_edges(samples, down, across, steps)
     across = _with_edges(samples.turned, across, down, steps)
-    return _with_blocks(samples, down, across, steps)
+    return _with_blocks(components, down, across, steps)
 
 
 def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, steps: Steps) -> list[int]:
@@ -225,13 +229,39 @@ def _nats_across(samples: Samples, border: int, across: Axis, steps: Steps) -> f
     """Nats of lines of the first decomposition that cross a border, as if it were none."""
     rows = Span(max(border - 32, 0), min(border + 32, samples.shape[0]), 0, 0)
     rows = rows._replace(at=FAR + (rows.first - border) % 2, side=3 * FAR)
-    total = 0.0
-    for columns in across.spans:
-        for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, 1), strict=True):
-            away = y - rows.at + rows.first - border
-            lines = _known(y, rows, 1, o >> 1) & (away > -3) & (away < 3)
-            total += _chunks(u[lines][:, _known(x, columns, 1, o & 1)], _step(steps, 1, o))
+    return sum(_nats_beside(samples, rows, columns, 1, [border], steps)[0] for columns in across.spans)
+
+
+def _nats_beside(
+    samples: Samples, rows: Span, columns: Span, depth: int, borders: Sequence[int], steps: Steps
+) -> list[float]:
+    """Nats of lines that cross each border, as if it were none."""
+    total = [0.0] * len(borders)
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+        here, step = u[:, _known(x, columns, depth, o & 1)], _step(steps, depth, o)
+        away, known = y - rows.at + rows.first, _known(y, rows, depth, o >> 1)
+        for i, border in enumerate(borders):
+            total[i] += _chunks(here[known & (np.abs(away - border) < 3 << depth - 1)], step)
     return total
+
+
+def _missed(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> list[int]:
+    """Borders where the phase allows them and lines stand beside the comb that one explains."""
+    out = []
+    for rows in axis.spans:
+        first = rows.first + -rows.at % (1 << LEVELS)
+        borders = [b for b in range(first, rows.end, 1 << LEVELS) if rows.first + _NEAR <= b <= rows.end - _NEAR]
+        nats = [0.0] * len(borders)
+        for columns, depth in product(across.spans, (1, 2)):
+            more = _nats_beside(samples, rows, columns, depth, borders, steps)
+            nats = [n + m for n, m in zip(nats, more, strict=True)]
+        for border, gone_on in zip(borders, nats, strict=True):
+            if gone_on < -_LEAST_NATS:
+                strip = Span(border, min(border + 64, rows.end), 0, FAR)
+                begun = _edge_nats(samples, strip, across, 2, steps)[0]
+                if begun > 0:
+                    out.append(border)
+    return out
 
 
 def _chunks(lines: Floats, step: float) -> float:
@@ -241,8 +271,9 @@ def _chunks(lines: Floats, step: float) -> float:
 
 
 def _with_edges(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> Axis:
-    """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
-    size, found = samples.shape[0], list(axis.edges[1:-1])
+    """Add borders where only the phase allows them: missed ones, and those right at the crop's first and last rows."""
+    size = samples.shape[0]
+    found = [*axis.edges[1:-1], *_missed(samples, axis, across, steps)]
     first = -axis.corner % (1 << LEVELS)
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
     if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, steps)):
@@ -280,50 +311,57 @@ def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, steps: S
     return total, count
 
 
-def _with_blocks(samples: Samples, down: Axis, across: Axis, steps: Steps) -> tuple[Axis, Axis]:
+def _with_blocks(components: Sequence[Samples], down: Axis, across: Axis, steps: Steps) -> tuple[Axis, Axis]:
     """Move corners that are not seen to where code blocks begin, counted from them: planes differ by block."""
-    for depth in range(1, LEVELS + 1):
-        cell = 8 if depth == 1 else 32
-        tables = [
-            table
-            for rows, columns in product(down.spans, across.spans)
-            for table in _cells(samples, rows, columns, depth, cell, steps)
-        ]
-        choices = [range(64 // cell if len(a.edges) == 2 and not a.spans[0].begins else 1) for a in (down, across)]
-        best = 0.0, (0, 0)
-        for moved in product(*choices):
-            nats = sum(_by_block(table, places, moved, 64 // cell) for table, places in tables)
-            if nats > best[0]:
-                best = nats, (moved[0], moved[1])
-        down, across = (axis.moved(k * cell << depth) for axis, k in zip((down, across), best[1], strict=True))
-    return down, across
+    axes = [down, across]
+    free = [len(a.edges) == 2 and not a.spans[0].begins for a in axes]
+    if not any(free):
+        return down, across
+    tables = [
+        (depth, *table)
+        for samples in components
+        for rows, columns in product(down.spans, across.spans)
+        for depth in range(1, LEVELS + 1)
+        for table in _cells(samples, rows, columns, depth, steps)
+    ]
+    moved = [0, 0]  # in cells
+    for axis in (0, 1, 0, 1):
+        if free[axis]:
+            nats = np.zeros(64)
+            for depth, table, places in tables:
+                count = 4 << depth  # of cells of a code block
+                other = _joined(table, (places[1 - axis] + moved[1 - axis]) // count, 1 - axis)
+                for k in range(count):
+                    nats[k::count] += _explained(_joined(other, (places[axis] + k) // count, axis))
+            moved[axis] = int(nats.argmax())
+    return axes[0].moved(moved[0] * _CELL), axes[1].moved(moved[1] * _CELL)
 
 
 def _cells(
-    samples: Samples, rows: Span, columns: Span, depth: int, cell: int, steps: Steps
+    samples: Samples, rows: Span, columns: Span, depth: int, steps: Steps
 ) -> list[tuple[Floats, tuple[Ints, Ints]]]:
     """Nats by planes of each cell of coefficients of each band [rows, columns, planes], and the cells' numbers."""
     out = []
     for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
         known = _known(y, rows, depth, o >> 1), _known(x, columns, depth, o & 1)
-        numbers = [(p[k] >> depth) // cell for p, k in zip((y, x), known, strict=True)]
+        numbers = [p[k] // _CELL for p, k in zip((y, x), known, strict=True)]
         if not all(len(n) for n in numbers):
             continue
-        inside = u[known[0]][:, known[1]]
         starts = [np.flatnonzero(np.diff(n, prepend=-1)) for n in numbers]
-        lengths = (_step(steps, depth, o) * _POWERS).astype(np.float32)
-        table = np.zeros((len(starts[0]), len(starts[1]), len(_POWERS)))
-        for i, across in enumerate(np.split(inside, starts[0][1:])):
-            for k, values in enumerate(np.split(across, starts[1][1:], 1)):
-                here = values[values > 4 * _NOISE].astype(np.float32)
-                table[i, k] = comb_gains(here, lengths, _HALVES, _NOISE)
+        table = comb_cells(
+            np.ascontiguousarray(u[known[0]][:, known[1]], np.float32),
+            *(np.append(s, len(n)).astype(np.int32) for s, n in zip(starts, numbers, strict=True)),
+            *((_step(steps, depth, o) * _POWERS).astype(np.float32), _HALVES, _NOISE),
+        )
         out.append((table, (numbers[0][starts[0]], numbers[1][starts[1]])))
     return out
 
 
-def _by_block(table: Floats, places: tuple[Ints, Ints], moved: tuple[int, ...], cells: int) -> float:
+def _joined(table: Floats, blocks: Ints, axis: int) -> Floats:
+    """Sums over the cells of each block along an axis."""
+    return np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
+
+
+def _explained(table: Floats) -> float:
     """Nats of each block's best planes."""
-    for axis in (0, 1):
-        blocks = (places[axis] + moved[axis]) // cells
-        table = np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
-    return float((table - _HALF_PRIOR * _HALVES).max(-1).clip(0).sum())
+    return float(((table - _HALF_PRIOR * _HALVES).max(-1) - _CHOICE).clip(0).sum())

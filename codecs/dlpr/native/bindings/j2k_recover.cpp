@@ -6,6 +6,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/vector.h>
 #include <array>
+#include <utility>
 #include <vector>
 
 namespace dlpr {
@@ -92,6 +93,39 @@ void bind_j2k_recover(nb::module_& m) {
         return nb::make_tuple(std::vector<float>(grid.strengths, grid.strengths + 4), grid.rows, grid.columns);
       },
       "pixels"_a);
+  m.def(
+      "comb_cells",
+      [](nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> u, In<int32_t> rows, In<int32_t> columns,
+         In<float> steps, In<uint8_t> half, float noise) {
+        const size_t h = u.shape(0), w = u.shape(1), n = steps.size();
+        check(half.size(), n);
+        for (const auto& [edges, size] : {std::pair{&rows, h}, std::pair{&columns, w}}) {
+          int32_t before = 0;
+          for (size_t i = 0; i < edges->size(); ++i) {
+            const int32_t edge = edges->data()[i];
+            if (edge < before || size_t(edge) > size) throw nb::value_error("cells");
+            before = edge;
+          }
+          if (edges->size() == 0) throw nb::value_error("cells");
+        }
+        const size_t down = rows.size() - 1, across = columns.size() - 1;
+        double* out;
+        auto result = new_array<double>({down, across, n}, &out);
+        nb::gil_scoped_release free_gil;
+        std::vector<float> here;
+        for (size_t i = 0; i < down; ++i)
+          for (size_t k = 0; k < across; ++k, out += n) {
+            here.clear();
+            for (int y = rows.data()[i]; y < rows.data()[i + 1]; ++y)
+              for (int x = columns.data()[k]; x < columns.data()[k + 1]; ++x)
+                if (const float v = u.data()[size_t(y) * w + size_t(x)]; v > 4 * noise) here.push_back(v);
+            for (size_t j = 0; j < n; ++j)
+              out[j] = half.data()[j] ? comb_gain<true>(here.data(), here.size(), steps.data()[j], noise)
+                                      : comb_gain<false>(here.data(), here.size(), steps.data()[j], noise);
+          }
+        return result;
+      },
+      "magnitudes"_a, "rows"_a, "columns"_a, "steps"_a, "half"_a, "noise"_a);
   m.def(
       "comb_gains",
       [](In<float> u, In<float> steps, In<uint8_t> half, float noise) {

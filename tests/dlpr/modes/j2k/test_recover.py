@@ -199,7 +199,7 @@ def test_code_blocks_are_counted_from_a_corner_that_is_not_seen() -> None:
         c[here] = rng.choice((-1, 1), len(here)) * np.where(k, k + 0.5, 0) * step
     samples = np.rint(wave_seen(tile, LEVELS, shape.seen, c.astype(np.float32)).astype(np.float64))
     known = Samples(samples, np.ones(samples.shape, np.bool_))
-    axes = find_axes(known, Grid((), (), (top % 2, left % 2)), 1, steps)
+    axes = find_axes([known], Grid((), (), (top % 2, left % 2)), 1, steps)
     assert axes is not None
     assert [axis.corner % 128 for axis in axes] == [90, 74]
 
