@@ -99,7 +99,7 @@ class Samples:
         """Rows for columns."""
         return Samples(self.values.T, self._valid.T)
 
-    def bands(self, rows: Span, columns: Span, depth: int) -> list[tuple[Floats, Ints, Ints]]:
+    def bands(self, rows: Span, columns: Span, depth: int, masked: bool = False) -> list[tuple[Floats, Ints, Ints]]:
         """Normed magnitudes of HL, LH and HH, with where their rows and columns lie; 0 where samples were cut off.
 
         The spans' ends are taken for tiles' edges.
@@ -112,7 +112,9 @@ class Samples:
         out = []
         for o, part, (down, across) in zip((1, 2, 3), parts, places, strict=True):
             u = part.reshape(len(down), len(across)) * NORMS[depth, o]
-            if depth == 1 and self._sums is not None:  # deeper ones are made of so many samples that few would be left
+            if (
+                masked and depth == 1 and self._sums is not None
+            ):  # deeper ones are made of so many samples that few would be left
                 y0, y1 = _around(down, rows, depth, o >> 1)
                 x0, x1 = _around(across, columns, depth, o & 1)
                 at = self._sums
@@ -125,7 +127,7 @@ def first_blocks(samples: Samples, grid: Grid, depth: int) -> list[Floats]:
     """Return normed magnitudes of a decomposition, as `find_base` takes them, but for those beside borders."""
     out = []
     rows, columns = (axis_of((), n, p).spans[0] for n, p in zip(samples.shape, grid.phase, strict=True))
-    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth, masked=True), strict=True):
         known = []
         for places, span, borders, high in ((y, rows, grid.rows, o >> 1), (x, columns, grid.columns, o & 1)):
             lines = _known(places, span, depth, high)
@@ -203,8 +205,15 @@ def find_axes(components: Sequence[Samples], grid: Grid, depth: int, steps: Step
             continue
         tried = [(*_fit(samples, y, x, deeper, steps), (y, x)) for y, x in product(*choices)]
         nats, count, (down, across) = max(tried, key=lambda t: t[0])
-        if deeper == 2 and nats < _LEAST_DEEPER * count:
-            return None
+        if deeper == 2:
+            if nats < _LEAST_DEEPER * count:
+                return None
+            rows += _missed(samples, down, across, LEVELS if rows else 2, steps)
+            columns += _missed(samples.turned, across, down, LEVELS if columns else 2, steps)
+            down = axis_of(sorted(rows), heights, down.corner % 4)
+            across = axis_of(sorted(columns), widths, across.corner % 4)
+            if down.corner < 0 or across.corner < 0:
+                return None
     down = _with_edges(samples, down, across, steps)
     across = _with_edges(samples.turned, across, down, steps)
     return _with_blocks(components, down, across, steps)
@@ -229,39 +238,42 @@ def _nats_across(samples: Samples, border: int, across: Axis, steps: Steps) -> f
     """Nats of lines of the first decomposition that cross a border, as if it were none."""
     rows = Span(max(border - 32, 0), min(border + 32, samples.shape[0]), 0, 0)
     rows = rows._replace(at=FAR + (rows.first - border) % 2, side=3 * FAR)
-    return sum(_nats_beside(samples, rows, columns, 1, [border], steps)[0] for columns in across.spans)
+    return sum(float(_nats_beside(samples, rows, columns, 1, [border], steps)[0]) for columns in across.spans)
 
 
 def _nats_beside(
     samples: Samples, rows: Span, columns: Span, depth: int, borders: Sequence[int], steps: Steps
-) -> list[float]:
+) -> Floats:
     """Nats of lines that cross each border, as if it were none."""
-    total = [0.0] * len(borders)
+    total = np.zeros(len(borders))
     for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
-        here, step = u[:, _known(x, columns, depth, o & 1)], _step(steps, depth, o)
-        away, known = y - rows.at + rows.first, _known(y, rows, depth, o >> 1)
-        for i, border in enumerate(borders):
-            total[i] += _chunks(here[known & (np.abs(away - border) < 3 << depth - 1)], step)
+        here = np.ascontiguousarray(u[:, _known(x, columns, depth, o & 1)], np.float32)
+        chunks = [*range(0, here.shape[1], _SIDE), here.shape[1]]  # tiles and blocks may change anywhere
+        lengths = (_step(steps, depth, o) * _POWERS).astype(np.float32)
+        edges = np.arange(len(y) + 1, dtype=np.int32), np.array(chunks, np.int32)
+        table = comb_cells(here, *edges, lengths, _HALVES, _NOISE) - _HALF_PRIOR * _HALVES
+        nats = table.max(-1).sum(1) * _known(y, rows, depth, o >> 1)
+        away = np.abs((y - rows.at + rows.first)[:, None] - np.asarray(borders)) < 3 << depth - 1
+        total += nats @ away
     return total
 
 
-def _missed(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> list[int]:
-    """Borders where the phase allows them and lines stand beside the comb that one explains."""
-    out = []
+def _missed(samples: Samples, axis: Axis, across: Axis, depth: int, steps: Steps) -> list[int]:
+    """Borders where the phase of a depth allows them and lines stand beside the comb that one explains."""
+    out: list[int] = []
     for rows in axis.spans:
-        first = rows.first + -rows.at % (1 << LEVELS)
-        borders = [b for b in range(first, rows.end, 1 << LEVELS) if rows.first + _NEAR <= b <= rows.end - _NEAR]
-        nats = [0.0] * len(borders)
-        for columns, depth in product(across.spans, (1, 2)):
-            more = _nats_beside(samples, rows, columns, depth, borders, steps)
-            nats = [n + m for n, m in zip(nats, more, strict=True)]
-        for border, gone_on in zip(borders, nats, strict=True):
-            if gone_on < -_LEAST_NATS:
+        first = rows.first + -rows.at % (1 << depth)
+        borders = [b for b in range(first, rows.end, 1 << depth) if rows.first + _NEAR <= b <= rows.end - _NEAR]
+        nats = np.zeros(len(borders))
+        for columns, d in product(across.spans, (1, 2)):
+            nats += _nats_beside(samples, rows, columns, d, borders, steps)
+        for i in np.argsort(nats):
+            border = borders[i]
+            if nats[i] < -_LEAST_NATS and all(abs(border - b) >= 2 << LEVELS for b in out):
                 strip = Span(border, min(border + 64, rows.end), 0, FAR)
-                begun = _edge_nats(samples, strip, across, 2, steps)[0]
-                if begun > 0:
+                if _edge_nats(samples, strip, across, 2, steps)[0] > 0:
                     out.append(border)
-    return out
+    return sorted(out)
 
 
 def _chunks(lines: Floats, step: float) -> float:
@@ -271,9 +283,9 @@ def _chunks(lines: Floats, step: float) -> float:
 
 
 def _with_edges(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> Axis:
-    """Add borders where only the phase allows them: missed ones, and those right at the crop's first and last rows."""
+    """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
     size = samples.shape[0]
-    found = [*axis.edges[1:-1], *_missed(samples, axis, across, steps)]
+    found = list(axis.edges[1:-1])
     first = -axis.corner % (1 << LEVELS)
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
     if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, steps)):
