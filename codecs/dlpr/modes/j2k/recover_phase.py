@@ -225,9 +225,8 @@ def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, st
     for border in borders:
         tried = []
         for row in (border, border - 2, border + 2):
-            strip = Span(row, min(row + 64, samples.shape[0]), 0, FAR)
-            begun = _edge_nats(samples, strip, across, depth, steps)[0]
-            tried.append((begun - _nats_across(samples, row, across, steps), row))
+            explained = _border_nats(samples, row, across, depth, steps)
+            tried.append((explained - _nats_across(samples, row, across, steps), row))
         nats, row = max(tried)
         if nats > _LEAST_NATS and row not in out:
             out.append(row)
@@ -270,8 +269,7 @@ def _missed(samples: Samples, axis: Axis, across: Axis, depth: int, steps: Steps
         for i in np.argsort(nats):
             border = borders[i]
             if nats[i] < -_LEAST_NATS and all(abs(border - b) >= 2 << LEVELS for b in out):
-                strip = Span(border, min(border + 64, rows.end), 0, FAR)
-                if _edge_nats(samples, strip, across, 2, steps)[0] > 0:
+                if _border_nats(samples, border, across, 2, steps) > 0:
                     out.append(border)
     return sorted(out)
 
@@ -306,6 +304,13 @@ def _with_edges(samples: Samples, axis: Axis, across: Axis, steps: Steps) -> Axi
 
 def _is_edge(nats: float, count: int) -> bool:
     return nats > _LEAST_NATS and nats > _LEAST_SHARE * count
+
+
+def _border_nats(samples: Samples, border: int, across: Axis, depths: int, steps: Steps) -> float:
+    """Nats of what a border between tiles determines on both of its sides."""
+    first, end = max(border - 64, 0), min(border + 64, samples.shape[0])
+    before, behind = Span(first, border, FAR - border + first, FAR), Span(border, end, 0, FAR)
+    return sum(_edge_nats(samples, strip, across, depths, steps)[0] for strip in (before, behind))
 
 
 def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, steps: Steps) -> tuple[float, int]:
