@@ -268,9 +268,10 @@ def _missed(samples: Samples, axis: Axis, across: Axis, depth: int, steps: Steps
             nats += _nats_beside(samples, rows, columns, d, borders, steps)
         for i in np.argsort(nats):
             border = borders[i]
-            if nats[i] < -_LEAST_NATS and all(abs(border - b) >= 2 << LEVELS for b in out):
-                if _border_nats(samples, border, across, 2, steps) > 0:
-                    out.append(border)
+            if nats[i] >= -_LEAST_NATS or any(abs(border - b) < 2 << LEVELS for b in out):
+                continue
+            if _border_nats(samples, border, across, 2, steps) > 0:
+                out.append(border)
     return sorted(out)
 
 
