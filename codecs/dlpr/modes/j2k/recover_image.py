@@ -17,8 +17,8 @@ __all__ = ["LOW_STEP", "to_image"]
 
 Ints = npt.NDArray[np.int64]
 
-LOW_STEP = (13, 0)
-"""Step of LL, 1/32 of a level: so fine that no rounding comes from it."""
+LOW_STEP = (14, 0)
+"""Step of LL, 1/64 of a level: so fine that little rounding comes from it."""
 _GUARD = 7
 
 

@@ -233,13 +233,14 @@ class SeenPart:
         self.free, self.guessed = np.ones(size, np.bool_), np.zeros(size, np.bool_)
         self.variance, self.relevant = np.ones(size), np.ones(size, np.bool_)
 
-    def fit(self, steps: int) -> None:
-        """Fit what is free to the samples."""
+    def fit(self, steps: int, samples: Floats | None = None) -> None:
+        """Fit what is free to the samples, or to others in their place, less the mean."""
         s = self.shape
+        target = self._samples if samples is None else np.ascontiguousarray(samples, np.float32)
         start = np.where(self.relevant, self.values, 0)
         arrays = [np.ascontiguousarray(a, np.float32) for a in (start, self.variance, s.energy)]
         fitted = wave_fit(
-            *(s.tile, LEVELS, s.seen, self._samples, self._weights, arrays[0]),
+            *(s.tile, LEVELS, s.seen, target, self._weights, arrays[0]),
             *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
         )
         self.values = fitted.astype(np.float64)
