@@ -267,12 +267,7 @@ def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
             choose_planes(parts, steps, [part.shape.inside | ~part.free for part in parts])
     for part in parts:
         s = part.shape
-        for share in _SHARES:
-            now = part.free & (s.share >= share) & (s.orientation > 0)
-            if now.any():
-                part.values = np.where(now, rounded(part), part.values)
-                part.free &= ~now
-                part.fit(10)
+        part.settle(_SHARES, 30)
         # A block's planes may have been chosen anew since a coefficient was settled.
         high = s.orientation > 0
         part.values = np.where(part.relevant & high, rounded(part), np.where(high, -part.base, part.values))

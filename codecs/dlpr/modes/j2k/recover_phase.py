@@ -347,7 +347,7 @@ def _with_blocks(components: Sequence[Samples], down: Axis, across: Axis, steps:
         if free[axis]:
             nats = np.zeros(64)
             for depth, table, places in tables:
-                count = 4 << depth  # of cells of a code block
+                count = (64 << depth) // _CELL  # cells of a code block
                 other = _joined(table, (places[1 - axis] + moved[1 - axis]) // count, 1 - axis)
                 for k in range(count):
                     nats[k::count] += _explained(_joined(other, (places[axis] + k) // count, axis))

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import wave_fit, wave_forward, wave_seen
+from dlpr._native import wave_fit, wave_forward, wave_seen, wave_settle
 
 __all__ = ["LEVELS", "NORMS", "Floats", "SeenPart", "TileShape", "tile_shape"]
 
@@ -244,6 +244,21 @@ class SeenPart:
             *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
         )
         self.values = fitted.astype(np.float64)
+
+    def settle(self, shares: npt.ArrayLike, steps: int) -> None:
+        """Round what is free but for LL: of each share those of which it is seen at least; fit the rest after each."""
+        s = self.shape
+        high = s.orientation > 0
+        start = np.where(self.relevant, self.values, 0)
+        floats = [start, self.variance, s.energy, s.share, np.where(high, self.step, 0), self.base, shares]
+        c, variance, energy, share, step, base, least = (np.ascontiguousarray(a, np.float32) for a in floats)
+        free, half = (np.ascontiguousarray(a, np.uint8) for a in (self.free, self.half))
+        settled = wave_settle(
+            *(s.tile, LEVELS, s.seen, self._samples, self._weights, c, free, variance, energy),
+            *(self.noise**2, steps, share, step, half, base, least),
+        )
+        self.values = settled.astype(np.float64)
+        self.free &= ~high | (s.share < np.min(shares))
 
     def samples(self) -> Floats:
         """Compute the samples that the coefficients give, less the mean, as float64."""

@@ -76,6 +76,28 @@ void bind_j2k_recover(nb::module_& m) {
       "tile"_a, "levels"_a, "seen"_a, "samples"_a, "weights"_a, "start"_a, "free"_a, "variance"_a, "energy"_a,
       "noise"_a, "steps"_a);
   m.def(
+      "wave_settle",
+      [](Rect tile, int levels, Rect seen, In<float> y, In<float> weight, In<float> c, In<uint8_t> free,
+         In<float> variance, In<float> energy, float noise, int steps, In<float> share, In<float> step,
+         In<uint8_t> half, In<float> base, In<float> shares) {
+        SeenTile t = seen_tile(tile, levels, seen);
+        const size_t n = t.wavelet.size();
+        check(y.size(), t.count()), check(weight.size(), t.count());
+        for (size_t size : {c.size(), free.size(), variance.size(), energy.size(), share.size(), step.size(),
+                            half.size(), base.size()})
+          check(size, n);
+        float* out;
+        auto result = new_array<float>({n}, &out);
+        std::copy_n(c.data(), n, out);
+        std::vector<uint8_t> open(free.data(), free.data() + n);
+        nb::gil_scoped_release free_gil;
+        t.settle(y.data(), weight.data(), out, open.data(), variance.data(), energy.data(), noise, steps, share.data(),
+                 step.data(), half.data(), base.data(), shares.data(), shares.size());
+        return result;
+      },
+      "tile"_a, "levels"_a, "seen"_a, "samples"_a, "weights"_a, "start"_a, "free"_a, "variance"_a, "energy"_a,
+      "noise"_a, "steps"_a, "share"_a, "step"_a, "half"_a, "base"_a, "shares"_a);
+  m.def(
       "tile_grid",
       [](nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> pixels) {
         const size_t h = pixels.shape(0), w = pixels.shape(1), c = pixels.shape(2);
