@@ -27,7 +27,7 @@ from dlpr.modes.j2k.fields import Colour
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.recover_grid import MARGIN, Axis, Grid, find_grid
-from dlpr.modes.j2k.recover_image import LOW_STEP, to_image
+from dlpr.modes.j2k.recover_image import LOW_STEPS, to_image
 from dlpr.modes.j2k.recover_phase import Samples, find_axes, first_blocks
 from dlpr.modes.j2k.recover_steps import (
     Steps,
@@ -51,6 +51,8 @@ LEAST_GAIN = 0.5
 ROUNDS = 10
 LEAST_EFFECT = 0.35
 """Root of the summed squares, in levels, by which a step must move samples that are seen; else it costs more bits."""
+REACH = 52
+"""Samples beside a cut that a coefficient of the last decomposition may be made of."""
 _MANY = 500
 """Coefficients that are not 0 with which a decomposition tells what there is."""
 _LITTLE = 250
@@ -189,9 +191,19 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
+def _levels(axes: tuple[Axis, Axis]) -> int:
+    """Decompositions that are worth while: the last one where samples give most of its coefficients exactly."""
+    known = 1.0
+    for axis in axes:
+        long = [span for span in axis.spans if span.end - span.first >= 40]
+        cut = sum((not span.begins) + (not span.ends) for span in long)
+        known *= max(1 - cut * REACH / axis.edges[-1], 0)
+    return LEVELS if known > 0.61 else LEVELS - 1
+
+
 def _parts(seen: _Planes, axes: tuple[Axis, Axis], components: range) -> dict[tuple[int, int, int], SeenPart] | None:
     """Cut components at the tiles' borders."""
-    out = {}
+    out, levels = {}, _levels(axes)
     for (i, rows), (j, columns) in product(*(enumerate(axis.spans) for axis in axes)):
         for k in components:
             s = seen.across[k]
@@ -205,13 +217,14 @@ def _parts(seen: _Planes, axes: tuple[Axis, Axis], components: range) -> dict[tu
             near = (max(rows.at - MARGIN, 0), max(left - MARGIN, 0))
             tile = *near, min(inside[2] + MARGIN, sides[0]), min(right + MARGIN, sides[1])
             window = slice(rows.first, rows.end), slice(first, end)
-            out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise)
+            out[k, i, j] = SeenPart(k, tile, inside, seen.planes[k][window], seen.valid[k][window], seen.noise, levels)
     return out
 
 
 def _variances(parts: Sequence[SeenPart]) -> None:
     """What is usual of each band: mean squares of what is exactly known, five times as much for each depth beyond."""
     usual: dict[tuple[int, int, int], float] = {}
+    levels = parts[0].shape.levels
     for component in {part.component for part in parts}:
         for depth, orientation in sorted(parts[0].shape.places):
             known = []
@@ -225,10 +238,10 @@ def _variances(parts: Sequence[SeenPart]) -> None:
             usual[component, depth, orientation] = (
                 max(float((values**2).mean()), 4.0) if len(values) >= 12 else 5 * before
             )
-        usual[component, LEVELS, 0] = (1000.0 if component == 0 else 300.0) ** 2
+        usual[component, levels, 0] = (1000.0 if component == 0 else 300.0) ** 2
     for part in parts:
         s = part.shape
-        table = np.zeros(4 * LEVELS + 4)
+        table = np.zeros(4 * levels + 4)
         for (component, depth, orientation), value in usual.items():
             if component == part.component:
                 table[4 * depth + orientation] = value
@@ -242,7 +255,7 @@ def _solve(parts: Sequence[SeenPart], steps: Steps) -> None:
     _variances(parts)
     choose_planes(parts, steps, [part.shape.inside for part in parts])
     for part in parts:
-        part.step[part.shape.orientation == 0] = step_of(LOW_STEP)
+        part.step[part.shape.orientation == 0] = step_of(LOW_STEPS[part.shape.levels])
     for part in parts:
         s = part.shape
         part.relevant &= (s.orientation == 0) | (s.energy * part.step**2 > LEAST_EFFECT**2)

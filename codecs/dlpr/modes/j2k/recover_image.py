@@ -10,15 +10,15 @@ import numpy.typing as npt
 from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.recover_steps import Steps
-from dlpr.modes.j2k.recover_tile import LEVELS, SeenPart
+from dlpr.modes.j2k.recover_tile import SeenPart
 from dlpr.modes.j2k.window import window_fields
 
-__all__ = ["LOW_STEP", "to_image"]
+__all__ = ["LOW_STEPS", "to_image"]
 
 Ints = npt.NDArray[np.int64]
 
-LOW_STEP = (14, 0)
-"""Step of LL, 1/64 of a level: so fine that little rounding comes from it."""
+LOW_STEPS = {3: (13, 0), 4: (14, 0)}
+"""Step of LL by the number of decompositions, 1/32 and 1/64 of a level: so fine that little rounding comes from it."""
 _GUARD = 7
 
 
@@ -54,10 +54,11 @@ def to_image(
     J2kImage
         Newly significant coefficients that no significance pass finds are 0.
     """
-    order = [steps[depth, orientation] for depth in range(LEVELS, 0, -1) for orientation in (1, 2, 3)]
-    blocks = ((6, 6),) * (LEVELS + 1)
+    levels = next(iter(parts.values())).shape.levels
+    order = [steps[depth, orientation] for depth in range(levels, 0, -1) for orientation in (1, 2, 3)]
+    blocks = ((6, 6),) * (levels + 1)
     components = [
-        Component((1, s), Wavelet.IRREVERSIBLE, blocks, (LOW_STEP, *order), _GUARD, False, 1) for s in sampling
+        Component((1, s), Wavelet.IRREVERSIBLE, blocks, (LOW_STEPS[levels], *order), _GUARD, False, 1) for s in sampling
     ]
     chunk = (*corner, corner[0] + size[0], corner[1] + size[1])
     grey = len(sampling) == 1

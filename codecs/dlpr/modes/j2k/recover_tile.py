@@ -18,7 +18,7 @@ Rect: TypeAlias = tuple[int, int, int, int]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 LEVELS = 4
-"""Decompositions of the search. What a deeper codec's LL of this depth holds is coded as it is, at a fine step."""
+"""Most decompositions of the search. What the LL of a deeper codec holds at the last one is coded as it is."""
 _MOST = 0.3
 """Share of a coefficient's reach in which samples that were cut off make it uncertain."""
 _LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
@@ -79,12 +79,14 @@ class TileShape:
         64 coefficients.
     seen : tuple of int
         The rectangle seen, in the tile.
+    levels : int
+        Number of decompositions, at most `LEVELS`.
     """
 
-    def __init__(self, tile: Rect, seen: Rect) -> None:
-        self.tile, self.seen = tile, seen
-        rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2]) for a in (0, 1))
-        self.places = [(LEVELS, 0), *((d, o) for d in range(1, LEVELS + 1) for o in (1, 2, 3))]
+    def __init__(self, tile: Rect, seen: Rect, levels: int) -> None:
+        self.tile, self.seen, self.levels = tile, seen, levels
+        rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2], levels) for a in (0, 1))
+        self.places = [(levels, 0), *((d, o) for d in range(1, levels + 1) for o in (1, 2, 3))]
         self.shapes = {}
         self._made_of = {(d, o): (*rows[d, o >> 1][4:], *columns[d, o & 1][4:]) for d, o in self.places}
         parts: dict[str, list[npt.NDArray[np.generic]]] = {
@@ -150,7 +152,7 @@ class TileShape:
 
     @staticmethod
     def _axis(
-        start: int, stop: int, first: int, end: int
+        start: int, stop: int, first: int, end: int, levels: int
     ) -> dict[tuple[int, int], tuple[Floats, Floats, Flags, Floats, Ints, Ints]]:
         """Of low and high lines of each depth: what is said of coefficients above, and where they begin and end.
 
@@ -160,8 +162,8 @@ class TileShape:
         out = {}
         seen = np.zeros(stop - start, np.bool_)
         seen[first - start : end - start] = True
-        edges = [(_up(start, d), _up(stop, d)) for d in range(LEVELS + 1)]
-        for depth in range(1, LEVELS + 1):
+        edges = [(_up(start, d), _up(stop, d)) for d in range(levels + 1)]
+        for depth in range(1, levels + 1):
             lows = edges[depth][1] - edges[depth][0]
             highs = edges[depth - 1][1] - edges[depth - 1][0] - lows
             for high in (0, 1):
@@ -192,9 +194,9 @@ class TileShape:
 
 
 @lru_cache(maxsize=64)
-def tile_shape(tile: Rect, seen: Rect) -> TileShape:
+def tile_shape(tile: Rect, seen: Rect, levels: int = LEVELS) -> TileShape:
     """Return the shape, kept for the next chunk that is cut alike."""
-    return TileShape(tile, seen)
+    return TileShape(tile, seen, levels)
 
 
 class SeenPart:
@@ -211,11 +213,15 @@ class SeenPart:
         bool, the same shape: False where a sample was cut off at 0 or 255.
     noise : float
         Deviation of the samples from the decoder's, in levels.
+    levels : int
+        Number of decompositions.
     """
 
-    def __init__(self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float) -> None:
+    def __init__(
+        self, component: int, tile: Rect, seen: Rect, samples: Floats, weights: Flags, noise: float, levels: int
+    ) -> None:
         self.component, self.noise = component, noise
-        self.shape = tile_shape(tile, seen)
+        self.shape = tile_shape(tile, seen, levels)
         self.exact: Flags = self.shape.exact(weights)
         """Coefficients that the samples give exactly, up to their rounding."""
         self._weights = np.ascontiguousarray(weights, np.float32)
@@ -225,7 +231,7 @@ class SeenPart:
         self._samples = np.ascontiguousarray(samples - mean, np.float32)
         around = ((seen[0] - tile[0], tile[2] - seen[2]), (seen[1] - tile[1], tile[3] - seen[3]))
         filled = np.ascontiguousarray(np.pad(self._samples, around, "edge"))
-        self.values: Floats = wave_forward(tile, LEVELS, filled).astype(np.float64)
+        self.values: Floats = wave_forward(tile, levels, filled).astype(np.float64)
         """The coefficients less `base`."""
         size = len(self.values)
         self.step, self.half = np.ones(size), np.zeros(size, np.bool_)
@@ -240,7 +246,7 @@ class SeenPart:
         start = np.where(self.relevant, self.values, 0)
         arrays = [np.ascontiguousarray(a, np.float32) for a in (start, self.variance, s.energy)]
         fitted = wave_fit(
-            *(s.tile, LEVELS, s.seen, target, self._weights, arrays[0]),
+            *(s.tile, s.levels, s.seen, target, self._weights, arrays[0]),
             *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
         )
         self.values = fitted.astype(np.float64)
@@ -254,7 +260,7 @@ class SeenPart:
         c, variance, energy, share, step, base, least = (np.ascontiguousarray(a, np.float32) for a in floats)
         free, half = (np.ascontiguousarray(a, np.uint8) for a in (self.free, self.half))
         settled = wave_settle(
-            *(s.tile, LEVELS, s.seen, self._samples, self._weights, c, free, variance, energy),
+            *(s.tile, s.levels, s.seen, self._samples, self._weights, c, free, variance, energy),
             *(self.noise**2, steps, share, step, half, base, least),
         )
         self.values = settled.astype(np.float64)
@@ -262,7 +268,8 @@ class SeenPart:
 
     def samples(self) -> Floats:
         """Compute the samples that the coefficients give, less the mean, as float64."""
-        seen = wave_seen(self.shape.tile, LEVELS, self.shape.seen, np.ascontiguousarray(self.values, np.float32))
+        s = self.shape
+        seen = wave_seen(s.tile, s.levels, s.seen, np.ascontiguousarray(self.values, np.float32))
         return np.asarray(seen, np.float64)
 
     def error(self) -> Floats:
