@@ -49,7 +49,7 @@ MAX_PIXELS = 1 << 20
 LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
 ROUNDS = 10
-LEAST_EFFECT = 0.35
+LEAST_EFFECT = 0.3
 """Root of the summed squares, in levels, by which a step must move samples that are seen; else it costs more bits."""
 REACH = 52
 """Samples beside a cut that a coefficient of the last decomposition may be made of."""

@@ -17,8 +17,8 @@ __all__ = ["LOW_STEPS", "to_image"]
 
 Ints = npt.NDArray[np.int64]
 
-LOW_STEPS = {3: (13, 0), 4: (14, 0)}
-"""Step of LL by the number of decompositions, 1/32 and 1/64 of a level: so fine that little rounding comes from it."""
+LOW_STEPS = {3: (14, 1024), 4: (14, 0)}
+"""Step of LL by the number of decompositions, 1/43 and 1/64 of a level: so fine that little rounding comes from it."""
 _GUARD = 7
 
 

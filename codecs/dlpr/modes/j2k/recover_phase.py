@@ -145,7 +145,8 @@ def first_blocks(samples: Samples, grid: Grid, depth: int) -> list[Floats]:
 
 def _nats(u: Floats, step: float, noise: float) -> float:
     """What the best planes explain of magnitudes that are not 0."""
-    u = u[u > 4 * noise][:_SOME]
+    u = u[u > 4 * noise]
+    u = u[:: len(u) // _SOME + 1]
     if not len(u):
         return 0.0
     gains = comb_gains(u.astype(np.float32), (step * _POWERS).astype(np.float32), _HALVES, noise)
@@ -343,12 +344,15 @@ def _with_blocks(components: Sequence[Samples], down: Axis, across: Axis, steps:
         for table in _cells(samples, rows, columns, depth, steps)
     ]
     moved = [0, 0]  # in cells
-    for axis in (0, 1, 0, 1):
+    for turn, axis in enumerate((0, 1, 0, 1)):
         if free[axis]:
             nats = np.zeros(64)
             for depth, table, places in tables:
                 count = (64 << depth) // _CELL  # cells of a code block
-                other = _joined(table, (places[1 - axis] + moved[1 - axis]) // count, 1 - axis)
+                across_blocks = (places[1 - axis] + moved[1 - axis]) // count
+                if turn == 0 and free[1 - axis]:  # nothing is known yet: small groups mix few blocks
+                    across_blocks = places[1 - axis] // 4
+                other = _joined(table, across_blocks, 1 - axis)
                 for k in range(count):
                     nats[k::count] += _explained(_joined(other, (places[axis] + k) // count, axis))
             moved[axis] = int(nats.argmax())
@@ -381,5 +385,6 @@ def _joined(table: Floats, blocks: Ints, axis: int) -> Floats:
 
 
 def _explained(table: Floats) -> float:
-    """Nats of each block's best planes."""
-    return float(((table - _HALF_PRIOR * _HALVES).max(-1) - _CHOICE).clip(0).sum())
+    """Nats of a band's blocks with the planes that are best for all, or those that are so much better for one."""
+    usual = int(table.sum((0, 1)).argmax())
+    return float(np.maximum(table[..., usual], table.max(-1) - _HALF_PRIOR - _CHOICE).sum())

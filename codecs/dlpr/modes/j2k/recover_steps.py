@@ -181,7 +181,8 @@ def choose_planes(parts: Sequence[SeenPart], steps: Steps, known: Sequence[np.nd
         s = part.shape
         for depth, orientation, here in s.blocks:
             norm, step = NORMS[depth, orientation], step_of(steps[depth, orientation])
-            u = _magnitudes(part.values[here[believed[here]]], norm)[:_SOME]
+            u = _magnitudes(part.values[here[believed[here]]], norm)
+            u = u[:: len(u) // _SOME + 1]  # of all of it: what is seen may be parts of several blocks
             gains = _gains(u, step * norm * powers, halves) - _HALF_PRIOR * halves
             best = int(gains.argmax())
             gain, plane, half = float(gains[best]), best // 2, bool(best % 2)
