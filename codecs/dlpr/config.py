@@ -115,8 +115,8 @@ class EncoderOptions:
     source is given, "given" takes a given source only, "never" codes pixels."""
     j2k: str | None = None
     """Carry pixels as the JPEG 2000 image they were decoded from: "auto" searches it in the pixels where no source is
-    given (half a millisecond for a tile of 256 px that shows none, 0.2 to 0.7 s for one that does), "given" takes a given
-    source only, "never" codes pixels. None is "auto" where ``jpeg`` is, else "given"."""
+    given (half a millisecond for a tile of 256 px that shows none, 0.2 to 0.7 s for one that does), "given" takes a
+    given source only, "never" codes pixels. None is "auto" where ``jpeg`` is, else "given"."""
     colour: str = "auto"
     """Code the planes Y, Cb, Cr that pixels were made from: "auto" where they are found, "never" red, green, blue."""
     keep_source: bool = False

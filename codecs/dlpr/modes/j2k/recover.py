@@ -28,7 +28,7 @@ from dlpr.modes.j2k.margin import thinned
 from dlpr.modes.j2k.recover_grid import MARGIN, Axis, Grid, find_grid
 from dlpr.modes.j2k.recover_image import to_image
 from dlpr.modes.j2k.recover_phase import Samples, find_axes, first_blocks
-from dlpr.modes.j2k.recover_solve import settle
+from dlpr.modes.j2k.recover_solve import refine, settle
 from dlpr.modes.j2k.recover_steps import (
     Quantiser,
     band_steps,
@@ -37,7 +37,7 @@ from dlpr.modes.j2k.recover_steps import (
     find_base,
     shows_base,
 )
-from dlpr.modes.j2k.recover_tile import Floats, SeenPart
+from dlpr.modes.j2k.recover_tile import LEVELS, Floats, SeenPart
 from dlpr.modes.j2k.recover_whole import solve_whole
 
 __all__ = ["MAX_PIXELS", "recover"]
@@ -46,6 +46,8 @@ MAX_PIXELS = 1 << 20
 """Larger images are not searched: it takes some 300 bytes of memory for each pixel."""
 LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
+REACH = 52
+"""Samples beside a cut that a coefficient of the last decomposition may be made of."""
 _MANY = 500
 """Coefficients that are not 0 with which a decomposition tells what there is."""
 _LITTLE = 250
@@ -126,6 +128,7 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
         solve_whole(parts, quantiser, base)
     else:
         settle(list(parts.values()), quantiser)
+        refine(parts, _ICT if seen.colour is Colour.NONE and len(seen.planes) == 3 else None)
     corner, sides = (axes[0].corner, axes[1].corner), (axes[0].side, axes[1].side)
     try:
         return thinned(to_image(parts, (height, width), corner, sides, quantiser, seen.across, seen.colour))
@@ -135,12 +138,14 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
 
 def _place(seen: _Planes, grid: Grid, whole: bool) -> tuple[Axis, Axis] | None:
     """Where the crop lies on the grid of tiles; None where no base fits, or no comb is seen further on."""
-    samples = Samples(seen.planes[0], seen.valid[0])
-    begun = _begin(samples, grid, whole)
+    components = [Samples(plane, valid) for plane, valid in zip(seen.planes, seen.valid, strict=True)]
+    begun = _begin(components[0], grid, whole)
     if begun is None:
         return None
     grid, depth, base = begun
-    return find_axes(samples, grid, depth, Quantiser(band_steps(base), whole))
+    if whole:
+        components = components[:1]  # chroma may have other sizes
+    return find_axes(components, grid, depth, Quantiser(band_steps(base), whole))
 
 
 def _begin(samples: Samples, grid: Grid, whole: bool) -> tuple[Grid, int, float] | None:
@@ -196,11 +201,21 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
+def _levels(axes: tuple[Axis, Axis]) -> int:
+    """Decompositions that are worth while: the last one where samples give most of its coefficients exactly."""
+    known = 1.0
+    for axis in axes:
+        long = [span for span in axis.spans if span.end - span.first >= 40]
+        cut = sum((not span.begins) + (not span.ends) for span in long)
+        known *= max(1 - cut * REACH / axis.edges[-1], 0)
+    return LEVELS if known > 0.61 else LEVELS - 1
+
+
 def _parts(
     seen: _Planes, axes: tuple[Axis, Axis], components: range, quantiser: Quantiser
 ) -> dict[tuple[int, int, int], SeenPart] | None:
     """Cut components at the tiles' borders."""
-    out = {}
+    out, levels = {}, quantiser.levels if quantiser.whole else _levels(axes)
     for (i, rows), (j, columns) in product(*(enumerate(axis.spans) for axis in axes)):
         for k in components:
             s = seen.across[k]
@@ -215,5 +230,5 @@ def _parts(
             tile = *near, min(inside[2] + MARGIN, sides[0]), min(right + MARGIN, sides[1])
             window = slice(rows.first, rows.end), slice(first, end)
             samples = seen.planes[k][window], seen.valid[k][window]
-            out[k, i, j] = SeenPart(k, tile, inside, *samples, seen.noise, quantiser.whole, quantiser.levels)
+            out[k, i, j] = SeenPart(k, tile, inside, *samples, seen.noise, levels, quantiser.whole)
     return out

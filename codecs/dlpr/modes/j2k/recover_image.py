@@ -17,13 +17,15 @@ __all__ = ["low_step", "to_image"]
 
 Ints = npt.NDArray[np.int64]
 
-_FINE_STEP, _WHOLE_STEP = (13, 0), (8, 0)
+_LOW_STEPS = {3: (14, 1024), 4: (14, 0)}
+"""Step of LL by the number of decompositions, 1/43 and 1/64 of a level: so fine that little rounding comes from it."""
+_WHOLE_STEP = (8, 0)
 _GUARD = 7
 
 
-def low_step(quantiser: Quantiser) -> tuple[int, int]:
-    """Return the step of LL: 1/32 of a level, so fine that no rounding comes from it, or whole numbers."""
-    return _WHOLE_STEP if quantiser.whole else _FINE_STEP
+def low_step(part: SeenPart) -> tuple[int, int]:
+    """Return the step of LL: a fraction of a level, or whole numbers."""
+    return _WHOLE_STEP if part.whole else _LOW_STEPS[part.shape.levels]
 
 
 def to_image(
@@ -58,10 +60,11 @@ def to_image(
     J2kImage
         Newly significant coefficients that no significance pass finds are 0.
     """
-    levels = quantiser.levels
+    first = next(iter(parts.values()))
+    levels, low = first.shape.levels, low_step(first)
     order = [quantiser.steps[depth, orientation] for depth in range(levels, 0, -1) for orientation in (1, 2, 3)]
     blocks = ((6, 6),) * (levels + 1)
-    points, low = levels + 1 if quantiser.whole else 1, low_step(quantiser)
+    points = levels + 1 if quantiser.whole else 1
     components = [
         Component((1, s), Wavelet.IRREVERSIBLE, blocks, (low, *order), _GUARD, False, points, quantiser.whole)
         for s in sampling

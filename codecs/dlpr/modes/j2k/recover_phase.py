@@ -14,9 +14,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import wave_forward
+from dlpr._native import comb_cells, wave_forward
 from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
-from dlpr.modes.j2k.recover_steps import Block, Quantiser, gains
+from dlpr.modes.j2k.recover_steps import HALF_PRIOR, Block, Quantiser, gains
 from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
 
 __all__ = ["Samples", "find_axes", "first_blocks"]
@@ -28,6 +28,8 @@ _SEEN = 0.75
 _SIDE = 32
 """Coefficients of a side that are looked at together: code blocks may begin anywhere."""
 _SOME = 800
+_CELL = 1 << LEVELS
+"""Samples of a side in which no code block of any depth begins twice."""
 _NEAR = 6
 """A border so near to the crop's edge is not found by the lines beside it."""
 _LEAST_NATS = 25.0
@@ -92,7 +94,7 @@ class Samples:
         """Rows for columns."""
         return Samples(self.values.T, self._valid.T)
 
-    def bands(self, rows: Span, columns: Span, depth: int) -> list[tuple[Floats, Ints, Ints]]:
+    def bands(self, rows: Span, columns: Span, depth: int, masked: bool = False) -> list[tuple[Floats, Ints, Ints]]:
         """Normed magnitudes of HL, LH and HH, with where their rows and columns lie; 0 where samples were cut off.
 
         The spans' ends are taken for tiles' edges.
@@ -105,7 +107,9 @@ class Samples:
         out = []
         for o, part, (down, across) in zip((1, 2, 3), parts, places, strict=True):
             u = part.reshape(len(down), len(across)) * NORMS[depth, o]
-            if depth == 1 and self._sums is not None:  # deeper ones are made of so many samples that few would be left
+            if (
+                masked and depth == 1 and self._sums is not None
+            ):  # deeper ones are made of so many samples that few would be left
                 y0, y1 = _around(down, rows, depth, o >> 1)
                 x0, x1 = _around(across, columns, depth, o & 1)
                 at = self._sums
@@ -118,7 +122,7 @@ def first_blocks(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser)
     """Return normed magnitudes of a decomposition, as `find_base` takes them, but for those beside borders."""
     out = []
     rows, columns = (axis_of((), n, p).spans[0] for n, p in zip(samples.shape, grid.phase, strict=True))
-    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth, masked=True), strict=True):
         known = []
         for places, span, borders, high in ((y, rows, grid.rows, o >> 1), (x, columns, grid.columns, o & 1)):
             lines = _known(places, span, depth, high)
@@ -143,6 +147,17 @@ def _nats(u: Floats, quantiser: Quantiser, depth: int, orientation: int, share: 
     return float((gains(block, steps, quantiser.tried) - quantiser.priors).max())
 
 
+def _tables(
+    u: Floats, edges: tuple[npt.ArrayLike, npt.ArrayLike], quantiser: Quantiser, depth: int, orientation: int
+) -> Floats:
+    """Nats by planes of each cell of a band [rows, columns, planes]; edges: where cells begin and end."""
+    lengths = (quantiser.normed(depth, orientation) * quantiser.powers).astype(np.float32)
+    rows, columns = (np.asarray(e, np.int32) for e in edges)
+    magnitudes = np.ascontiguousarray(u, np.float32)
+    noise, unit = quantiser.noise(depth), quantiser.unit(depth, orientation)
+    return np.asarray(comb_cells(magnitudes, rows, columns, lengths, quantiser.tried, noise, unit))
+
+
 def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, quantiser: Quantiser) -> tuple[float, int]:
     """Nats that the bands of a depth explain, and coefficients that are not 0."""
     total, count = 0.0, 0
@@ -156,12 +171,13 @@ def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, quantiser: Qua
     return total, count
 
 
-def find_axes(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) -> tuple[Axis, Axis] | None:
+def find_axes(components: Sequence[Samples], grid: Grid, depth: int, quantiser: Quantiser) -> tuple[Axis, Axis] | None:
     """Find where the crop lies on the grid of tiles, as far as it shows.
 
     Parameters
     ----------
-    samples : Samples
+    components : sequence of Samples
+        The first one decides, others only where code blocks begin.
     grid : Grid
         With the phase at ``depth``.
     depth : int
@@ -173,14 +189,16 @@ def find_axes(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) ->
     tuple of Axis or None
         Rows, columns; None where borders contradict each other, or the second decomposition shows no comb.
     """
+    samples = components[0]
     heights, widths = samples.shape
+    deepest = min(quantiser.levels + quantiser.whole, LEVELS)  # where chroma is half as wide it needs one more
     down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
     rows = _sure(samples, grid.rows, across, depth, quantiser)
     columns = _sure(samples.turned, grid.columns, down, depth, quantiser)
     down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
     if down.corner < 0 or across.corner < 0:
         return None
-    for deeper in range(2, min(quantiser.levels + 2, LEVELS + 1)):  # chroma may be half as wide
+    for deeper in range(2, deepest + 1):
         choices = [
             (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
             for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
@@ -189,11 +207,18 @@ def find_axes(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) ->
             continue
         tried = [(*_fit(samples, y, x, deeper, quantiser), (y, x)) for y, x in product(*choices)]
         nats, count, (down, across) = max(tried, key=lambda t: t[0])
-        if deeper == 2 and nats < _LEAST_DEEPER * count:
-            return None
+        if deeper == 2:
+            if nats < _LEAST_DEEPER * count:
+                return None
+            rows += _missed(samples, down, across, deepest if rows else 2, quantiser)
+            columns += _missed(samples.turned, across, down, deepest if columns else 2, quantiser)
+            down = axis_of(sorted(rows), heights, down.corner % 4)
+            across = axis_of(sorted(columns), widths, across.corner % 4)
+            if down.corner < 0 or across.corner < 0:
+                return None
     down = _with_edges(samples, down, across, quantiser)
     across = _with_edges(samples.turned, across, down, quantiser)
-    return _with_blocks(samples, down, across, quantiser)
+    return _with_blocks(components, down, across, quantiser)
 
 
 def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, quantiser: Quantiser) -> list[int]:
@@ -202,9 +227,8 @@ def _sure(samples: Samples, borders: Sequence[int], across: Axis, depth: int, qu
     for border in borders:
         tried = []
         for row in (border, border - 2, border + 2):
-            strip = Span(row, min(row + 64, samples.shape[0]), 0, FAR)
-            begun = _edge_nats(samples, strip, across, depth, quantiser)[0]
-            tried.append((begun - _nats_across(samples, row, across, quantiser), row))
+            explained = _border_nats(samples, row, across, depth, quantiser)
+            tried.append((explained - _nats_across(samples, row, across, quantiser), row))
         nats, row = max(tried)
         if nats > _LEAST_NATS and row not in out:
             out.append(row)
@@ -215,13 +239,40 @@ def _nats_across(samples: Samples, border: int, across: Axis, quantiser: Quantis
     """Nats of lines of the first decomposition that cross a border, as if it were none."""
     rows = Span(max(border - 32, 0), min(border + 32, samples.shape[0]), 0, 0)
     rows = rows._replace(at=FAR + (rows.first - border) % 2, side=3 * FAR)
-    total = 0.0
-    for columns in across.spans:
-        for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, 1), strict=True):
-            away = y - rows.at + rows.first - border
-            lines = _known(y, rows, 1, o >> 1) & (away > -3) & (away < 3)
-            total += _chunks(u[lines][:, _known(x, columns, 1, o & 1)], quantiser, 1, o)
+    return sum(float(_nats_beside(samples, rows, columns, 1, [border], quantiser)[0]) for columns in across.spans)
+
+
+def _nats_beside(
+    samples: Samples, rows: Span, columns: Span, depth: int, borders: Sequence[int], quantiser: Quantiser
+) -> Floats:
+    """Nats of lines that cross each border, as if it were none."""
+    total = np.zeros(len(borders))
+    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
+        here = u[:, _known(x, columns, depth, o & 1)]
+        chunks = [*range(0, here.shape[1], _SIDE), here.shape[1]]  # tiles and blocks may change anywhere
+        table = _tables(here, (np.arange(len(y) + 1), chunks), quantiser, depth, o) - quantiser.priors
+        nats = table.max(-1).sum(1) * _known(y, rows, depth, o >> 1)
+        away = np.abs((y - rows.at + rows.first)[:, None] - np.asarray(borders)) < 3 << depth - 1
+        total += nats @ away
     return total
+
+
+def _missed(samples: Samples, axis: Axis, across: Axis, depth: int, quantiser: Quantiser) -> list[int]:
+    """Borders where the phase of a depth allows them and lines stand beside the comb that one explains."""
+    out: list[int] = []
+    for rows in axis.spans:
+        first = rows.first + -rows.at % (1 << depth)
+        borders = [b for b in range(first, rows.end, 1 << depth) if rows.first + _NEAR <= b <= rows.end - _NEAR]
+        nats = np.zeros(len(borders))
+        for columns, d in product(across.spans, (1, 2)):
+            nats += _nats_beside(samples, rows, columns, d, borders, quantiser)
+        for i in np.argsort(nats):
+            border = borders[i]
+            if nats[i] >= -_LEAST_NATS or any(abs(border - b) < 2 << LEVELS for b in out):
+                continue
+            if _border_nats(samples, border, across, 2, quantiser) > 0:
+                out.append(border)
+    return sorted(out)
 
 
 def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -> float:
@@ -233,8 +284,8 @@ def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -
 
 def _with_edges(samples: Samples, axis: Axis, across: Axis, quantiser: Quantiser) -> Axis:
     """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
-    size, found = samples.shape[0], list(axis.edges[1:-1])
-    period = min(2 << quantiser.levels, 1 << LEVELS)
+    size, period = samples.shape[0], 1 << min(quantiser.levels + quantiser.whole, LEVELS)
+    found = list(axis.edges[1:-1])
     first = -axis.corner % period
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)
     if first < _NEAR and _is_edge(*_edge_nats(samples, strip, across, 2, quantiser)):
@@ -257,6 +308,13 @@ def _is_edge(nats: float, count: int) -> bool:
     return nats > _LEAST_NATS and nats > _LEAST_SHARE * count
 
 
+def _border_nats(samples: Samples, border: int, across: Axis, depths: int, quantiser: Quantiser) -> float:
+    """Nats of what a border between tiles determines on both of its sides."""
+    first, end = max(border - 64, 0), min(border + 64, samples.shape[0])
+    before, behind = Span(first, border, FAR - border + first, FAR), Span(border, end, 0, FAR)
+    return sum(_edge_nats(samples, strip, across, depths, quantiser)[0] for strip in (before, behind))
+
+
 def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, quantiser: Quantiser) -> tuple[float, int]:
     """Nats of coefficients that a tile's edge at one end of the rows determines, and their number."""
     total, count = 0.0, 0
@@ -272,49 +330,58 @@ def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, quantise
     return total, count
 
 
-def _with_blocks(samples: Samples, down: Axis, across: Axis, quantiser: Quantiser) -> tuple[Axis, Axis]:
+def _with_blocks(components: Sequence[Samples], down: Axis, across: Axis, quantiser: Quantiser) -> tuple[Axis, Axis]:
     """Move corners that are not seen to where code blocks begin, counted from them: planes differ by block."""
-    for depth in range(1, quantiser.levels + 1):
-        cell = 8 if depth == 1 else 32
-        tables = [
-            table
-            for rows, columns in product(down.spans, across.spans)
-            for table in _cells(samples, rows, columns, depth, cell, quantiser)
-        ]
-        choices = [range(64 // cell if len(a.edges) == 2 and not a.spans[0].begins else 1) for a in (down, across)]
-        best = 0.0, (0, 0)
-        for moved in product(*choices):
-            nats = sum(_by_block(table, places, moved, 64 // cell, quantiser.priors) for table, places in tables)
-            if nats > best[0]:
-                best = nats, (moved[0], moved[1])
-        down, across = (axis.moved(k * cell << depth) for axis, k in zip((down, across), best[1], strict=True))
-    return down, across
+    axes = [down, across]
+    free = [len(a.edges) == 2 and not a.spans[0].begins for a in axes]
+    if not any(free):
+        return down, across
+    tables = [
+        (depth, *table)
+        for samples in components
+        for rows, columns in product(down.spans, across.spans)
+        for depth in range(1, quantiser.levels + 1)
+        for table in _cells(samples, rows, columns, depth, quantiser)
+    ]
+    moved = [0, 0]  # in cells
+    for turn, axis in enumerate((0, 1, 0, 1)):
+        if free[axis]:
+            nats = np.zeros(64)
+            for depth, table, places in tables:
+                count = (64 << depth) // _CELL  # cells of a code block
+                across_blocks = (places[1 - axis] + moved[1 - axis]) // count
+                if turn == 0 and free[1 - axis]:  # nothing is known yet: small groups mix few blocks
+                    across_blocks = places[1 - axis] // 4
+                other = _joined(table, across_blocks, 1 - axis)
+                for k in range(count):
+                    nats[k::count] += _explained(_joined(other, (places[axis] + k) // count, axis))
+            moved[axis] = int(nats.argmax())
+    return axes[0].moved(moved[0] * _CELL), axes[1].moved(moved[1] * _CELL)
 
 
 def _cells(
-    samples: Samples, rows: Span, columns: Span, depth: int, cell: int, quantiser: Quantiser
+    samples: Samples, rows: Span, columns: Span, depth: int, quantiser: Quantiser
 ) -> list[tuple[Floats, tuple[Ints, Ints]]]:
     """Nats by planes of each cell of coefficients of each band [rows, columns, planes], and the cells' numbers."""
     out = []
     for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
         known = _known(y, rows, depth, o >> 1), _known(x, columns, depth, o & 1)
-        numbers = [(p[k] >> depth) // cell for p, k in zip((y, x), known, strict=True)]
+        numbers = [p[k] // _CELL for p, k in zip((y, x), known, strict=True)]
         if not all(len(n) for n in numbers):
             continue
-        inside = u[known[0]][:, known[1]]
         starts = [np.flatnonzero(np.diff(n, prepend=-1)) for n in numbers]
-        tried = quantiser.normed(depth, o) * quantiser.powers
-        table = np.zeros((len(starts[0]), len(starts[1]), len(tried)))
-        for i, across in enumerate(np.split(inside, starts[0][1:])):
-            for k, values in enumerate(np.split(across, starts[1][1:], 1)):
-                table[i, k] = gains(quantiser.block(values.ravel(), depth, o), tried, quantiser.tried)
+        edges = tuple(np.append(start, len(n)) for start, n in zip(starts, numbers, strict=True))
+        table = _tables(u[known[0]][:, known[1]], (edges[0], edges[1]), quantiser, depth, o)
         out.append((table, (numbers[0][starts[0]], numbers[1][starts[1]])))
     return out
 
 
-def _by_block(table: Floats, places: tuple[Ints, Ints], moved: tuple[int, ...], cells: int, priors: Floats) -> float:
-    """Nats of each block's best planes."""
-    for axis in (0, 1):
-        blocks = (places[axis] + moved[axis]) // cells
-        table = np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
-    return float((table - priors).max(-1).clip(0).sum())
+def _joined(table: Floats, blocks: Ints, axis: int) -> Floats:
+    """Sums over the cells of each block along an axis."""
+    return np.add.reduceat(table, np.flatnonzero(np.diff(blocks, prepend=-1)), axis)
+
+
+def _explained(table: Floats) -> float:
+    """Nats of a band's blocks with the planes that are best for all, or those that are so much better for one."""
+    usual = int(table.sum((0, 1)).argmax())
+    return float(np.maximum(table[..., usual], table.max(-1) - HALF_PRIOR - _CHOICE).sum())

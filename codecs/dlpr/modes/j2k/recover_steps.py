@@ -21,6 +21,7 @@ from dlpr._native import comb_gains
 from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, WHOLE_GAIN, Floats, SeenPart
 
 __all__ = [
+    "HALF_PRIOR",
     "Block",
     "Quantiser",
     "Steps",
@@ -47,7 +48,7 @@ WHOLE_LEVELS = 2
 """Decompositions of a decoder of whole numbers that are found."""
 _NOISE = 0.3
 """Deviation of a normed coefficient by the rounding of pixels."""
-_HALF_PRIOR = 6.0
+HALF_PRIOR = 6.0
 """Nats by which a plane with a significance pass alone must fit better than a complete one."""
 _ENOUGH = 4.0
 """Nats that settle a block's planes."""
@@ -108,7 +109,7 @@ class Quantiser:
     @cached_property
     def priors(self) -> Floats:
         """Nats that each must explain more, by `powers`."""
-        return np.asarray(_HALF_PRIOR * (self.tried == 1), np.float64)
+        return np.asarray(HALF_PRIOR * (self.tried == 1), np.float64)
 
     def normed(self, depth: int, orientation: int) -> float:
         """Return the step of a band times the length of its basis functions."""
@@ -280,7 +281,8 @@ def choose_planes(parts: Sequence[SeenPart], quantiser: Quantiser, known: Sequen
         for depth, orientation, here in s.blocks:
             norm, step = NORMS[depth, orientation], step_of(quantiser.steps[depth + part.above, orientation])
             u = quantiser.block(np.abs(part.values[here[believed[here]]]) * norm, depth, orientation)
-            u = u._replace(magnitudes=u.magnitudes[:_SOME])
+            # Of all of it: what is seen may be parts of several blocks.
+            u = u._replace(magnitudes=u.magnitudes[:: len(u.magnitudes) // _SOME + 1])
             nats = gains(u, step * norm * powers, kinds) - quantiser.priors
             best = int(nats.argmax())
             gain, plane, half = float(nats[best]), int(np.log2(powers[best])), bool(kinds[best] == 1)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import wave_fit, wave_forward, wave_seen, wave_whole
+from dlpr._native import wave_fit, wave_forward, wave_seen, wave_settle, wave_whole
 
 __all__ = ["LEVELS", "NORMS", "WHOLE_GAIN", "Floats", "SeenPart", "TileShape", "tile_shape"]
 
@@ -18,7 +18,7 @@ Rect: TypeAlias = tuple[int, int, int, int]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 LEVELS = 4
-"""Decompositions of the search. What a deeper codec's LL of this depth holds is coded as it is, at a fine step."""
+"""Most decompositions of the search. What the LL of a deeper codec holds at the last one is coded as it is."""
 _MOST = 0.3
 """Share of a coefficient's reach in which samples that were cut off make it uncertain."""
 WHOLE_GAIN = (1, 2, 2, 4)
@@ -82,10 +82,10 @@ class TileShape:
     seen : tuple of int
         The rectangle seen, in the tile.
     levels : int
-        Decompositions.
+        Number of decompositions, at most `LEVELS`.
     """
 
-    def __init__(self, tile: Rect, seen: Rect, levels: int = LEVELS) -> None:
+    def __init__(self, tile: Rect, seen: Rect, levels: int) -> None:
         self.tile, self.seen, self.levels = tile, seen, levels
         rows, columns = (self._axis(tile[a], tile[a + 2], seen[a], seen[a + 2], levels) for a in (0, 1))
         self.places = [(levels, 0), *((d, o) for d in range(1, levels + 1) for o in (1, 2, 3))]
@@ -215,10 +215,10 @@ class SeenPart:
         bool, the same shape: False where a sample was cut off at 0 or 255; or float, how much it is to be believed.
     noise : float
         Deviation of the samples from the decoder's, in levels.
+    levels : int
+        Number of decompositions.
     whole : bool
         The decoder rounds every resolution to whole numbers.
-    levels : int
-        Decompositions.
     above : int
         Decompositions between the component's samples and these, which are LL of that depth.
     """
@@ -231,8 +231,8 @@ class SeenPart:
         samples: Floats,
         weights: Flags | Floats,
         noise: float,
+        levels: int,
         whole: bool = False,
-        levels: int = LEVELS,
         above: int = 0,
     ) -> None:
         self.component, self.noise, self.whole, self.above = component, noise, whole, above
@@ -291,21 +291,38 @@ class SeenPart:
         self._samples = np.ascontiguousarray(self._given - mean[place], np.float32)
         self.values = self._transformed()
 
-    def fit(self, steps: int) -> None:
-        """Fit what is free to the samples."""
+    def fit(self, steps: int, samples: Floats | None = None) -> None:
+        """Fit what is free to the samples, or to others in their place, less the mean."""
         s = self.shape
+        target = self._samples if samples is None else np.ascontiguousarray(samples, np.float32)
         start = np.where(self.relevant, self.values, 0)
         arrays = [np.ascontiguousarray(a, np.float32) for a in (start, self.variance, s.energy)]
         fitted = wave_fit(
-            *(s.tile, s.levels, s.seen, self._samples, self._weights, arrays[0]),
+            *(s.tile, s.levels, s.seen, target, self._weights, arrays[0]),
             *(np.ascontiguousarray(self.free, np.uint8), arrays[1], arrays[2], self.noise**2, steps),
         )
         self.values = fitted.astype(np.float64)
 
+    def settle(self, shares: npt.ArrayLike, steps: int) -> None:
+        """Round what is free but for LL: of each share those of which it is seen at least; fit the rest after each."""
+        s = self.shape
+        high = s.orientation > 0
+        start = np.where(self.relevant, self.values, 0)
+        floats = [start, self.variance, s.energy, s.share, np.where(high, self.step, 0), self.base, shares]
+        c, variance, energy, share, step, base, least = (np.ascontiguousarray(a, np.float32) for a in floats)
+        free, half = (np.ascontiguousarray(a, np.uint8) for a in (self.free, self.half))
+        settled = wave_settle(
+            *(s.tile, s.levels, s.seen, self._samples, self._weights, c, free, variance, energy),
+            *(self.noise**2, steps, share, step, half, base, least),
+        )
+        self.values = settled.astype(np.float64)
+        self.free &= ~high | (s.share < np.min(shares))
+
     def samples(self) -> Floats:
         """Compute the samples that the coefficients give, less the mean, as float64."""
         s = self.shape
-        return np.asarray(wave_seen(s.tile, s.levels, s.seen, self.values.astype(np.float32)), np.float64)
+        seen = wave_seen(s.tile, s.levels, s.seen, np.ascontiguousarray(self.values, np.float32))
+        return np.asarray(seen, np.float64)
 
     def error(self) -> Floats:
         """Return what the samples seen lie above those of the coefficients."""

@@ -48,9 +48,7 @@ def solve_whole(parts: Mapping[tuple[int, int, int], SeenPart], quantiser: Quant
     """
     known = {key: _Samples(p.shape.tile, p.shape.seen, *p.given) for key, p in parts.items()}
     for depth in range(1, quantiser.levels + 1):
-        found = {
-            key: SeenPart(key[0], *samples, _NOISE, True, levels=1, above=depth - 1) for key, samples in known.items()
-        }
+        found = {key: SeenPart(key[0], *samples, _NOISE, 1, True, depth - 1) for key, samples in known.items()}
         level = list(found.values())
         _begin(level, quantiser)
         if depth > 1:

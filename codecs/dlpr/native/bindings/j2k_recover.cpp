@@ -7,6 +7,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/vector.h>
 #include <array>
+#include <utility>
 #include <vector>
 
 namespace dlpr {
@@ -60,6 +61,12 @@ void whole_samples(const Rect& tile, int levels, const Rect& seen, const int32_t
   for (int y = seen[0]; y < seen[2]; ++y)
     out = std::copy_n(plane.data() + size_t(y - tile[0]) * size_t(cols) + size_t(seen[1] - tile[1]), seen[3] - seen[1],
                       out);
+}
+
+double nats(int kind, const float* u, size_t n, float step, float noise, float unit) {
+  if (kind == 2) return comb_gain<Comb::kPoint>(u, n, step, noise, unit);
+  if (kind == 1) return comb_gain<Comb::kHalf>(u, n, step, noise, unit);
+  return comb_gain<Comb::kMiddle>(u, n, step, noise, unit);
 }
 
 void check(size_t have, size_t want) {
@@ -125,6 +132,28 @@ void bind_j2k_recover(nb::module_& m) {
       "tile"_a, "levels"_a, "seen"_a, "samples"_a, "weights"_a, "start"_a, "free"_a, "variance"_a, "energy"_a,
       "noise"_a, "steps"_a);
   m.def(
+      "wave_settle",
+      [](Rect tile, int levels, Rect seen, In<float> y, In<float> weight, In<float> c, In<uint8_t> free,
+         In<float> variance, In<float> energy, float noise, int steps, In<float> share, In<float> step,
+         In<uint8_t> half, In<float> base, In<float> shares) {
+        SeenTile t = seen_tile(tile, levels, seen);
+        const size_t n = t.wavelet.size();
+        check(y.size(), t.count()), check(weight.size(), t.count());
+        for (size_t size : {c.size(), free.size(), variance.size(), energy.size(), share.size(), step.size(),
+                            half.size(), base.size()})
+          check(size, n);
+        float* out;
+        auto result = new_array<float>({n}, &out);
+        std::copy_n(c.data(), n, out);
+        std::vector<uint8_t> open(free.data(), free.data() + n);
+        nb::gil_scoped_release free_gil;
+        t.settle(y.data(), weight.data(), out, open.data(), variance.data(), energy.data(), noise, steps, share.data(),
+                 step.data(), half.data(), base.data(), shares.data(), shares.size());
+        return result;
+      },
+      "tile"_a, "levels"_a, "seen"_a, "samples"_a, "weights"_a, "start"_a, "free"_a, "variance"_a, "energy"_a,
+      "noise"_a, "steps"_a, "share"_a, "step"_a, "half"_a, "base"_a, "shares"_a);
+  m.def(
       "tile_grid",
       [](nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> pixels) {
         const size_t h = pixels.shape(0), w = pixels.shape(1), c = pixels.shape(2);
@@ -143,6 +172,38 @@ void bind_j2k_recover(nb::module_& m) {
       },
       "pixels"_a);
   m.def(
+      "comb_cells",
+      [](nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> u, In<int32_t> rows, In<int32_t> columns,
+         In<float> steps, In<uint8_t> kinds, float noise, float unit) {
+        const size_t h = u.shape(0), w = u.shape(1), n = steps.size();
+        check(kinds.size(), n);
+        for (const auto& [edges, size] : {std::pair{&rows, h}, std::pair{&columns, w}}) {
+          int32_t before = 0;
+          for (size_t i = 0; i < edges->size(); ++i) {
+            const int32_t edge = edges->data()[i];
+            if (edge < before || size_t(edge) > size) throw nb::value_error("cells");
+            before = edge;
+          }
+          if (edges->size() == 0) throw nb::value_error("cells");
+        }
+        const size_t down = rows.size() - 1, across = columns.size() - 1;
+        double* out;
+        auto result = new_array<double>({down, across, n}, &out);
+        nb::gil_scoped_release free_gil;
+        std::vector<float> here;
+        for (size_t i = 0; i < down; ++i)
+          for (size_t k = 0; k < across; ++k, out += n) {
+            here.clear();
+            for (int y = rows.data()[i]; y < rows.data()[i + 1]; ++y)
+              for (int x = columns.data()[k]; x < columns.data()[k + 1]; ++x)
+                if (const float v = u.data()[size_t(y) * w + size_t(x)]; v > 4 * noise) here.push_back(v);
+            for (size_t j = 0; j < n; ++j)
+              out[j] = nats(kinds.data()[j], here.data(), here.size(), steps.data()[j], noise, unit);
+          }
+        return result;
+      },
+      "magnitudes"_a, "rows"_a, "columns"_a, "steps"_a, "kinds"_a, "noise"_a, "unit"_a);
+  m.def(
       "comb_gains",
       [](In<float> u, In<float> steps, In<uint8_t> kinds, float noise, float unit) {
         check(kinds.size(), steps.size());
@@ -150,9 +211,7 @@ void bind_j2k_recover(nb::module_& m) {
         auto result = new_array<double>({steps.size()}, &out);
         nb::gil_scoped_release free_gil;
         for (size_t i = 0; i < steps.size(); ++i)
-          out[i] = kinds.data()[i] == 2   ? comb_gain<Comb::kPoint>(u.data(), u.size(), steps.data()[i], noise, unit)
-                   : kinds.data()[i] == 1 ? comb_gain<Comb::kHalf>(u.data(), u.size(), steps.data()[i], noise, unit)
-                                          : comb_gain<Comb::kMiddle>(u.data(), u.size(), steps.data()[i], noise, unit);
+          out[i] = nats(kinds.data()[i], u.data(), u.size(), steps.data()[i], noise, unit);
         return result;
       },
       "magnitudes"_a, "steps"_a, "kinds"_a, "noise"_a, "unit"_a);

@@ -1,7 +1,9 @@
 // The 9/7 wavelet of a tile in floating point, its transpose, and the coefficients that fit what is seen of the tile.
 // For the search alone (docs/decisions/0018-jpeg-2000-behind-pixels.md): what it finds is synthesised in integers.
 #pragma once
+#include "j2k/combs.hpp"
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -230,6 +232,27 @@ class SeenTile {
       }
       for (uint32_t i : open) p[i] = z[i] + float(next / rz) * p[i];
       rz = next;
+    }
+  }
+  // Coefficients that are free are put at values a decoder gives (step, half, as comb_nearest has it), those of which
+  // most is seen first: of each of `shares` those of at least that share; what is left is fitted again after each.
+  // base: what was taken off c; step 0: left free.
+  void settle(const float* y, const float* weight, float* c, uint8_t* free, const float* variance, const float* energy,
+              float noise, int steps, const float* share, const float* step, const uint8_t* half, const float* base,
+              const float* shares, size_t count) {
+    for (size_t k = 0; k < count; ++k) {
+      bool any = false;
+      for (size_t i = 0; i < wavelet.size(); ++i) {
+        if (!free[i] || share[i] < shares[k] || step[i] == 0) continue;
+        const float value = c[i] + base[i], m = std::fabs(value) / step[i];
+        c[i] = (m < 0.75f
+                    ? 0
+                    : std::copysign((half[i] ? comb_nearest<Comb::kHalf>(m) : comb_nearest<Comb::kMiddle>(m)) * step[i],
+                                    value)) -
+               base[i];
+        free[i] = 0, any = true;
+      }
+      if (any) fit(y, weight, c, free, variance, energy, noise, steps);
     }
   }
 
