@@ -250,8 +250,8 @@ def _kind(stream: bytes, level: ArchiveLevel) -> Colour | None:
 
 
 def _whole(image: J2kImage | None, level: ArchiveLevel) -> J2kImage | None:
-    """Return an image that is a whole tile in colour, None for any other."""
-    if image is None or len(image.fields.components) != 3:
+    """Return an image that is a whole tile in colour, None for any other, or one that was found in pixels alone."""
+    if image is None or len(image.fields.components) != 3 or any(c.points for c in image.fields.components):
         return None
     top, left, bottom, right = image.fields.area
     size = (level.tile_height, level.tile_width)

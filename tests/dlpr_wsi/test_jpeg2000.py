@@ -306,6 +306,20 @@ def test_exports_of_mixed_tiles(tmp_path, kind):
     assert not (tmp_path / "c.svs").exists()
 
 
+def test_a_tile_that_was_found_in_pixels_is_no_codestream(tmp_path):
+    """A chunk may be all of a JPEG 2000 image that is found in its pixels; its coefficients are not the slide's."""
+    convert(write(tmp_path / "a.svs", 33005), tmp_path / "a.zarr", options=ConvertOptions(version=OmeVersion.V04))
+    grain = np.random.default_rng(1).integers(-20, 21, (SIDE, SIDE, 1))
+    detailed = np.clip(picture(SIDE, SIDE, 5) // 2 + 60 + grain, 0, 255).astype(np.uint8)
+    pixels = imagecodecs.jpeg2k_decode(coded(detailed, 33005, 31))
+    found = dlpr.encode(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    assert dlpr.inspect(found).mode == "j2k"
+    (tmp_path / "a.zarr/0/0/1/1").write_bytes(found)
+    report = export(tmp_path / "a.zarr", tmp_path / "out.tif", codec=ExportCodec.SOURCE_J2K, subifds=False)
+    assert (report.source_j2k.kept, report.source_j2k.recoded) == (15, 1)
+    assert np.array_equal(shown(tmp_path / "out.tif")[0][0][SIDE : 2 * SIDE, SIDE : 2 * SIDE, :3], pixels)
+
+
 def test_exports_of_levels_that_the_slide_had_not(tmp_path):
     """Made levels become lossless JPEG 2000; within tau of the archive's samples the coefficients are the slide's."""
     slide, whole = tmp_path / "a.tif", picture(2 * SIDE, 3 * SIDE)

@@ -113,8 +113,8 @@ def write(image: J2kImage, *, check: bool = True) -> bytes:
     Raises
     ------
     UnsupportedInputError
-        The image is a window of a larger one, or holds numbers that no codestream has: code blocks of sizes that do
-        not go together, bits of coefficients beyond the planes or passes of their block.
+        The image is a window of a larger one, or holds numbers that no codestream has: points, code blocks of sizes
+        that do not go together, bits of coefficients beyond the planes or passes of their block.
 
     Examples
     --------
@@ -132,6 +132,10 @@ def write(image: J2kImage, *, check: bool = True) -> bytes:
     if (image.fields.height, image.fields.width) != (bottom - top, right - left):
         raise UnsupportedInputError(
             "the JPEG 2000 image cannot be written: a window of an image is no whole codestream"
+        )
+    if any(component.points for component in image.fields.components):
+        raise UnsupportedInputError(
+            "the JPEG 2000 image cannot be written: it was found in pixels, and no codestream holds its points"
         )
     error, data = j2k_write(native_fields(image.fields), _arrays(image))
     if error:

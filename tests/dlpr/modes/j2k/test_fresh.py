@@ -130,7 +130,11 @@ def test_from_a_stream_of_the_mode() -> None:
     image = stored_j2k(stream)
     assert image is not None
     assert np.array_equal(imagecodecs.jpeg2k_decode(write(image)), pixels)
-    assert stored_j2k(dlpr.encode(pixels)) is None
+    assert stored_j2k(dlpr.encode(pixels, j2k="never")) is None
+    found = stored_j2k(dlpr.encode(pixels))
+    assert found is not None
+    with pytest.raises(UnsupportedInputError, match="points"):
+        write(found)
     with pytest.raises(BitstreamError):
         stored_j2k(stream[:-9])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import imagecodecs
@@ -10,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 import dlpr
-from dlpr._native import comb_gains, wave_seen
+from dlpr._native import comb_cells, comb_gains, wave_seen
 from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
 from dlpr.modes.j2k.recover_grid import Grid, find_grid
 from dlpr.modes.j2k.recover_phase import Samples, find_axes
-from dlpr.modes.j2k.recover_steps import Quantiser, band_steps, step_of
-from dlpr.modes.j2k.recover_tile import LEVELS, tile_shape
+from dlpr.modes.j2k.recover_steps import Quantiser, band_steps, rounded, step_of
+from dlpr.modes.j2k.recover_tile import LEVELS, SeenPart, tile_shape
 from dlpr.modes.j2k.synthesis import synthesise
 
 Pixels = NDArray[np.uint8]
@@ -178,6 +179,12 @@ def test_borders_right_beside_the_crops_edges(away: int, decoded: tuple[Pixels, 
     assert f.tile_edges(0)[3] - f.kept[3] == -away
 
 
+def test_the_fourth_decomposition_is_searched_where_it_is_seen(decoded: tuple[Pixels, bytes]) -> None:
+    whole, cut = decoded[0][256:, 256:], decoded[0][TOP : TOP + SIDE, LEFT : LEFT + SIDE]
+    levels = [found_in(np.ascontiguousarray(crop)).fields.components[0].levels for crop in (whole, cut)]
+    assert levels == [4, 3]
+
+
 def test_a_tile_of_its_own_is_exact_but_for_its_deepest_coefficients(decoded: tuple[Pixels, bytes]) -> None:
     tile = np.ascontiguousarray(decoded[0][256:, 256:])
     image = found_in(tile)
@@ -220,6 +227,44 @@ def test_nats_of_a_comb(kind: int, unit: float) -> None:
     steps = np.geomspace(2.02 if unit else 0.5, 600, 50)
     gains = comb_gains(u.astype(np.float32), steps.astype(np.float32), np.full(50, kind, np.uint8), 0.3, unit)
     np.testing.assert_allclose(gains, [nats(u, step, kind, 0.3, unit) for step in steps], rtol=2e-3, atol=0.5)
+
+
+def test_nats_of_cells_are_those_of_their_coefficients() -> None:
+    u = np.abs(np.random.default_rng(2).laplace(0, 9, (20, 33))).astype(np.float32)
+    rows, columns = np.array([0, 7, 7, 20], np.int32), np.array([1, 16, 33], np.int32)
+    steps, half = np.array([2, 3, 8], np.float32), np.array([0, 1, 0], np.uint8)
+    cells = comb_cells(u, rows, columns, steps, half, 0.3, 0.0)
+    for i, (top, bottom) in enumerate(pairwise(rows)):
+        for k, (left, right) in enumerate(pairwise(columns)):
+            here = u[top:bottom, left:right].ravel()
+            np.testing.assert_array_equal(cells[i, k], comb_gains(here[here > 1.2], steps, half, 0.3, 0.0))
+    for wrong in ([0, 21], [3, 2], []):
+        with pytest.raises(ValueError, match="cells"):
+            comb_cells(u, np.array(wrong, np.int32), columns, steps, half, 0.3, 0.0)
+
+
+def test_settled_is_what_rounding_and_fitting_in_turn_give() -> None:
+    samples = np.rint(textured(96, 80)[..., 1].astype(np.float64)) - 128
+    seen = (0, 0, 160, 160), (32, 0, 128, 80)
+    both = [SeenPart(0, *seen, samples, np.ones((96, 80), np.bool_), 0.3, 3) for _ in range(2)]
+    shape = both[0].shape
+    for part in both:
+        part.step[:] = np.where(shape.orientation > 0, 8 / shape.norm, 2**-6)
+        part.half[:] = shape.depth == 2
+        part.variance[:] = np.where(shape.orientation > 0, 400 / shape.norm**2, 1e6)
+        part.relevant = shape.energy > 1e-3
+        part.free = part.relevant & (~shape.inside | (shape.orientation == 0))
+    shares = (0.9, 0.5, 0.0)
+    both[0].settle(shares, 12)
+    part = both[1]
+    for share in shares:
+        now = part.free & (shape.share >= share) & (shape.orientation > 0)
+        part.values = np.where(now, rounded(part), part.values)
+        part.free &= ~now
+        part.fit(12)
+    np.testing.assert_array_equal(both[0].free, part.free)
+    here = part.relevant & (shape.orientation > 0)
+    assert np.mean(np.abs(both[0].values - part.values)[here] < 1e-3 * part.step[here]) > 0.99
 
 
 def test_steps_follow_from_the_base() -> None:
