@@ -87,9 +87,8 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     Returns
     -------
     J2kImage or None
-        A window whose pixels are nearly those given. None where no comb is seen, no border between tiles along both
-        axes, or no quantiser fits; for fewer than 64 rows or columns, or more than `MAX_PIXELS` pixels. The result
-        depends on the pixels alone.
+        A window whose pixels are nearly those given. None where no comb is seen or no quantiser fits; for fewer than
+        64 rows or columns, or more than `MAX_PIXELS` pixels. The result depends on the pixels alone.
 
     Examples
     --------
@@ -201,8 +200,11 @@ def _stored(pixels: Bytes8) -> _Planes | None:
     return _Planes(planes, (valid, fewer, fewer), 0.29, (1, wide, wide), shift, colour)
 
 
-def _levels(axes: tuple[Axis, Axis]) -> int:
+def _levels(axes: tuple[Axis, Axis], across: int) -> int:
     """Decompositions that are worth while: the last one where samples give most of its coefficients exactly."""
+    columns = axes[1]
+    if across == 2 and len(columns.edges) == 2 and not columns.spans[0].begins:
+        return LEVELS - 1  # the phase of the last one is known of luma alone
     known = 1.0
     for axis in axes:
         long = [span for span in axis.spans if span.end - span.first >= 40]
@@ -215,7 +217,7 @@ def _parts(
     seen: _Planes, axes: tuple[Axis, Axis], components: range, quantiser: Quantiser
 ) -> dict[tuple[int, int, int], SeenPart] | None:
     """Cut components at the tiles' borders."""
-    out, levels = {}, quantiser.levels if quantiser.whole else _levels(axes)
+    out, levels = {}, quantiser.levels if quantiser.whole else _levels(axes, seen.across[-1])
     for (i, rows), (j, columns) in product(*(enumerate(axis.spans) for axis in axes)):
         for k in components:
             s = seen.across[k]
