@@ -25,9 +25,10 @@ from dlpr.errors import UnsupportedInputError
 from dlpr.modes.j2k.fields import Colour
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.margin import thinned
+from dlpr.modes.j2k.recover_bands import Samples, first_blocks
 from dlpr.modes.j2k.recover_grid import MARGIN, Axis, Grid, find_grid
 from dlpr.modes.j2k.recover_image import to_image
-from dlpr.modes.j2k.recover_phase import Samples, find_axes, first_blocks
+from dlpr.modes.j2k.recover_phase import find_axes
 from dlpr.modes.j2k.recover_solve import refine, settle
 from dlpr.modes.j2k.recover_steps import (
     Quantiser,

@@ -14,19 +14,16 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dlpr._native import comb_cells, wave_forward
+from dlpr._native import comb_cells
+from dlpr.modes.j2k.recover_bands import SIDE, Ints, Samples, known
 from dlpr.modes.j2k.recover_grid import FAR, Axis, Grid, Span, axis_of
 from dlpr.modes.j2k.recover_steps import HALF_PRIOR, Block, Quantiser, gains
-from dlpr.modes.j2k.recover_tile import LEVELS, NORMS, Floats
+from dlpr.modes.j2k.recover_tile import LEVELS, Floats
 
-__all__ = ["Samples", "find_axes", "first_blocks"]
-
-Ints = npt.NDArray[np.int64]
+__all__ = ["find_axes"]
 
 _SEEN = 0.75
 """Share of a coefficient's reach that must be seen where few are seen whole."""
-_SIDE = 32
-"""Coefficients of a side that are looked at together: code blocks may begin anywhere."""
 _SOME = 800
 _CELL = 1 << LEVELS
 """Samples of a side in which no code block of any depth begins twice."""
@@ -40,101 +37,6 @@ _LEAST_DEEPER = 0.4
 """Nats for each coefficient of the second decomposition: 0.75 to 2 where the decoder is the one we know, else 0."""
 _CHOICE = 3.0
 """Nats that the best of some planes explain by chance."""
-
-
-def _lines(span: Span, depth: int, high: int) -> Ints:
-    """Coordinates in samples of a band's rows or columns."""
-    start, stop = span.at, span.at + span.end - span.first
-    half = high << depth >> 1
-    first, end = (-((half - edge) >> depth) for edge in (start, stop))
-    return np.arange(first, end) * (1 << depth) + half
-
-
-def _reach(depth: int, high: int) -> int:
-    """Samples on each side that a coefficient is made of."""
-    half = 1 << depth >> 1
-    return 4 * (half - 1) + 3 * half if high else 4 * (2 * half - 1)
-
-
-def _around(places: Ints, span: Span, depth: int, high: int) -> tuple[Ints, Ints]:
-    """First and behind the last of the crop's samples that lines are made of."""
-    at, reach = places - span.at + span.first, _reach(depth, high)
-    return np.clip(at - reach, span.first, span.end), np.clip(at + reach + 1, span.first, span.end)
-
-
-def _known(places: Ints, span: Span, depth: int, high: int, share: float = 1.0) -> npt.NDArray[np.bool_]:
-    """Lines of which that share of the reach is seen, or lies behind a tile's edge."""
-    reach, stop = share * _reach(depth, high), span.at + span.end - span.first
-    known = np.ones(len(places), np.bool_)
-    if not span.begins:
-        known &= places - reach >= span.at
-    if not span.ends:
-        known &= places + reach < stop
-    return known
-
-
-class Samples:
-    """The first component, and where it says nothing.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        float64 [rows, columns], level 128 taken off.
-    valid : numpy.ndarray
-        bool, the same shape: False where a sample was cut off at 0 or 255.
-    """
-
-    def __init__(self, values: Floats, valid: npt.NDArray[np.bool_]) -> None:
-        self.values, self._valid = values, valid
-        self.shape = values.shape
-        self._sums = None if valid.all() else np.pad(np.cumsum(np.cumsum(~valid, 0), 1), ((1, 0), (1, 0)))
-
-    @property
-    def turned(self) -> Samples:
-        """Rows for columns."""
-        return Samples(self.values.T, self._valid.T)
-
-    def bands(self, rows: Span, columns: Span, depth: int, masked: bool = False) -> list[tuple[Floats, Ints, Ints]]:
-        """Normed magnitudes of HL, LH and HH, with where their rows and columns lie; 0 where samples were cut off.
-
-        The spans' ends are taken for tiles' edges.
-        """
-        x = np.ascontiguousarray(self.values[rows.first : rows.end, columns.first : columns.end], np.float32)
-        c = wave_forward((rows.at, columns.at, rows.at + x.shape[0], columns.at + x.shape[1]), depth, x)
-        places = [(_lines(rows, depth, o >> 1), _lines(columns, depth, o & 1)) for o in (1, 2, 3)]
-        sizes = [len(y) * len(x) for y, x in places]
-        parts = np.split(np.abs(c[len(c) - sum(sizes) :]), np.cumsum(sizes)[:2])
-        out = []
-        for o, part, (down, across) in zip((1, 2, 3), parts, places, strict=True):
-            u = part.reshape(len(down), len(across)) * NORMS[depth, o]
-            if (
-                masked and depth == 1 and self._sums is not None
-            ):  # deeper ones are made of so many samples that few would be left
-                y0, y1 = _around(down, rows, depth, o >> 1)
-                x0, x1 = _around(across, columns, depth, o & 1)
-                at = self._sums
-                u[at[np.ix_(y1, x1)] - at[np.ix_(y0, x1)] - at[np.ix_(y1, x0)] + at[np.ix_(y0, x0)] > 0] = 0
-            out.append((u, down, across))
-        return out
-
-
-def first_blocks(samples: Samples, grid: Grid, depth: int, quantiser: Quantiser) -> list[Block]:
-    """Return normed magnitudes of a decomposition, as `find_base` takes them, but for those beside borders."""
-    out = []
-    rows, columns = (axis_of((), n, p).spans[0] for n, p in zip(samples.shape, grid.phase, strict=True))
-    for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth, masked=True), strict=True):
-        known = []
-        for places, span, borders, high in ((y, rows, grid.rows, o >> 1), (x, columns, grid.columns, o & 1)):
-            lines = _known(places, span, depth, high)
-            for border in borders:
-                lines &= np.abs(places - span.at - border) > _reach(depth, high) + 2
-            known.append(lines)
-        here = u[known[0]][:, known[1]]
-        for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
-            block = quantiser.block(here[i : i + _SIDE, k : k + _SIDE].ravel(), depth, o)
-            if len(block.magnitudes) >= 12:
-                out.append(block)
-    return out
 
 
 def _nats(u: Floats, quantiser: Quantiser, depth: int, orientation: int, share: float = 1.0) -> float:
@@ -163,9 +65,9 @@ def _fit(samples: Samples, rows: Axis, columns: Axis, depth: int, quantiser: Qua
     total, count = 0.0, 0
     for down, across in product(rows.spans, columns.spans):
         for o, (u, y, x) in zip((1, 2, 3), samples.bands(down, across, depth), strict=True):
-            here = u[_known(y, down, depth, o >> 1, _SEEN)][:, _known(x, across, depth, o & 1, _SEEN)]
-            for i, k in product(*(range(0, n, _SIDE) for n in here.shape)):
-                block = here[i : i + _SIDE, k : k + _SIDE].ravel()
+            here = u[known(y, down, depth, o >> 1, _SEEN)][:, known(x, across, depth, o & 1, _SEEN)]
+            for i, k in product(*(range(0, n, SIDE) for n in here.shape)):
+                block = here[i : i + SIDE, k : k + SIDE].ravel()
                 total += _nats(block, quantiser, depth, o, 0.5)
                 count += min(int((block > 8 * quantiser.noise(depth)).sum()), _SOME)
     return total, count
@@ -248,10 +150,10 @@ def _nats_beside(
     """Nats of lines that cross each border, as if it were none."""
     total = np.zeros(len(borders))
     for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
-        here = u[:, _known(x, columns, depth, o & 1)]
-        chunks = [*range(0, here.shape[1], _SIDE), here.shape[1]]  # tiles and blocks may change anywhere
+        here = u[:, known(x, columns, depth, o & 1)]
+        chunks = [*range(0, here.shape[1], SIDE), here.shape[1]]  # tiles and blocks may change anywhere
         table = _tables(here, (np.arange(len(y) + 1), chunks), quantiser, depth, o) - quantiser.priors
-        nats = table.max(-1).sum(1) * _known(y, rows, depth, o >> 1)
+        nats = table.max(-1).sum(1) * known(y, rows, depth, o >> 1)
         away = np.abs((y - rows.at + rows.first)[:, None] - np.asarray(borders)) < 3 << depth - 1
         total += nats @ away
     return total
@@ -277,7 +179,7 @@ def _missed(samples: Samples, axis: Axis, across: Axis, depth: int, quantiser: Q
 
 def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -> float:
     """Nats that lines explain, less what the choice of planes is worth: tiles and blocks may change anywhere."""
-    chunks = [lines[:, k : k + _SIDE] for k in range(0, lines.shape[1], _SIDE)]
+    chunks = [lines[:, k : k + SIDE] for k in range(0, lines.shape[1], SIDE)]
     least = 4 * quantiser.noise(depth)
     return sum(_nats(c.ravel(), quantiser, depth, orientation) - _CHOICE for c in chunks if (c > least).any())
 
@@ -323,8 +225,8 @@ def _edge_nats(samples: Samples, rows: Span, across: Axis, depths: int, quantise
         for depth in range(1, depths + 1):
             for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
                 high = o >> 1
-                lines = _known(y, rows, depth, high) & ~_known(y + FAR, inside, depth, high)
-                beside = u[lines][:, _known(x, columns, depth, o & 1)]
+                lines = known(y, rows, depth, high) & ~known(y + FAR, inside, depth, high)
+                beside = u[lines][:, known(x, columns, depth, o & 1)]
                 total += _chunks(beside, quantiser, depth, o)
                 count += int((beside > 4 * quantiser.noise(depth)).sum())
     return total, count
@@ -365,13 +267,13 @@ def _cells(
     """Nats by planes of each cell of coefficients of each band [rows, columns, planes], and the cells' numbers."""
     out = []
     for o, (u, y, x) in zip((1, 2, 3), samples.bands(rows, columns, depth), strict=True):
-        known = _known(y, rows, depth, o >> 1), _known(x, columns, depth, o & 1)
-        numbers = [p[k] // _CELL for p, k in zip((y, x), known, strict=True)]
+        lines = known(y, rows, depth, o >> 1), known(x, columns, depth, o & 1)
+        numbers = [p[k] // _CELL for p, k in zip((y, x), lines, strict=True)]
         if not all(len(n) for n in numbers):
             continue
         starts = [np.flatnonzero(np.diff(n, prepend=-1)) for n in numbers]
         edges = tuple(np.append(start, len(n)) for start, n in zip(starts, numbers, strict=True))
-        table = _tables(u[known[0]][:, known[1]], (edges[0], edges[1]), quantiser, depth, o)
+        table = _tables(u[lines[0]][:, lines[1]], (edges[0], edges[1]), quantiser, depth, o)
         out.append((table, (numbers[0][starts[0]], numbers[1][starts[1]])))
     return out
 

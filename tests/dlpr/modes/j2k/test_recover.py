@@ -16,8 +16,9 @@ from dlpr.modes.j2k.fields import Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.parse import parse
 from dlpr.modes.j2k.recover import recover
+from dlpr.modes.j2k.recover_bands import Samples
 from dlpr.modes.j2k.recover_grid import Grid, find_grid
-from dlpr.modes.j2k.recover_phase import Samples, find_axes
+from dlpr.modes.j2k.recover_phase import find_axes
 from dlpr.modes.j2k.recover_steps import Quantiser, band_steps, rounded, step_of
 from dlpr.modes.j2k.recover_tile import LEVELS, SeenPart, tile_shape
 from dlpr.modes.j2k.synthesis import synthesise
