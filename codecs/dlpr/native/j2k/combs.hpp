@@ -58,7 +58,8 @@ double comb_gain(const float* u, size_t n, float step, float noise, float unit) 
     const size_t count = std::min<size_t>(64, n - first);
     for (size_t i = 0; i < count; ++i) {
       const float m = u[first + i] * inverse;
-      const float away = (m < (kComb == Comb::kPoint ? 0.5f : 0.75f) ? m : m - comb_nearest<kComb>(m, unit * inverse)) * (step / noise);
+      const float away = (m < (kComb == Comb::kPoint ? 0.5f : 0.75f) ? m : m - comb_nearest<kComb>(m, unit * inverse)) *
+                         (step / noise);
       p[i] = (kComb == Comb::kHalf && m > 2.25f ? twice : density) * comb_exp(0.5f * away * away) + 0.001f;
     }
     double product = 1;  // each factor lies between 1e-3 and 1e4
