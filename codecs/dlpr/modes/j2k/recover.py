@@ -49,9 +49,11 @@ LEAST_GAIN = 0.5
 """Nats for each coefficient that a quantiser must explain."""
 REACH = 52
 """Samples beside a cut that a coefficient of the last decomposition may be made of."""
+_SMALL = 64
+"""Side of a crop that tells which numbers made its colours."""
 _MANY = 500
 """Coefficients that are not 0 with which a decomposition tells what there is."""
-_LITTLE = 250
+_LITTLE = 120
 """Coefficients that tell the phases apart."""
 _ICT = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 _COLOURS = {(1, 0, 0): Colour.YCBCR, (1, 1, 0): Colour.YCBCR_DOWN, (2, 0, 0): Colour.YCBCR_BYTE}
@@ -102,15 +104,10 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
     grid = find_grid(pixels)
     if grid is None:
         return None
-    seen = _transformed(pixels)
-    axes = _place(seen, grid, False)
-    stored = _stored(pixels) if pixels.shape[2] == 3 else None
-    whole = axes is None and stored is not None and stored.colour is _WHOLE
-    if whole and stored is not None:
-        axes = _place(stored, grid, True)
-    if axes is None:
+    placed = _place(pixels, grid)
+    if placed is None:
         return None
-    seen = stored or seen
+    axes, seen, whole = placed
     if seen.across[-1] == 2 and (axes[1].corner + seen.shift) % 2:
         return None
     parts = _parts(seen, axes, range(1), Quantiser({}, whole))
@@ -136,8 +133,32 @@ def recover(pixels: Bytes8) -> J2kImage | None:  # noqa: PLR0911 - each return i
         return None
 
 
-def _place(seen: _Planes, grid: Grid, whole: bool) -> tuple[Axis, Axis] | None:
-    """Where the crop lies on the grid of tiles; None where no base fits, or no comb is seen further on."""
+def _may_be_whole(pixels: Bytes8) -> bool:
+    """Tell from the busiest of some small crops whether the reader is that of the decoder of whole numbers."""
+    side = min(_SMALL, *pixels.shape[:2])
+    places = [[n * k // 3 - side * k // 3 for k in range(4)] for n in pixels.shape[:2]]
+    crops = [pixels[y : y + side, x : x + side] for y, x in product(*places)]
+    busiest = max(crops, key=lambda c: float(c[::4, ::4, 1].std()))
+    stored = _stored(np.ascontiguousarray(busiest))
+    return stored is not None and stored.colour is _WHOLE
+
+
+def _place(pixels: Bytes8, grid: Grid) -> tuple[tuple[Axis, Axis], _Planes, bool] | None:
+    """Where the crop lies on the grid of tiles, the codec's components, and whether its decoder has whole numbers."""
+    colours = pixels.shape[2] == 3
+    seen = _transformed(pixels)
+    axes = _axes(seen, grid, False)
+    if axes is not None:
+        return axes, (_stored(pixels) if colours else None) or seen, False
+    stored = _stored(pixels) if colours and _may_be_whole(pixels) else None
+    if stored is None or stored.colour is not _WHOLE:
+        return None
+    axes = _axes(stored, grid, True)
+    return None if axes is None else (axes, stored, True)
+
+
+def _axes(seen: _Planes, grid: Grid, whole: bool) -> tuple[Axis, Axis] | None:
+    """Place the crop, by the first component; None where no base fits, or no comb is seen further on."""
     components = [Samples(plane, valid) for plane, valid in zip(seen.planes, seen.valid, strict=True)]
     begun = _begin(components[0], grid, whole)
     if begun is None:
