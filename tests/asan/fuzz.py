@@ -222,6 +222,23 @@ def fuzz_j2k_streams(dlpr: Any, rng: Any, np: Any, tests: ModuleType) -> None:
                     dlpr.decode(bad, layer=layer)
 
 
+def fuzz_search(dlpr: Any, rng: Any, np: Any, images: list[Any]) -> None:
+    """Search the JPEG 2000 image behind some crop, at times with pixels that no decoder gave."""
+    image = images[int(rng.integers(len(images)))]
+    height, width = (int(rng.integers(60, min(n, 240) + 1)) for n in image.shape[:2])
+    top, left = (int(rng.integers(n - m + 1)) for n, m in zip(image.shape, (height, width), strict=False))
+    crop = np.ascontiguousarray(image[top : top + height, left : left + width])
+    if rng.random() < 0.3:
+        y, x = int(rng.integers(height)), int(rng.integers(width))
+        crop[y : y + 40, x : x + 40] = rng.choice([0, 255, 128])
+    if rng.random() < 0.2:
+        crop = np.ascontiguousarray(crop[..., 1])
+    tau = int(rng.choice([0, 0, 1, 4]))
+    back = dlpr.decode(dlpr.encode(crop, tau, threads=1))
+    if int(np.abs(back.astype(int) - crop.astype(int)).max()) > tau:
+        raise SystemExit(f"fuzz: searched: off by more than tau: {crop.shape} {tau}")
+
+
 def spoil_prior(dlpr: Any, rng: Any, priors: dict[int, Any], stream: Any) -> None:
     """Damage priors: they are refused, or take a stream that names them to a typed error or some pixels."""
     from dlpr.errors import BitstreamError
@@ -293,6 +310,10 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
     files = jpeg_files(load("test_jpeg_parse", TESTS / "dlpr" / "modes" / "jpeg" / "test_parse.py"))
     j2k = load("test_j2k_synthesis", TESTS / "dlpr" / "modes" / "j2k" / "test_synthesis.py")
     j2k_streams = load("test_j2k_stream", TESTS / "dlpr" / "modes" / "j2k" / "test_stream.py")
+    searched = [
+        load("test_j2k_recover", TESTS / "dlpr" / "modes" / "j2k" / "test_recover.py").decoded.__wrapped__()[0],
+        load("test_j2k_whole", TESTS / "dlpr" / "modes" / "j2k" / "test_recover_whole.py").pixels.__wrapped__(),
+    ]
     codestreams = [path.read_bytes() for path in j2k.STREAMS.values()]
     rewrite = load("test_jpeg_rewrite", TESTS / "dlpr" / "modes" / "jpeg" / "test_rewrite.py")
     rewritten = rewrite.files()
@@ -321,6 +342,7 @@ def fuzz(build: Path, seconds: float, seed: int) -> None:
         fuzz_jpeg(dlpr, rng, np, jpeg, files, priors)
         fuzz_j2k(rng, np, j2k, codestreams)
         fuzz_j2k_streams(dlpr, rng, np, j2k_streams)
+        fuzz_search(dlpr, rng, np, searched)
         fuzz_rewrite(rng, np, rewrite, rewritten)
         coded = dlpr.inspect(data).mode == "coded"
         for i in range(30):
