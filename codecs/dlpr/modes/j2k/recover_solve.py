@@ -101,7 +101,7 @@ def _settle_whole(part: SeenPart) -> None:
         if now.any():
             part.values = np.where(now, rounded(part), part.values)
             part.free &= ~now
-            part.fit(10)
+            part.fit(5)
     part.values = np.where(part.relevant, rounded(part), -part.base * (s.orientation > 0))
 
 

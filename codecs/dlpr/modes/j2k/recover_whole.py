@@ -20,7 +20,8 @@ from dlpr.modes.j2k.recover_tile import NORMS, Floats, SeenPart
 __all__ = ["solve_whole"]
 
 Rect = tuple[int, int, int, int]
-_NOISE = 0.3
+_NOISE = 0.1
+"""Deviation of samples from what coefficients give: small, for the rounding's mean is taken off and LL is whole."""
 _LEAST_SHARE = 0.5
 """Share of a basis function's energy that must be seen for LL to be of use to the next decomposition."""
 
@@ -106,6 +107,6 @@ def _next(part: SeenPart) -> _Samples:
     tile = tuple((edge + 1) >> 1 for edge in s.tile)
     top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, shape[0])
     left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, shape[1])
-    weights = np.where(inside, 1.0, np.where(useful, share**2 * 0.3, 0.0))[top:bottom, left:right]
+    weights = np.where(inside, 1.0, np.where(useful, share**2, 0.0))[top:bottom, left:right]
     seen = tile[0] + top, tile[1] + left, tile[0] + bottom, tile[1] + right
     return _Samples((tile[0], tile[1], tile[2], tile[3]), seen, values[top:bottom, left:right], weights)
