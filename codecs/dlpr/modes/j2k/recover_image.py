@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from dlpr.errors import UnsupportedInputError
 from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
 from dlpr.modes.j2k.recover_steps import Quantiser
@@ -59,6 +60,11 @@ def to_image(
     -------
     J2kImage
         Newly significant coefficients that no significance pass finds are 0.
+
+    Raises
+    ------
+    UnsupportedInputError
+        The transforms of the tiles do not begin with the same phase, or a field is out of its range.
     """
     first = next(iter(parts.values()))
     levels, low = first.shape.levels, low_step(first)
@@ -79,6 +85,10 @@ def to_image(
         row, column = divmod(band.tile, fields.tile_columns)
         part = parts[band.component, row, column]
         begin = row * tile[0] - moved[0], (column * tile[1] - moved[1]) // sampling[band.component]
+        if any(start % (1 << levels) for start in begin):
+            raise UnsupportedInputError(
+                f"tiles of {tile[0]} x {tile[1]} px: the search takes them for ones that begin alike"
+            )
         q, count = _band(band, part, (begin[0] + part.shape.tile[0], begin[1] + part.shape.tile[1]), fields)
         coefficients.append(q)
         passes.append(count)

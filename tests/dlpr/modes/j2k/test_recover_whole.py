@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -133,3 +134,18 @@ def test_a_bound_costs_no_more_than_none(pixels: Pixels, tau: int) -> None:
     bounded = dlpr.encode(crop, tau)
     assert len(bounded) < len(dlpr.encode(crop))
     assert np.abs(dlpr.decode(bounded).astype(int) - crop).max() <= tau
+
+
+@pytest.mark.parametrize("source", ["whole numbers", "OpenJPEG"])
+def test_a_border_seen_wrongly_is_harmless(pixels: Pixels, source: str) -> None:
+    """Tiles of 54 px, of which a second one would begin at another phase."""
+    if source == "OpenJPEG":
+        tiles = np.zeros((512, 512, 3), np.uint8)
+        for y, x in ((0, 0), (0, 256), (256, 0), (256, 256)):
+            tile = np.ascontiguousarray(pixels[y : y + 256, x : x + 256])
+            data = imagecodecs.jpeg2k_encode(tile, level=38, codecformat="j2k", resolutions=6, reversible=False)
+            tiles[y : y + 256, x : x + 256] = imagecodecs.jpeg2k_decode(data)
+        pixels = tiles
+    for top, left, height, width in ((13, 249, 215, 65), (224, 217, 105, 93)):
+        crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])
+        np.testing.assert_array_equal(dlpr.decode(dlpr.encode(crop)), crop)
