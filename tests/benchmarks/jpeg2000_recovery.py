@@ -6,8 +6,9 @@ Without ``--rates`` crops of 256 x 256 px are searched as they are. With it, 3 x
 OpenJPEG first (5 decompositions, 9/7, ICT, each tile a codestream of its own, brought to the rate in bits for each
 pixel); of tiles larger than that a single one, cut to the image, so that crops show no border. ``exact`` are pixels
 that the found image gives, of all and of those 24 px and more from the edge; ``search`` and ``plain`` the streams' bits
-for each pixel with the search and without; ``share`` is ``search`` over the codestreams' own. The last line counts what
-was found: a stream of at most 0.9 of the one without.
+for each pixel with the search and without; ``share`` is ``search`` over the codestreams' own, without ``--rates`` what
+JPEG XL e9 takes, and ``search`` over that. The last line counts what was found: a stream of at most 0.9 of the one
+without.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Result(NamedTuple):
 
 def measure(name: str, image: Pixels, crops: int, rng: np.random.Generator, share: float = 0.0) -> list[Result]:
     """Print a line for each crop."""
+    import imagecodecs
+
     out = []
     for _ in range(crops):
         y, x = (int(rng.integers(n - SIDE + 1)) for n in image.shape[:2])
@@ -94,9 +97,12 @@ def measure(name: str, image: Pixels, crops: int, rng: np.random.Generator, shar
             right = (synthesise(found) == crop).all(-1)
             inner = float(right[24:-24, 24:-24].mean())
             exact = f"{100 * right.mean():.1f} % | {100 * inner:.1f} %"
-        ratio = f"{bits / share:.2f}" if share else ""
+        beside = f"{bits / share:.2f} x share" if share else ""
+        if not share:
+            peer = 8 * len(imagecodecs.jpegxl_encode(crop, lossless=True, effort=9)) / SIDE**2
+            beside = f"{peer:.2f}: {bits / peer:.3f}"
         print(
-            f"{name:24} | {y}, {x} | {exact} | {bits:.2f} | {plain:.2f} | {bits / plain:.2f} | {ratio} "
+            f"{name:24} | {y}, {x} | {exact} | {bits:.2f} | {plain:.2f} | {bits / plain:.2f} | {beside} "
             f"| {dlpr.inspect(data).mode} | {seconds:.2f} s",
             flush=True,
         )
@@ -113,7 +119,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    print("image | crop | exact | inner | search | plain | ratio | share | mode | search alone")
+    print("image | crop | exact | inner | search | plain | ratio | JPEG XL e9, or share | mode | search alone")
     results: list[Result] = []
     for path in arguments.images:
         image = np.asarray(Image.open(path).convert("RGB"))
@@ -125,8 +131,9 @@ def main() -> None:
                 results += measure(f"{path.stem[-12:]} {tile} {rate}", made, arguments.crops, rng, share)
     found = [r for r in results if r.found]
     inner, bits = (np.median([r[k] for r in found]) if found else 0.0 for k in (1, 2))
+    unit = "x share" if arguments.rates else "bits/px"
     print(
-        f"found {len(found)} of {len(results)}; medians of these: {100 * inner:.1f} % inner pixels, {bits:.2f} x share"
+        f"found {len(found)} of {len(results)}; medians of these: {100 * inner:.1f} % inner pixels, {bits:.2f} {unit}"
     )
 
 
