@@ -55,7 +55,7 @@ def stream_of(image: J2kImage, pixels: U8, tau: int = 0) -> bytes:
     pixels = pixels.reshape(pixels.shape[:2]) if pixels.shape[2:] == (1,) else pixels  # a row of one channel is no CHW
     layout, height, width = Layout.of(pixels.shape)
     candidate = J2kCandidate(Header(Mode.STORED, tau, layout, height, width, 0), to_planes(pixels, layout), image)
-    (stream,) = j2k_streams([candidate])
+    (stream,) = j2k_streams([candidate], most_residual=1.0)
     assert stream is not None
     return bitstream.pack(stream)
 
