@@ -23,7 +23,9 @@ def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="dlpr-train", description=(__doc__ or "").split("\n", maxsplit=1)[0])
     sub = p.add_subparsers(dest="command", required=True)
     fit = sub.add_parser("fit", help="train")
-    fit.add_argument("images", type=Path, help="folder with one sub-folder of images for each source")
+    fit.add_argument(
+        "images", type=Path, help="folder with one sub-folder of images for each source, or a file of `dlpr-train pack`"
+    )
     fit.add_argument("--out", type=Path, required=True, help="folder of checkpoints and logs")
     fit.add_argument("--steps", type=int, default=12500, help="steps of LIC and RC")
     fit.add_argument("--lic-steps", type=int, default=6000, help="of these, steps that also train the LIC")
@@ -55,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--device", default="cpu", help="torch device, for example cuda")
     fit.add_argument("--seed", type=int, default=0)
+    packed = sub.add_parser(
+        "pack", help="training tiles of the networks' domain in one file, for a machine that is lent"
+    )
+    packed.add_argument("images", type=Path, help="folder with one sub-folder of images for each source")
+    packed.add_argument("--out", type=Path, required=True, help="the file, an .npz of at most 60 MiB")
+    packed.add_argument("--per-source", type=int, default=40, help="256x256 tiles of each source")
+    packed.add_argument("--per-simulation", type=int, default=60, help="tiles of each simulated origin")
+    packed.add_argument("--seed", type=int, default=0)
     ab = sub.add_parser("ablate", help="train and compare networks that differ in one thing; leave one source out")
     ab.add_argument("images", type=Path, help="folder with one sub-folder of images for each source")
     ab.add_argument("--dev", type=Path, required=True, help="development images, one sub-folder for each source")
@@ -91,12 +101,23 @@ def _refuse_shared(images: Path, held_out: Path) -> None:
         )
 
 
+def pack(args: argparse.Namespace) -> None:
+    """Training tiles in one file."""
+    from dlpr.training import pack as packing
+
+    size = packing.pack(args.images, args.out, args.per_source, args.per_simulation, args.seed)
+    print(f"{args.out}: {size:,} bytes")
+
+
 def fit(args: argparse.Namespace) -> None:
     """Train both phases."""
     from dlpr.training import bank, data, domain
     from dlpr.training.batches import TrainConfig
     from dlpr.training.loop import train
+    from dlpr.training.pack import unpack
 
+    if args.held_out and args.images.is_file():
+        raise UnsupportedInputError("--held-out compares images: use it where the file is packed", reason="input")
     if args.held_out:
         _refuse_shared(args.images, args.held_out)
     cfg = TrainConfig(steps=args.steps, lic_steps=args.lic_steps, lam=args.lam, threads=args.threads, seed=args.seed)
@@ -114,7 +135,9 @@ def fit(args: argparse.Namespace) -> None:
         changed: dict[str, Any] = {name: value}
         cfg = replace(cfg, **changed)
     where = (args.images, args.out / "blocks", args.per_source, args.per_simulation)
-    if args.domain == "networks":
+    if args.images.is_file():
+        groups = unpack(args.images)
+    elif args.domain == "networks":
         groups = domain.joined(domain.build_blocks(*where, seed) for seed in args.block_seeds or [args.seed])
     else:
         groups = data.build_blocks(*where, args.seed)
@@ -203,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of ``dlpr-train``."""
     args = _parser().parse_args(argv)
     try:
-        {"fit": fit, "export": export, "ablate": ablate}[args.command](args)
+        {"fit": fit, "pack": pack, "export": export, "ablate": ablate}[args.command](args)
     except ImportError as e:
         print(f"dlpr-train: {e.name} is missing: pip install 'dlpr-wsi[train]'", file=sys.stderr)
         return 1

@@ -100,6 +100,20 @@ def simulated_tiles(
                 yield np.ascontiguousarray(made[:n, :n])
 
 
+def draw_tiles(root: Path, per_source: int, per_origin: int, seed: int) -> Iterator[tuple[str, Iterator[U8]]]:
+    """Tiles by group, drawn when they are asked for: each source under its name, each origin as ``sim:<origin>``."""
+    sources = data.list_sources(root)
+    for i, name in enumerate([*sources, *(f"sim:{k}" for k in ORIGINS)]):
+        rng = np.random.default_rng([seed, i, 2])
+        if name.startswith("sim:"):
+            origin = ORIGINS[name[4:]]
+            photographs = {n: files for n, files in sources.items() if n == PHOTOGRAPHS}
+            of = photographs if photographs and origin is film else sources
+            yield name, simulated_tiles(of, origin, per_origin, rng)
+        else:
+            yield name, real_tiles(sources[name], per_source, rng)
+
+
 def save_blocks(path: Path, blocks: list[Block]) -> None:
     """Write the blocks of one group."""
     arrays: dict[str, npt.NDArray[np.generic]] = {"kind": np.array([b.kind for b in blocks])}
@@ -115,22 +129,13 @@ def build_blocks(
 
     ``part`` (k, n) builds every n-th group only, so that several processes can share the work.
     """
-    sources = data.list_sources(root)
     cache.mkdir(parents=True, exist_ok=True)
     groups: dict[str, list[Block]] = {}
-    for i, name in enumerate([*sources, *(f"sim:{k}" for k in ORIGINS)]):
+    for i, (name, tiles) in enumerate(draw_tiles(root, per_source, per_origin, seed)):
         if i % part[1] != part[0]:
             continue
         path = cache / f"{name.replace(':', '_')}-{per_source}-{per_origin}-{seed}.npz"
         if not path.exists():
-            rng = np.random.default_rng([seed, i, 2])
-            if name.startswith("sim:"):
-                origin = ORIGINS[name[4:]]
-                photographs = {n: files for n, files in sources.items() if n == PHOTOGRAPHS}
-                of = photographs if photographs and origin is film else sources
-                tiles = simulated_tiles(of, origin, per_origin, rng)
-            else:
-                tiles = real_tiles(sources[name], per_source, rng)
             blocks = [block for tile in tiles for block in hand_over(tile)]
             save_blocks(path, blocks)
             kinds = {k: sum(b.kind == k for b in blocks) for k in KINDS}
