@@ -86,9 +86,7 @@ def to_image(
         part = parts[band.component, row, column]
         begin = row * tile[0] - moved[0], (column * tile[1] - moved[1]) // sampling[band.component]
         if any(start % (1 << levels) for start in begin):
-            raise UnsupportedInputError(
-                f"tiles of {tile[0]} x {tile[1]} px: the search takes them for ones that begin alike"
-            )
+            raise UnsupportedInputError(f"tiles of {tile[0]} x {tile[1]} px do not begin alike; code the pixels alone")
         q, count = _band(band, part, (begin[0] + part.shape.tile[0], begin[1] + part.shape.tile[1]), fields)
         coefficients.append(q)
         passes.append(count)

@@ -93,14 +93,13 @@ def find_axes(components: Sequence[Samples], grid: Grid, depth: int, quantiser: 
     """
     samples = components[0]
     heights, widths = samples.shape
-    deepest = min(quantiser.levels + quantiser.whole, LEVELS)  # where chroma is half as wide it needs one more
     down, across = axis_of((), heights, grid.phase[0]), axis_of((), widths, grid.phase[1])
     rows = _sure(samples, grid.rows, across, depth, quantiser)
     columns = _sure(samples.turned, grid.columns, down, depth, quantiser)
     down, across = axis_of(rows, heights, grid.phase[0]), axis_of(columns, widths, grid.phase[1])
     if down.corner < 0 or across.corner < 0:
         return None
-    for deeper in range(2, deepest + 1):
+    for deeper in range(2, quantiser.phases + 1):
         choices = [
             (axis,) if borders else (axis, axis.moved(1 << deeper - 1))
             for axis, borders in ((down, rows or depth >= deeper), (across, columns or depth >= deeper))
@@ -112,8 +111,8 @@ def find_axes(components: Sequence[Samples], grid: Grid, depth: int, quantiser: 
         if deeper == 2:
             if nats < _LEAST_DEEPER * count:
                 return None
-            rows += _missed(samples, down, across, deepest if rows else 2, quantiser)
-            columns += _missed(samples.turned, across, down, deepest if columns else 2, quantiser)
+            rows += _missed(samples, down, across, quantiser.phases if rows else 2, quantiser)
+            columns += _missed(samples.turned, across, down, quantiser.phases if columns else 2, quantiser)
             down = axis_of(sorted(rows), heights, down.corner % 4)
             across = axis_of(sorted(columns), widths, across.corner % 4)
             if down.corner < 0 or across.corner < 0:
@@ -186,7 +185,7 @@ def _chunks(lines: Floats, quantiser: Quantiser, depth: int, orientation: int) -
 
 def _with_edges(samples: Samples, axis: Axis, across: Axis, quantiser: Quantiser) -> Axis:
     """Add borders right at the crop's first and last rows, or so near that only they themselves tell."""
-    size, period = samples.shape[0], 1 << min(quantiser.levels + quantiser.whole, LEVELS)
+    size, period = samples.shape[0], 1 << quantiser.phases
     found = list(axis.edges[1:-1])
     first = -axis.corner % period
     strip = Span(first, min(axis.edges[1], first + 64), 0, FAR)

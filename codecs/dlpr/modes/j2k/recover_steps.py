@@ -91,6 +91,11 @@ class Quantiser:
         """Decompositions to be found."""
         return WHOLE_LEVELS if self.whole else LEVELS
 
+    @property
+    def phases(self) -> int:
+        """Decompositions of which luma's phase must be known: one more where chroma may be half as wide."""
+        return min(self.levels + self.whole, LEVELS)
+
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """Combs to try for each plane, as the native code numbers them."""

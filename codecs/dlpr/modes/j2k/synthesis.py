@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dlpr.modes.j2k.fields import BandPlace, Colour, Component, Fields, Wavelet
 from dlpr.modes.j2k.image import J2kImage
-from dlpr.modes.j2k.whole import WHOLE, whole_columns, whole_rows
+from dlpr.modes.j2k.whole import WHOLE, whole_pass, wrap
 from dlpr.modes.mixed.levels import fine_level
 
 __all__ = ["FRACTION", "SURE", "native_fields", "synthesise", "synthesise_reference", "synthesise_with_doubts"]
@@ -112,11 +112,6 @@ def synthesise_with_doubts(image: J2kImage) -> tuple[U8, U8]:
     return _to_rgb(out, fields.colour), unsure
 
 
-def _wrap(values: Ints) -> Ints:
-    """Values modulo 2**32, as int32 holds them."""
-    return values.astype(np.uint64).astype(np.uint32).astype(np.int32).astype(np.int64)
-
-
 def _nearest(values: Ints, shift: int, up: bool = False) -> Ints:
     """Values / 2**shift, halves to the even number, or up."""
     return (values + (1 << (shift - 1)) - 1 + (1 if up else values >> shift & 1)) >> shift
@@ -147,7 +142,7 @@ def dequantise(band: BandPlace, component: Component, coefficients: Ints, lowest
         points = bin(band.orientation).count("1") if component.whole else FRACTION
         value, shift = twice * (2048 + band.mantissa), 12 + band.exponent - 8 - points
         value = (value + (1 << (shift - 1))) >> shift if shift > 0 else value << -shift
-    return _wrap(np.where(magnitude == 0, 0, np.where(coefficients < 0, -value, value)))
+    return wrap(np.where(magnitude == 0, 0, np.where(coefficients < 0, -value, value)))
 
 
 def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
@@ -171,15 +166,17 @@ def _inverse_wavelet(image: J2kImage, tile: int, number: int) -> Ints:
             down = component.levels - band.resolution
             top, left, bottom, right = (-(-edge // (1 << down)) for edge in edges)
             if component.whole:
-                upper, lower = (whole_rows(a.T, b.T, left, right - left).T for a, b in ((low, high), (lows, values)))
-                low = whole_columns(upper, lower, top, bottom - top)
+                upper, lower = (
+                    whole_pass(a.T, b.T, left, right - left, columns=False).T for a, b in ((low, high), (lows, values))
+                )
+                low = whole_pass(upper, lower, top, bottom - top, columns=True)
                 # Of the samples themselves the fraction is wanted; of other resolutions whole numbers are.
-                low = _wrap(low << (FRACTION - WHOLE)) if down == 0 else _wrap(low + (1 << (WHOLE - 1))) >> WHOLE
+                low = wrap(low << (FRACTION - WHOLE)) if down == 0 else wrap(low + (1 << (WHOLE - 1))) >> WHOLE
                 continue
             upper = _inverse_pass(low.T, high.T, left, right - left, component.wavelet).T
             lower = _inverse_pass(lows.T, values.T, left, right - left, component.wavelet).T
             low = _inverse_pass(upper, lower, top, bottom - top, component.wavelet)
-    return _wrap(low << FRACTION) if component.whole and not component.levels else low
+    return wrap(low << FRACTION) if component.whole and not component.levels else low
 
 
 def _inverse_pass(low: Ints, high: Ints, start: int, count: int, wavelet: Wavelet) -> Ints:
@@ -195,29 +192,29 @@ def _inverse_pass(low: Ints, high: Ints, start: int, count: int, wavelet: Wavele
         """Sum of the lines before and after; beyond the ends lines are mirrored."""
         at = np.arange(count)[lines]
         after = np.where(at + 1 >= count, count - 2, at + 1)
-        return _wrap(x[np.abs(at - 1)] + x[after])
+        return wrap(x[np.abs(at - 1)] + x[after])
 
     if wavelet is Wavelet.REVERSIBLE:
-        x[lows] = _wrap(x[lows] - (_wrap(neighbours(lows) + 2) >> 2))
-        x[highs] = _wrap(x[highs] + (neighbours(highs) >> 1))
+        x[lows] = wrap(x[lows] - (wrap(neighbours(lows) + 2) >> 2))
+        x[highs] = wrap(x[highs] + (neighbours(highs) >> 1))
         return x
     x[lows], x[highs] = _scaled(x[lows], _LOW), _scaled(x[highs], _HIGH)
     for lines, factor in ((lows, _DELTA), (highs, _GAMMA), (lows, _BETA), (highs, _ALPHA)):
-        x[lines] = _wrap(x[lines] - _scaled(neighbours(lines), factor))
+        x[lines] = wrap(x[lines] - _scaled(neighbours(lines), factor))
     return x
 
 
 def _scaled(values: Ints, factor: int) -> Ints:
     """Values times factor / 2**30, rounded."""
-    return _wrap((values * factor + (1 << 29)) >> 30)
+    return wrap((values * factor + (1 << 29)) >> 30)
 
 
 def _inverse_transform(planes: list[Ints], wavelet: Wavelet) -> list[Ints]:
     """RCT, or ICT with 30 more bits behind the point."""
     y, u, v = planes
     if wavelet is Wavelet.REVERSIBLE:
-        green = _wrap(y - (_wrap(u + v) >> 2))
-        return [_wrap(v + green), green, _wrap(u + green)]
+        green = wrap(y - (wrap(u + v) >> 2))
+        return [wrap(v + green), green, wrap(u + green)]
     sums = ((y << 30) + v * _RED, (y << 30) - u * _GREEN_BLUE - v * _GREEN_RED, (y << 30) + u * _BLUE)
     return list(sums)
 

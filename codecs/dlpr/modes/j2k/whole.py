@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WHOLE", "whole_columns", "whole_rows"]
+__all__ = ["WHOLE", "whole_pass", "wrap"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -19,14 +19,14 @@ _K, _HIGH, _DELTA, _GAMMA, _BETA, _ALPHA = 20155, 26636, 14532, 28931, -13887, -
 """K 2**14, 2**15 / K, delta 2**15, gamma 2**15, beta 2**18 and alpha 2**13, cut off."""
 
 
-def _wrap(values: Ints) -> Ints:
+def wrap(values: Ints) -> Ints:
     """Values modulo 2**32, as int32 holds them."""
     return values.astype(np.uint64).astype(np.uint32).astype(np.int32).astype(np.int64)
 
 
 def _times(values: Ints, factor: int, shift: int, half: bool = False) -> Ints:
     """Values times factor / 2**shift, rounded down, or to the nearest."""
-    return _wrap((values * factor + (1 << (shift - 1) if half else 0)) >> shift)
+    return wrap((values * factor + (1 << (shift - 1) if half else 0)) >> shift)
 
 
 class _Lines:
@@ -45,7 +45,7 @@ class _Lines:
 
     @staticmethod
     def _sum(lines: Ints, before: npt.NDArray[np.intp]) -> Ints:
-        return _wrap(lines[np.maximum(before, 0)] + lines[np.minimum(before + 1, len(lines) - 1)])
+        return wrap(lines[np.maximum(before, 0)] + lines[np.minimum(before + 1, len(lines) - 1)])
 
     def joined(self, low: Ints, high: Ints) -> Ints:
         """Interleave."""
@@ -54,62 +54,32 @@ class _Lines:
         return out
 
 
-def _single(low: Ints, high: Ints) -> Ints:
-    """The only line there is, as it is."""
-    return low if len(low) else high
-
-
-def whole_rows(low: Ints, high: Ints, start: int, count: int) -> Ints:
-    """Undo the pass along rows, here along the first axis.
+def whole_pass(low: Ints, high: Ints, start: int, count: int, columns: bool) -> Ints:
+    """Undo one pass along the first axis: along rows of pixels, or along columns, which comes after.
 
     Parameters
     ----------
     low, high : numpy.ndarray
-        int64 [lines, ...], whole numbers in the range of int32.
+        int64 [lines, ...] in the range of int32: whole numbers, or, for columns, what the pass along rows returns.
     start : int
         Coordinate of the first line of the result.
     count : int
         Lines of the result.
+    columns : bool
 
     Returns
     -------
     numpy.ndarray
         int64 [count, ...] with `WHOLE` bits behind the point.
     """
+    more = int(columns)  # columns have a bit more than rows until the last step but one
     if count <= 1:
-        return _wrap(_single(low, high) << WHOLE)
+        only = low if len(low) else high
+        return only if columns else wrap(only << WHOLE)
     lines = _Lines(low, high, start)
-    low, high = _times(low, _K, 10), _times(high, _HIGH, 11)
-    low = _wrap(low - _times(lines.around_lows(high), _DELTA, 15))
-    high = _wrap((_wrap(high + 1) >> 1) - _times(lines.around_highs(low), _GAMMA, 16))
-    low = _wrap(2 * low - _times(lines.around_lows(high), _BETA, 16))
-    high = _wrap(high - _times(lines.around_highs(low), _ALPHA, 15))
-    return lines.joined(low, _wrap(4 * high))
-
-
-def whole_columns(low: Ints, high: Ints, start: int, count: int) -> Ints:
-    """Undo the pass along columns, the first axis, after that along rows.
-
-    Parameters
-    ----------
-    low, high : numpy.ndarray
-        int64 [lines, ...] as `whole_rows` returns them.
-    start : int
-        Coordinate of the first line of the result.
-    count : int
-        Lines of the result.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64 [count, ...] with `WHOLE` bits behind the point.
-    """
-    if count <= 1:
-        return _single(low, high)
-    lines = _Lines(low, high, start)
-    low, high = _times(low, _K, 15), _times(high, _HIGH, 15)
-    low = _wrap(2 * low - _times(lines.around_lows(high), _DELTA, 15))
-    high = _wrap((_wrap(high + 1) >> 1) - _times(lines.around_highs(low), _GAMMA, 16))
-    low = _wrap(low - _times(lines.around_lows(high), _BETA, 17, half=True))
-    high = _wrap(high - 2 * _times(lines.around_highs(low), _ALPHA, 15))
-    return lines.joined(low, _wrap(2 * high))
+    low, high = _times(low, _K, 15 if columns else 10), _times(high, _HIGH, 15 if columns else 11)
+    low = wrap((low << more) - _times(lines.around_lows(high), _DELTA, 15))
+    high = wrap((wrap(high + 1) >> 1) - _times(lines.around_highs(low), _GAMMA, 16))
+    low = wrap((low << 1 - more) - _times(lines.around_lows(high), _BETA, 16 + more, half=columns))
+    high = wrap(high - (_times(lines.around_highs(low), _ALPHA, 15) << more))
+    return lines.joined(low, wrap(high << 2 - more))

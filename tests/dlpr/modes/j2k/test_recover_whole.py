@@ -13,7 +13,7 @@ from dlpr.modes.j2k.fields import Colour
 from dlpr.modes.j2k.recover import recover
 from dlpr.modes.j2k.recover_tile import NORMS
 from dlpr.modes.j2k.synthesis import synthesise
-from dlpr.modes.j2k.whole import whole_columns, whole_rows
+from dlpr.modes.j2k.whole import whole_pass
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -102,10 +102,10 @@ def pixels() -> Pixels:
 def test_passes_are_those_of_numbers_with_few_bits() -> None:
     rng = np.random.default_rng(2)
     low, high = rng.integers(-1000, 1000, (2, 16, 9)).astype(np.float64)
-    rows = whole_rows(low.astype(np.int64), high.astype(np.int64), 0, 32)
+    rows = whole_pass(low.astype(np.int64), high.astype(np.int64), 0, 32, columns=False)
     np.testing.assert_array_equal(rows / 32, one_pass(low, high, False))
     low, high = rng.integers(-30000, 30000, (2, 16, 9))
-    columns = whole_columns(low, high, 0, 32)
+    columns = whole_pass(low, high, 0, 32, columns=True)
     np.testing.assert_array_equal(columns / 32, one_pass(low / 32, high / 32, True))
 
 
