@@ -24,7 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = p.add_subparsers(dest="command", required=True)
     fit = sub.add_parser("fit", help="train")
     fit.add_argument(
-        "images", type=Path, help="folder with one sub-folder of images for each source, or a file of `dlpr-train pack`"
+        "images",
+        type=Path,
+        help="folder with a sub-folder of images for each source, or a file of `dlpr-train pack` (domain networks)",
     )
     fit.add_argument("--out", type=Path, required=True, help="folder of checkpoints and logs")
     fit.add_argument("--steps", type=int, default=12500, help="steps of LIC and RC")
