@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import dlpr
 from dlpr._native import wave_forward
@@ -18,6 +21,8 @@ from dlpr.modes.j2k.whole import whole_pass
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 BASE, LEVELS, TILE = 10.52, 4, 256
+REAL = Path(__file__).parents[5] / "shared" / "data" / "dev" / "bm_graz"
+"""What the decoder itself made: nobody else's pixels can tell that its arithmetic was understood."""
 
 
 def down(x: Floats, bits: int, half: float = 0.0) -> Floats:
@@ -126,6 +131,21 @@ def test_a_stream_of_it_is_smaller_and_exact(pixels: Pixels) -> None:
     assert dlpr.inspect(found).mode == "j2k"
     assert len(found) < 0.75 * len(plain)
     np.testing.assert_array_equal(dlpr.decode(found), crop)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real images are not here")
+@pytest.mark.parametrize("name", ["BM_GRAZ_HE_0008_01", "BM_GRAZ_HE_0020_01"])
+def test_the_real_decoder_gave_the_same_pixels(name: str) -> None:
+    with Image.open(REAL / f"{name}.png") as opened:
+        crop = np.ascontiguousarray(np.asarray(opened.convert("RGB"))[400:656, 300:556])
+    image = recover(crop)
+    assert image is not None
+    assert all(c.whole for c in image.fields.components)
+    right = (synthesise(image) == crop).all(-1)
+    assert right[24:-24, 24:-24].mean() > 0.985  # every channel; a factor that is off by one leaves 0.935 to 0.981
+    data = dlpr.encode(crop)
+    assert len(data) < 0.6 * len(dlpr.encode(crop, j2k="given"))
+    np.testing.assert_array_equal(dlpr.decode(data), crop)
 
 
 @pytest.mark.parametrize("tau", [1, 4])
