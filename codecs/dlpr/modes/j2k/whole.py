@@ -15,8 +15,8 @@ Ints = npt.NDArray[np.int64]
 WHOLE = 5
 """Bits behind the point of what the passes return."""
 
-_K, _HIGH, _DELTA, _GAMMA, _BETA, _ALPHA = 20155, 26636, 14532, 28931, -13887, -12993
-"""K 2**14, 2**15 / K, delta 2**15, gamma 2**15, beta 2**18 and alpha 2**13, cut off."""
+_K, _HIGH, _DELTA, _GAMMA, _BETA, _ALPHA = 20155, 26637, 14533, 28931, -13887, -12993
+"""K 2**14, 2**15 / K, delta 2**15, gamma 2**15, beta 2**18 and alpha 2**13, nearly: to the digit that pixels tell."""
 
 
 def wrap(values: Ints) -> Ints:

@@ -89,8 +89,8 @@ struct Lines {
   void whole(bool columns) const {
     const int first = columns ? 15 : 10;
     every(false, [=](int32_t x) { return whole_times(x, 20155, first, columns ? 1 : 0); });
-    every(true, [=](int32_t x) { return whole_times(x, 26636, columns ? 15 : 11, 0); });
-    each(false, WholeStep{14532, 15, 0, 1});
+    every(true, [=](int32_t x) { return whole_times(x, 26637, columns ? 15 : 11, 0); });
+    each(false, WholeStep{14533, 15, 0, 1});
     every(true, [](int32_t x) { return wrap_add(x, 1) >> 1; });
     each(true, WholeStep{28931, 16, 0, 1});
     if (!columns) every(false, [](int32_t x) { return wrap_add(x, x); });

@@ -38,9 +38,9 @@ def sums(other: Floats, before: bool) -> Floats:
 
 def one_pass(low: Floats, high: Floats, columns: bool) -> Floats:
     """A pass in floating point, rounded as the decoder's 16-bit numbers are; an even number of lines."""
-    alpha, beta, gamma, delta = -12993 / 2**13, -13887 / 2**18, 28931 / 2**15, 14532 / 2**15
+    alpha, beta, gamma, delta = -12993 / 2**13, -13887 / 2**18, 28931 / 2**15, 14533 / 2**15
     more = int(columns)
-    e, o = down(low * 20155 / 2**14, 4), down(high * 26636 / 2**15, 4 + more)
+    e, o = down(low * 20155 / 2**14, 4), down(high * 26637 / 2**15, 4 + more)
     e = e - down(delta * sums(o, True), 4 + more)
     o = down(o, 3 + more, 0.5) - down(gamma * sums(e, False), 3 + more)
     e = e - down(beta * sums(o, True), 5, 0.5 * more)
@@ -142,7 +142,7 @@ def test_the_real_decoder_gave_the_same_pixels(name: str) -> None:
     assert image is not None
     assert all(c.whole for c in image.fields.components)
     right = (synthesise(image) == crop).all(-1)
-    assert right[24:-24, 24:-24].mean() > 0.985  # every channel; a factor that is off by one leaves 0.935 to 0.981
+    assert right[24:-24, 24:-24].mean() > 0.996  # every channel; 0.998, 0.9985 are reached
     data = dlpr.encode(crop)
     assert len(data) < 0.6 * len(dlpr.encode(crop, j2k="given"))
     np.testing.assert_array_equal(dlpr.decode(data), crop)
